@@ -1,0 +1,105 @@
+//! The catalogue of refusals: every reason that a client can be told, with its stable code.
+//!
+//! Pure. Each dialect maps a [`Code`] to its own error form; nothing else is ever sent as a code.
+
+use std::{borrow::Cow, fmt};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $temporary:literal;)*) => {
+        /// A stable word for a refusal (`native.md`, "Frames to a client").
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the catalogue.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The word on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The HTTP status that goes with it.
+            #[must_use]
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$name => $status,)* }
+            }
+
+            /// Whether the same request may succeed later.
+            #[must_use]
+            pub const fn is_temporary(self) -> bool {
+                match self { $(Self::$name => $temporary,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The text is not JSON, or nests too deep.
+    BadJson = "bad_json", 400, false;
+    /// A field has a value that it cannot have.
+    BadValue = "bad_value", 400, false;
+    /// The frame's `type` is not known here.
+    UnknownType = "unknown_type", 400, false;
+    /// A field is missing.
+    MissingField = "missing_field", 400, false;
+    /// A part of a readable frame is over its limit.
+    TooLarge = "too_large", 413, false;
+    /// No right.
+    NotAllowed = "not_allowed", 403, false;
+    /// No such thing, or none that this principal may know of.
+    NotFound = "not_found", 404, false;
+    /// Too many messages or bytes a second.
+    RateLimited = "rate_limited", 429, true;
+    /// A bounded queue of the server is full.
+    QueueFull = "queue_full", 503, true;
+    /// The server cannot do this now.
+    Busy = "busy", 503, true;
+    /// The topic or filter is malformed.
+    BadTopic = "bad_topic", 400, false;
+    /// The message authentication code does not fit.
+    BadMac = "bad_mac", 401, false;
+    /// The nonce was seen before.
+    Replayed = "replayed", 409, false;
+    /// The condition of the request does not hold.
+    Conflict = "conflict", 409, false;
+    /// It came after its time.
+    Expired = "expired", 410, false;
+    /// Elements of a batch were refused; the list says which.
+    BatchRefused = "batch_refused", 422, false;
+    /// Nothing can be stored now.
+    StorageUnavailable = "storage_unavailable", 503, true;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One refusal: what was wrong, where, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The stable word.
+    pub code: Code,
+    /// A sentence for people. Never holds a secret.
+    pub message: Cow<'static, str>,
+}
+
+impl Fault {
+    /// Makes a refusal.
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Fault {}

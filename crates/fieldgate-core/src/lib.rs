@@ -1,0 +1,12 @@
+//! The domain of Fieldgate: messages, topics, rights and guarantees, as pure data and decisions.
+//!
+//! Nothing here knows a socket, a file, a clock, a runtime or a wire format: time is an argument,
+//! and every dialect translates its bytes to and from these types.
+
+pub mod access;
+pub mod close;
+pub mod dialect;
+pub mod fault;
+pub mod id;
+pub mod message;
+pub mod topic;

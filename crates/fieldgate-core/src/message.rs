@@ -1,0 +1,113 @@
+//! The message: what every dialect translates to and from.
+//!
+//! Pure. Invariant: a [`Message`] has been checked by admission (rights, sizes, topic); its payload
+//! is the sender's bytes, untouched.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    id::{MsgId, TenantId, UnixMs},
+    topic::Topic,
+};
+
+/// Delivery promise, as in MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Qos {
+    /// At most once.
+    #[default]
+    AtMostOnce = 0,
+    /// At least once; acknowledged when durable.
+    AtLeastOnce = 1,
+    /// Exactly once.
+    ExactlyOnce = 2,
+}
+
+/// The lane a message travels in when a receiver cannot keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// May overtake a backlog.
+    Critical,
+    /// The default.
+    #[default]
+    Normal,
+    /// Waits for the other two.
+    Bulk,
+}
+
+/// What a message is about; follows from its topic and is kept so that nobody parses it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `devices/{id}/telemetry`: readings.
+    Telemetry,
+    /// `devices/{id}/events`: something happened.
+    Event,
+    /// `devices/{id}/commands`.
+    Command,
+    /// `devices/{id}/replies`.
+    Reply,
+    /// `devices/{id}/state`.
+    State,
+    /// `devices/{id}/presence`.
+    Presence,
+    /// Any other topic.
+    Application,
+}
+
+/// How the payload's bytes are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// One valid JSON value, compact or not, as the sender wrote it.
+    Json,
+    /// UTF-8 text.
+    Text,
+    /// Anything else.
+    Bytes,
+}
+
+/// One accepted message. Immutable; shared from admission on.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where it was published.
+    pub topic: Topic,
+    /// What it is about.
+    pub kind: Kind,
+    /// Who sent it: a device id, or the name of a key or user.
+    pub from: Arc<str>,
+    /// When it happened; the arrival time where the sender gave none or an unbelievable one.
+    pub timestamp: UnixMs,
+    /// The sender's own time, only where admission replaced it (`resources.md` 1).
+    pub device_timestamp: Option<UnixMs>,
+    /// The sender's own id of this message.
+    pub reference: Option<MsgId>,
+    /// The sender's delivery promise.
+    pub qos: Qos,
+    /// Keep as the topic's retained message. An empty payload deletes it.
+    pub retain: bool,
+    /// Lane.
+    pub priority: Priority,
+    /// Not delivered after this time.
+    pub expires: Option<UnixMs>,
+    /// How to read the payload.
+    pub content: Content,
+    /// The sender's bytes.
+    pub payload: Bytes,
+}
+
+/// Never prints the payload, which may hold anything.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("tenant", &self.tenant)
+            .field("topic", &self.topic)
+            .field("from", &self.from)
+            .field("reference", &self.reference)
+            .field("qos", &self.qos)
+            .field("retain", &self.retain)
+            .field("payload_len", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}

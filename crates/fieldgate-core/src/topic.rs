@@ -1,0 +1,204 @@
+//! Topics and filters, as in MQTT 5.0 section 4.7: text in, checked names out.
+//!
+//! Pure. Invariant: a [`Topic`] has no wildcard; a [`Filter`] has wildcards only as whole levels,
+//! `#` only as the last. Empty levels are levels. `#` and a leading `+` never match `$…` topics.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use crate::{id::DeviceId, message::Kind};
+
+/// Hard bounds; the configuration may lower them (`limits.topic_bytes_max`, `topic_levels_max`).
+pub const TOPIC_BYTES_MAX: usize = 512;
+/// Most levels of a topic or filter.
+pub const TOPIC_LEVELS_MAX: usize = 32;
+
+/// Why a topic or filter was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTopic {
+    /// No character.
+    #[error("a topic has at least one character")]
+    Empty,
+    /// Over [`TOPIC_BYTES_MAX`].
+    #[error("a topic of {0} bytes exceeds the limit of 512")]
+    TooLong(usize),
+    /// Over [`TOPIC_LEVELS_MAX`].
+    #[error("a topic of {0} levels exceeds the limit of 32")]
+    TooDeep(usize),
+    /// A control or non-character (MQTT 5.0 1.5.4).
+    #[error("a topic must not hold control characters or Unicode non-characters")]
+    Character,
+    /// `+` or `#` in a topic name, or not as a whole (last) level of a filter.
+    #[error("the wildcards + and # stand only in filters, as a whole level, # only as the last")]
+    Wildcard,
+}
+
+/// A name that messages are published to. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic(Arc<str>);
+
+/// A pattern over topics. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Filter(Arc<str>);
+
+impl Topic {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The levels, in order.
+    pub fn levels(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// Names `devices/{id}/{leaf}`; `leaf` is one of the names of [`Kind`].
+    #[must_use]
+    pub fn of_device(device: &DeviceId, leaf: &str) -> Self {
+        Self(Arc::from(format!("devices/{device}/{leaf}")))
+    }
+
+    /// Tells whose topic this is, for `devices/{id}/…`; the id is not checked further.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        let mut levels = self.levels();
+        (levels.next() == Some("devices")).then(|| levels.next()).flatten()
+    }
+
+    /// Tells what the messages of this topic are about.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        let mut levels = self.levels();
+        let (root, _device) = (levels.next(), levels.next());
+        match (root, levels.next(), levels.next()) {
+            (Some("devices"), Some("telemetry"), None) => Kind::Telemetry,
+            (Some("devices"), Some("events"), None) => Kind::Event,
+            (Some("devices"), Some("commands"), None) => Kind::Command,
+            (Some("devices"), Some("replies"), None) => Kind::Reply,
+            (Some("devices"), Some("state"), None) => Kind::State,
+            (Some("devices"), Some("presence"), None) => Kind::Presence,
+            _ => Kind::Application,
+        }
+    }
+}
+
+impl Filter {
+    /// The pattern.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The levels, in order.
+    pub fn levels(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// Tells whether this filter selects `topic` (MQTT 5.0 4.7.1 to 4.7.3).
+    #[must_use]
+    pub fn matches(&self, topic: &Topic) -> bool {
+        let mut filter = self.levels();
+        let mut levels = topic.levels();
+        let mut first = true;
+        loop {
+            match (filter.next(), levels.next()) {
+                (Some("#" | "+"), Some(level)) if first && level.starts_with('$') => return false,
+                (Some("#"), _) | (None, None) => return true,
+                (Some("+"), Some(_)) => (),
+                (Some(wanted), Some(level)) if wanted == level => (),
+                _ => return false,
+            }
+            first = false;
+        }
+    }
+
+    /// Tells whether every topic that `other` selects is selected by this filter too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut mine = self.levels();
+        let mut theirs = other.levels();
+        let mut first = true;
+        loop {
+            match (mine.next(), theirs.next()) {
+                (Some("#" | "+"), Some(level)) if first && level.starts_with('$') => return false,
+                (Some("#"), _) | (None, None) => return true,
+                (Some("+"), Some(level)) if level != "#" => (),
+                (Some(wanted), Some(level)) if wanted == level => (),
+                _ => return false,
+            }
+            first = false;
+        }
+    }
+}
+
+fn check(text: &str) -> Result<(), InvalidTopic> {
+    if text.is_empty() {
+        return Err(InvalidTopic::Empty);
+    }
+    if text.len() > TOPIC_BYTES_MAX {
+        return Err(InvalidTopic::TooLong(text.len()));
+    }
+    let level_count = text.split('/').count();
+    if level_count > TOPIC_LEVELS_MAX {
+        return Err(InvalidTopic::TooDeep(level_count));
+    }
+    let noncharacter = |c: char| {
+        let code = u32::from(c);
+        (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
+    };
+    if text.chars().any(|c| c.is_control() || noncharacter(c)) {
+        return Err(InvalidTopic::Character);
+    }
+    Ok(())
+}
+
+impl FromStr for Topic {
+    type Err = InvalidTopic;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTopic> {
+        check(text)?;
+        if text.contains(['+', '#']) {
+            return Err(InvalidTopic::Wildcard);
+        }
+        Ok(Self(Arc::from(text)))
+    }
+}
+
+impl FromStr for Filter {
+    type Err = InvalidTopic;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTopic> {
+        check(text)?;
+        let mut levels = text.split('/').peekable();
+        while let Some(level) = levels.next() {
+            let wildcard = level.contains(['+', '#']);
+            let last = levels.peek().is_none();
+            if wildcard && level != "+" && !(level == "#" && last) {
+                return Err(InvalidTopic::Wildcard);
+            }
+        }
+        Ok(Self(Arc::from(text)))
+    }
+}
+
+impl From<&Topic> for Filter {
+    fn from(topic: &Topic) -> Self {
+        Self(Arc::clone(&topic.0))
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! The durable log and the tables derived from it.
+//!
+//! [`Log`] is the port that the server writes to and reads from; `log::LocalLog` is the engine on
+//! one machine, `memory::SimLog` the twin of the tests. Nothing here knows a wire format.
+
+pub mod port;
+pub mod record;
+pub mod registry;
+
+pub use port::{AppendError, Chunk, Follow, Followed, Frontier, Log, ReadError, ReadFilter};
+pub use record::{Entry, Record};

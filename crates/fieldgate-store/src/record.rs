@@ -1,0 +1,68 @@
+//! What the log holds: records, each with its number and its arrival time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fieldgate_core::{
+    dialect::{CommandState, GapReason},
+    id::{DeviceId, Seq, TenantId, UnixMs},
+    message::{Message, Qos},
+};
+
+use crate::registry::RegistryChange;
+
+/// A record with its place in the log. Immutable, shared as `Arc<Entry>`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its number.
+    pub seq: Seq,
+    /// When it arrived here.
+    pub arrived: UnixMs,
+    /// What it says.
+    pub record: Record,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// A message was accepted.
+    Message(Message),
+    /// A command moved in its life.
+    Command(CommandChange),
+    /// The registry changes, if its condition holds when its turn comes.
+    Registry(Box<RegistryChange>),
+    /// Numbers up to and including this one's predecessor, from `from` on, mean nothing.
+    Gap {
+        /// First number lost.
+        from: Seq,
+        /// Last number lost.
+        to: Seq,
+        /// Why.
+        reason: GapReason,
+    },
+}
+
+impl Record {
+    /// Tells whether acknowledging and routing wait for the sync.
+    #[must_use]
+    pub fn waits_for_sync(&self) -> bool {
+        !matches!(self, Self::Message(message) if message.qos == Qos::AtMostOnce)
+    }
+}
+
+/// A step in the life of one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandChange {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The device that it is for.
+    pub device: DeviceId,
+    /// The number of the command's message.
+    pub command: Seq,
+    /// To where.
+    pub state: CommandState,
+    /// What the device said: one JSON value.
+    pub payload: Option<Bytes>,
+    /// Who moved it: a device or principal, or `gateway`.
+    pub by: Arc<str>,
+}

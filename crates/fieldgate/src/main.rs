@@ -1,0 +1,2 @@
+//! fieldgate
+fn main() {}
