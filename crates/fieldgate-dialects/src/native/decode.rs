@@ -1,0 +1,360 @@
+//! Frames in: one JSON text or Protobuf message, one [`Ask`] out.
+//!
+//! Pure, strict and bounded: depth is checked before a parser recurses, counts before elements are
+//! looked at. Source: `native.md`, "Frames from a device" and "Frames from an app".
+
+use bytes::Bytes;
+use fieldgate_core::{
+    close::CloseReason,
+    dialect::{
+        Ask, Authenticate, CommandAsk, CommandTarget, Draft, Secret, Since, SlowMode, Subscribe,
+        Target,
+    },
+    fault::{Code, Fault},
+    id::{MsgId, Position, UnixMs},
+    message::{Content, Qos},
+    topic::{Filter, Topic},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    Limits, Refusal,
+    frame::{Frame, bad_value, missing},
+    json::{self, Members},
+    protobuf,
+};
+
+/// Decodes the first frame of a connection without a credential on its upgrade.
+///
+/// # Errors
+///
+/// [`CloseReason::ProtocolError`] for anything but a well-formed `auth` frame.
+pub fn decode_first(text: &str, limits: &Limits) -> Result<Authenticate, CloseReason> {
+    let protocol = |_| CloseReason::ProtocolError;
+    json::check_depth(text, limits.json_depth_max).map_err(|_| CloseReason::ProtocolError)?;
+    let frame: Frame<'_> = serde_json::from_str(text).map_err(|_| CloseReason::ProtocolError)?;
+    if frame.kind.as_deref() != Some("auth") {
+        return Err(CloseReason::ProtocolError);
+    }
+    let tenant = frame.tenant.as_deref().map(str::parse).transpose().map_err(protocol)?;
+    let device = frame.device_id.as_deref().map(str::parse).transpose().map_err(protocol)?;
+    let token = frame.token.ok_or(CloseReason::ProtocolError)?;
+    Ok(Authenticate { tenant, device, token: Secret(token.into_owned()) })
+}
+
+/// Decodes one text frame of an authenticated connection.
+///
+/// # Errors
+///
+/// [`Refusal`], with the frame's `msgid` where it could be read.
+pub fn decode_text(text: &str, limits: &Limits) -> Result<Ask, Refusal> {
+    let refuse = |fault| Refusal { fault, reference: None };
+    json::check_depth(text, limits.json_depth_max).map_err(refuse)?;
+    let frame: Frame<'_> =
+        serde_json::from_str(text).map_err(|error| refuse(json::fault_of(&error)))?;
+    let reference = frame.reference().map_err(refuse)?;
+    ask_of(&frame, reference.clone(), limits).map_err(|fault| Refusal { fault, reference })
+}
+
+fn ask_of(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Result<Ask, Fault> {
+    match frame.kind.as_deref() {
+        Some("status") => telemetry(frame, reference, limits),
+        None if frame.values.is_some() => telemetry(frame, reference, limits),
+        Some("event") => event(frame, reference),
+        Some("batch") => batch(frame, reference, limits),
+        Some("reply") => reply(frame, reference),
+        Some("ack") => Ok(Ask::Ack(position(frame, "ack")?)),
+        Some("cancel") => Ok(Ask::Cancel(position(frame, "cancel")?)),
+        Some("publish") => publish(frame, reference),
+        Some("subscribe") => subscribe(frame),
+        Some("unsubscribe") => Ok(Ask::Unsubscribe(filter(frame, "unsubscribe")?)),
+        Some("command") => command(frame, reference),
+        Some("ping") => Ok(Ask::Ping),
+        Some("auth") => Err(Fault::new(Code::Conflict, "this connection is authenticated")),
+        Some(kind @ ("state" | "profile" | "desired" | "release")) => {
+            let text = format!("frames of type {kind:?} are not served yet");
+            Err(Fault::new(Code::UnknownType, text))
+        }
+        Some(_) => Err(Fault::new(Code::UnknownType, "the frame's type is not known here")),
+        None => Err(missing("type", "text")),
+    }
+}
+
+fn draft(
+    frame: &Frame<'_>,
+    reference: Option<MsgId>,
+    target: Target,
+    content: Content,
+    payload: Bytes,
+) -> Result<Draft, Fault> {
+    Ok(Draft {
+        target,
+        timestamp: frame.timestamp(),
+        reference,
+        qos: frame.promise()?,
+        retain: frame.retain,
+        priority: frame.lane()?,
+        expires: frame.expires(),
+        content,
+        payload,
+    })
+}
+
+/// A status, an industrial sample, or an envelope of either; an envelope may name a topic.
+fn telemetry(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Result<Ask, Fault> {
+    let target = match frame.to.as_deref() {
+        Some(to) if to.starts_with("topic:") => Target::Topic(topic_of(to)?),
+        _ => Target::Telemetry(frame.device()?),
+    };
+    let payload = readings(frame, limits)?;
+    draft(frame, reference, target, Content::Json, payload).map(|d| Ask::Publish(Box::new(d)))
+}
+
+/// The payload of a telemetry message: the `data` object or `{values,quality}`, as sent.
+fn readings(frame: &Frame<'_>, limits: &Limits) -> Result<Bytes, Fault> {
+    if let Some(values) = frame.values {
+        check_values(values, limits)?;
+        let quality = match frame.quality.as_deref() {
+            None => return Ok(Bytes::from(format!("{{\"values\":{}}}", values.get()))),
+            Some(quality @ ("good" | "uncertain" | "bad")) => quality,
+            Some(_) => return Err(bad_value("quality is one of good, uncertain and bad")),
+        };
+        let text = format!("{{\"values\":{},\"quality\":\"{quality}\"}}", values.get());
+        return Ok(Bytes::from(text));
+    }
+    let data = frame.data.or(frame.payload).ok_or_else(|| missing("data", "status"))?;
+    check_data(data, limits)?;
+    Ok(Bytes::copy_from_slice(data.get().as_bytes()))
+}
+
+fn check_data(data: &RawValue, limits: &Limits) -> Result<(), Fault> {
+    let members: Members<'_> = serde_json::from_str(data.get())
+        .map_err(|_| bad_value("the field \"data\" is an object of resources"))?;
+    if members.0.len() > limits.resources_max {
+        let text =
+            format!("{} resources exceed the limit of {}", members.0.len(), limits.resources_max);
+        return Err(Fault::new(Code::TooLarge, text));
+    }
+    members.0.iter().try_for_each(|(name, value)| check_reading(name, value.get()))
+}
+
+/// Checks one reading: the name's bounds, and that a number is finite (`resources.md` 1).
+fn check_reading(name: &str, value: &str) -> Result<(), Fault> {
+    if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+        return Err(bad_value("a resource's name is 1 to 128 bytes without control characters"));
+    }
+    let numeric = value.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    if numeric && !value.parse::<f64>().is_ok_and(f64::is_finite) {
+        return Err(bad_value(format!("the value of {name:?} is not a finite number")));
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Sample<'a> {
+    #[serde(borrow)]
+    tag: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    value: &'a RawValue,
+}
+
+fn check_values(values: &RawValue, limits: &Limits) -> Result<(), Fault> {
+    let samples: Vec<Sample<'_>> = serde_json::from_str(values.get())
+        .map_err(|e| bad_value(format!("the field \"values\" is a list of {{tag,value}}: {e}")))?;
+    if samples.len() > limits.resources_max {
+        return Err(Fault::new(Code::TooLarge, "too many values in one sample"));
+    }
+    samples.iter().try_for_each(|sample| check_reading(&sample.tag, sample.value.get()))
+}
+
+#[derive(Deserialize)]
+struct EventPayload<'a> {
+    #[serde(borrow)]
+    event: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+fn event(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
+    let wrapped;
+    let (name, data) = match (frame.event.as_deref(), frame.payload) {
+        (Some(name), payload) => (name, frame.data.or(payload)),
+        (None, Some(payload)) => {
+            wrapped = serde_json::from_str::<EventPayload<'_>>(payload.get())
+                .map_err(|_| missing("event", "event"))?;
+            (wrapped.event.as_ref(), wrapped.data)
+        }
+        (None, None) => return Err(missing("event", "event")),
+    };
+    let mut payload = Vec::with_capacity(32 + name.len());
+    payload.extend_from_slice(b"{\"event\":");
+    json::write_string(&mut payload, name);
+    if let Some(data) = data {
+        payload.extend_from_slice(b",\"data\":");
+        payload.extend_from_slice(data.get().as_bytes());
+    }
+    payload.push(b'}');
+    let target = Target::Event(frame.device()?);
+    draft(frame, reference, target, Content::Json, payload.into())
+        .map(|d| Ask::Publish(Box::new(d)))
+}
+
+fn batch(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Result<Ask, Fault> {
+    let data = frame.data.ok_or_else(|| missing("data", "batch"))?;
+    let elements: Vec<&RawValue> = serde_json::from_str(data.get())
+        .map_err(|_| bad_value("the field \"data\" of a batch is a list"))?;
+    if elements.len() > limits.batch_len_max {
+        let text =
+            format!("a batch of {} exceeds the limit of {}", elements.len(), limits.batch_len_max);
+        return Err(Fault::new(Code::TooLarge, text));
+    }
+    let qos = frame.promise()?;
+    let items = elements.into_iter().map(|raw| batch_item(raw, qos, limits)).collect();
+    Ok(Ask::Batch { reference, qos, items })
+}
+
+fn batch_item(raw: &RawValue, qos: Qos, limits: &Limits) -> Result<Draft, Fault> {
+    let frame: Frame<'_> = serde_json::from_str(raw.get()).map_err(|e| json::fault_of(&e))?;
+    let payload = readings(&frame, limits)?;
+    let target = Target::Telemetry(frame.device()?);
+    let draft = draft(&frame, frame.reference()?, target, Content::Json, payload)?;
+    Ok(Draft { qos: qos.max(draft.qos), ..draft })
+}
+
+fn reply(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
+    let ok = match frame.status.as_deref() {
+        Some("ok") => true,
+        Some("error") => false,
+        Some(_) => return Err(bad_value("the status of a reply is ok or error")),
+        None => return Err(missing("status", "reply")),
+    };
+    let command = position(frame, "reply")?;
+    let payload = frame.payload.map(|p| Bytes::copy_from_slice(p.get().as_bytes()));
+    Ok(Ask::Reply { command, ok, payload, reference })
+}
+
+fn position(frame: &Frame<'_>, kind: &str) -> Result<Position, Fault> {
+    let msgid = frame.msgid.as_deref().ok_or_else(|| missing("msgid", kind))?;
+    msgid.parse().map_err(|_| Fault::new(Code::NotFound, "this msgid names no delivery"))
+}
+
+fn topic_of(to: &str) -> Result<Topic, Fault> {
+    let name = to.strip_prefix("topic:").unwrap_or(to);
+    name.parse()
+        .map_err(|e: fieldgate_core::topic::InvalidTopic| Fault::new(Code::BadTopic, e.to_string()))
+}
+
+fn filter(frame: &Frame<'_>, kind: &str) -> Result<Filter, Fault> {
+    let text = frame.topic.as_deref().ok_or_else(|| missing("topic", kind))?;
+    text.parse()
+        .map_err(|e: fieldgate_core::topic::InvalidTopic| Fault::new(Code::BadTopic, e.to_string()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Base64 {
+    base64: String,
+}
+
+/// A JSON string is text, `{"base64":…}` is bytes, everything else is JSON as written.
+fn payload_of(raw: Option<&RawValue>) -> Result<(Content, Bytes), Fault> {
+    let Some(raw) = raw else {
+        return Ok((Content::Bytes, Bytes::new()));
+    };
+    let text = raw.get();
+    if text.starts_with('"') {
+        let text: String = serde_json::from_str(text).map_err(|e| json::fault_of(&e))?;
+        return Ok((Content::Text, Bytes::from(text)));
+    }
+    if text.starts_with('{')
+        && let Ok(Base64 { base64 }) = serde_json::from_str(text)
+    {
+        let bytes = json::base64_decode(&base64).ok_or_else(|| bad_value("bad base64"))?;
+        return Ok((Content::Bytes, Bytes::from(bytes)));
+    }
+    Ok((Content::Json, Bytes::copy_from_slice(text.as_bytes())))
+}
+
+fn publish(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
+    let topic = topic_of(frame.topic.as_deref().ok_or_else(|| missing("topic", "publish"))?)?;
+    let (content, payload) = payload_of(frame.payload)?;
+    draft(frame, reference, Target::Topic(topic), content, payload)
+        .map(|d| Ask::Publish(Box::new(d)))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+enum SinceForm {
+    After(String),
+    Time(u64),
+}
+
+fn subscribe(frame: &Frame<'_>) -> Result<Ask, Fault> {
+    let filter = filter(frame, "subscribe")?;
+    let qos = frame.promise()?;
+    let since = frame.since.map(|raw| since_of(raw.get())).transpose()?;
+    let slow = match frame.mode.as_deref() {
+        None => None,
+        Some("latest") => Some(SlowMode::Latest),
+        Some("drop-oldest") => Some(SlowMode::DropOldest),
+        Some("disconnect") => Some(SlowMode::Disconnect),
+        Some(_) => return Err(bad_value("mode is one of latest, drop-oldest and disconnect")),
+    };
+    let rate_max = frame.max_rate;
+    if rate_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+        return Err(bad_value("maxRate is a number above 0"));
+    }
+    if qos > Qos::AtMostOnce && (slow.is_some() || rate_max.is_some()) {
+        return Err(bad_value("mode and maxRate exist at qos 0 only"));
+    }
+    Ok(Ask::Subscribe(Subscribe { filter, qos, since, slow, rate_max }))
+}
+
+fn since_of(text: &str) -> Result<Since, Fault> {
+    let wrong = || bad_value("since is {\"after\":\"epoch:seq\"}, {\"time\":ms} or \"all\"");
+    if text == "\"all\"" {
+        return Ok(Since::All);
+    }
+    match serde_json::from_str(text).map_err(|_| wrong())? {
+        SinceForm::After(position) => Ok(Since::After(position.parse().map_err(bad_value)?)),
+        SinceForm::Time(ms) => Ok(Since::Time(UnixMs(ms))),
+    }
+}
+
+fn command(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
+    let to = frame.to.as_deref().ok_or_else(|| missing("to", "command"))?;
+    let to = if let Some(group) = to.strip_prefix("group:") {
+        CommandTarget::Group(group.into())
+    } else if to.contains('/') {
+        let filter = to.parse::<Filter>();
+        CommandTarget::Filter(filter.map_err(|e| Fault::new(Code::BadTopic, e.to_string()))?)
+    } else {
+        CommandTarget::Device(to.parse().map_err(bad_value)?)
+    };
+    let raw = frame.payload.ok_or_else(|| missing("payload", "command"))?;
+    let (content, payload) = payload_of(Some(raw))?;
+    Ok(Ask::Command(Box::new(CommandAsk {
+        to,
+        reference,
+        priority: frame.lane()?,
+        expires: frame.expires(),
+        content,
+        payload,
+    })))
+}
+
+/// Decodes one binary frame: `IoTData` in Protobuf (`proto/fieldgate.proto`).
+///
+/// Readings stand or fall alone: refused ones are the failed items of a batch, and the good ones
+/// are one message.
+///
+/// # Errors
+///
+/// [`Refusal`] if it is no `IoTData`, or nothing of it is usable.
+pub fn decode_binary(bytes: &[u8], limits: &Limits) -> Result<Ask, Refusal> {
+    protobuf::decode(bytes, limits).map_err(|fault| Refusal { fault, reference: None })
+}
+
+#[cfg(test)]
+mod tests;

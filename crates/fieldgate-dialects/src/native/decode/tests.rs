@@ -1,0 +1,183 @@
+//! What each frame of `native.md` means, and which code each fault has.
+
+use fieldgate_core::dialect::Ask;
+
+use super::*;
+
+fn ask(text: &str) -> Ask {
+    decode_text(text, &Limits::default()).unwrap()
+}
+
+fn code(text: &str) -> Code {
+    decode_text(text, &Limits::default()).unwrap_err().fault.code
+}
+
+fn published(text: &str) -> Draft {
+    match ask(text) {
+        Ask::Publish(draft) => *draft,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_lessons_status_is_telemetry_byte_for_byte() {
+    let text = r#"{"type":"status","deviceId":"sensor-001","timestamp":1634567890123,"data":{"oil": {"level":0.70}}}"#;
+    let draft = published(text);
+    assert_eq!(draft.target, Target::Telemetry(Some("sensor-001".parse().unwrap())));
+    assert_eq!(draft.payload, r#"{"oil": {"level":0.70}}"#);
+    assert_eq!(draft.timestamp, Some(UnixMs(1_634_567_890_123)));
+    assert_eq!(draft.qos, Qos::AtMostOnce);
+}
+
+#[test]
+fn an_industrial_sample_needs_no_type() {
+    let text = r#"{"deviceId":"plc-101","timestamp":1,"values":[{"tag":"t","value":42.5,"unit":"C"}],"quality":"good"}"#;
+    let payload = published(text).payload;
+    assert_eq!(payload, r#"{"values":[{"tag":"t","value":42.5,"unit":"C"}],"quality":"good"}"#);
+}
+
+#[test]
+fn a_msgid_alone_asks_for_an_acknowledgement() {
+    assert_eq!(published(r#"{"type":"status","msgid":"a","data":{}}"#).qos, Qos::AtLeastOnce);
+    assert_eq!(
+        published(r#"{"type":"status","msgid":"a","qos":0,"data":{}}"#).qos,
+        Qos::AtMostOnce
+    );
+}
+
+#[test]
+fn the_envelope_means_what_the_plain_frame_means() {
+    let text = r#"{"ver":"1.0","msgid":"a1","timestamp":1,"from":"device-001","to":"server","type":"status","payload":{"t":1},"qos":1,"retain":false}"#;
+    let draft = published(text);
+    assert_eq!(draft.target, Target::Telemetry(Some("device-001".parse().unwrap())));
+    assert_eq!(draft.payload, r#"{"t":1}"#);
+}
+
+#[test]
+fn each_fault_has_its_code() {
+    for (text, expected) in [
+        ("{", Code::BadJson),
+        (r#"{"type":"status","data":{"t":NaN}}"#, Code::BadJson),
+        (r#"{"type":"status","data":{"t":1e400}}"#, Code::BadValue),
+        (r#"{"type":"status"}"#, Code::MissingField),
+        (r#"{"type":"status","data":[1]}"#, Code::BadValue),
+        (r#"{"type":"nonsense"}"#, Code::UnknownType),
+        ("{}", Code::MissingField),
+        (r#"{"type":"publish","topic":"a/+","payload":1}"#, Code::BadTopic),
+        (r#"{"type":"subscribe","topic":"a/#/b"}"#, Code::BadTopic),
+        (r#"{"type":"subscribe","topic":"a","qos":1,"mode":"latest"}"#, Code::BadValue),
+        (r#"{"type":"publish","topic":"a","payload":1,"qos":2}"#, Code::BadValue),
+        (r#"{"type":"ack","msgid":"x"}"#, Code::NotFound),
+        (r#"{"type":"ping","type":"ping"}"#, Code::BadValue),
+    ] {
+        assert_eq!(code(text), expected, "{text}");
+    }
+    let deep = format!("{{\"type\":\"status\",\"data\":{}1{}}}", "[".repeat(40), "]".repeat(40));
+    assert_eq!(code(&deep), Code::BadJson);
+}
+
+#[test]
+fn a_refusal_names_the_frame() {
+    let text = r#"{"type":"nonsense","msgid":"m-1"}"#;
+    let refusal = decode_text(text, &Limits::default()).unwrap_err();
+    assert_eq!(refusal.reference.unwrap().as_str(), "m-1");
+}
+
+#[test]
+fn batch_elements_stand_or_fall_alone() {
+    let text = r#"{"type":"batch","msgid":"b","data":[{"data":{"t":1}},{"x":1},7,{"values":[]}]}"#;
+    let Ask::Batch { items, qos, .. } = ask(text) else { panic!() };
+    assert_eq!(qos, Qos::AtLeastOnce);
+    assert_eq!(items.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false, true]);
+}
+
+#[test]
+fn payloads_are_text_bytes_or_json() {
+    let content = |payload: &str| {
+        let text = format!(r#"{{"type":"publish","topic":"a","payload":{payload}}}"#);
+        let draft = published(&text);
+        (draft.content, draft.payload)
+    };
+    assert_eq!(content(r#""42""#), (Content::Text, Bytes::from("42")));
+    assert_eq!(content("42"), (Content::Json, Bytes::from("42")));
+    assert_eq!(content(r#"{"base64":"AAE="}"#), (Content::Bytes, Bytes::from(vec![0, 1])));
+    assert_eq!(content(r#"{"base64":"AAE=","x":1}"#).0, Content::Json);
+}
+
+#[test]
+fn subscriptions_say_where_they_start() {
+    let since = |since: &str| match ask(&format!(
+        r#"{{"type":"subscribe","topic":"a/#","since":{since}}}"#
+    )) {
+        Ask::Subscribe(subscribe) => subscribe.since,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(since("\"all\""), Some(Since::All));
+    assert_eq!(since("{\"time\":5}"), Some(Since::Time(UnixMs(5))));
+    assert_eq!(since("{\"after\":\"k3f9:12\"}"), Some(Since::After("k3f9:12".parse().unwrap())));
+    assert_eq!(code(r#"{"type":"subscribe","topic":"a","since":{"after":"x"}}"#), Code::BadValue);
+}
+
+#[test]
+fn the_first_frame_is_a_credential_or_the_end() {
+    let limits = Limits::default();
+    let auth =
+        decode_first(r#"{"type":"auth","deviceId":"sensor-001","token":"t"}"#, &limits).unwrap();
+    assert_eq!(auth.device.unwrap().as_str(), "sensor-001");
+    for text in [
+        "",
+        "{}",
+        r#"{"type":"status","data":{}}"#,
+        r#"{"type":"auth","deviceId":"a b","token":"t"}"#,
+    ] {
+        assert_eq!(decode_first(text, &limits), Err(CloseReason::ProtocolError), "{text}");
+    }
+}
+
+#[test]
+fn protobuf_floats_become_their_shortest_decimals() {
+    let hex = "0a0a73656e736f722d30303110cbc9da9ec92f1a0e0a0474656d70150000bc411a01431a0f0a0568756d696415cdcc34421a0125";
+    let bytes: Vec<u8> = (0..hex.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
+        .collect();
+    let Ask::Publish(draft) = decode_binary(&bytes, &Limits::default()).unwrap() else { panic!() };
+    let expected = r#"{"values":[{"tag":"temp","value":23.5,"unit":"C"},{"tag":"humid","value":45.2,"unit":"%"}]}"#;
+    assert_eq!(draft.payload, expected);
+    assert_eq!(draft.timestamp, Some(UnixMs(1_634_567_890_123)));
+}
+
+#[test]
+fn an_unusable_protobuf_reading_costs_its_neighbours_nothing() {
+    use prost::Message as _;
+    let reading = |id: &str, value| protobuf::SensorReading {
+        sensor_id: id.into(),
+        value,
+        unit: String::new(),
+    };
+    let data = |readings| {
+        protobuf::IoTData { device_id: String::new(), timestamp: 0, readings }.encode_to_vec()
+    };
+    let mixed = data(vec![reading("temp", f32::NAN), reading("humid", 45.2)]);
+    let Ask::Batch { items, .. } = decode_binary(&mixed, &Limits::default()).unwrap() else {
+        panic!()
+    };
+    assert_eq!(items[0].as_ref().unwrap_err().code, Code::BadValue);
+    assert_eq!(items[1].as_ref().unwrap().payload, r#"{"values":[{"tag":"humid","value":45.2}]}"#);
+    let unnamed = data(vec![reading("", 1.0)]);
+    let refusal = decode_binary(&unnamed, &Limits::default()).unwrap_err();
+    assert!(refusal.fault.message.contains("keepCase"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in ".{0,300}") {
+        let _ = decode_text(&text, &Limits::default());
+        let _ = decode_first(&text, &Limits::default());
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        let _ = decode_binary(&bytes, &Limits::default());
+    }
+}

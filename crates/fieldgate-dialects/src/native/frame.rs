@@ -1,0 +1,112 @@
+//! The fields that any text frame may carry, as serde reads them.
+//!
+//! In: one JSON object. Out: [`Frame`], borrowed. Absent: meaning, which is `decode`'s.
+
+use std::borrow::Cow;
+
+use fieldgate_core::{
+    fault::{Code, Fault},
+    id::{DeviceId, MsgId, UnixMs},
+    message::{Priority, Qos},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Every field of every frame. Unknown fields are ignored; a field that occurs twice is refused.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Frame<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(crate) kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) device_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) token: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) tenant: Option<Cow<'a, str>>,
+    pub(crate) timestamp: Option<u64>,
+    #[serde(borrow)]
+    pub(crate) data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) values: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) quality: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) event: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) status: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) msgid: Option<Cow<'a, str>>,
+    pub(crate) qos: Option<u8>,
+    pub(crate) retain: bool,
+    #[serde(borrow)]
+    pub(crate) priority: Option<Cow<'a, str>>,
+    pub(crate) expires: Option<u64>,
+    #[serde(borrow)]
+    pub(crate) topic: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) from: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) to: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) since: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) mode: Option<Cow<'a, str>>,
+    pub(crate) max_rate: Option<f64>,
+    #[serde(borrow)]
+    pub(crate) ver: Option<Cow<'a, str>>,
+}
+
+impl Frame<'_> {
+    /// The sender's id of this frame.
+    pub(crate) fn reference(&self) -> Result<Option<MsgId>, Fault> {
+        let parse = |id: &Cow<'_, str>| id.parse().map_err(bad_value);
+        self.msgid.as_ref().map(parse).transpose()
+    }
+
+    /// The promise: as named, else 1 with a `msgid` and 0 without (`native.md`, "Quality of service").
+    pub(crate) fn promise(&self) -> Result<Qos, Fault> {
+        match self.qos {
+            None if self.msgid.is_some() => Ok(Qos::AtLeastOnce),
+            None | Some(0) => Ok(Qos::AtMostOnce),
+            Some(1) => Ok(Qos::AtLeastOnce),
+            Some(2) => Err(Fault::new(Code::BadValue, "qos 2 is not served yet: send qos 1")),
+            Some(other) => Err(Fault::new(Code::BadValue, format!("qos is 0 or 1, not {other}"))),
+        }
+    }
+
+    pub(crate) fn lane(&self) -> Result<Priority, Fault> {
+        match self.priority.as_deref() {
+            None | Some("normal") => Ok(Priority::Normal),
+            Some("critical") => Ok(Priority::Critical),
+            Some("bulk") => Ok(Priority::Bulk),
+            Some(_) => {
+                Err(Fault::new(Code::BadValue, "priority is one of critical, normal and bulk"))
+            }
+        }
+    }
+
+    pub(crate) fn timestamp(&self) -> Option<UnixMs> {
+        self.timestamp.map(UnixMs)
+    }
+
+    pub(crate) fn expires(&self) -> Option<UnixMs> {
+        self.expires.map(UnixMs)
+    }
+
+    /// The device that the frame speaks for: `deviceId`, or `from` in an envelope.
+    pub(crate) fn device(&self) -> Result<Option<DeviceId>, Fault> {
+        let named = self.device_id.as_ref().or(self.from.as_ref());
+        named.map(|id| id.parse().map_err(bad_value)).transpose()
+    }
+}
+
+pub(crate) fn missing(field: &str, frame: &str) -> Fault {
+    Fault::new(Code::MissingField, format!("a {frame} frame needs the field {field:?}"))
+}
+
+pub(crate) fn bad_value(error: impl ToString) -> Fault {
+    Fault::new(Code::BadValue, error.to_string())
+}

@@ -1,0 +1,159 @@
+//! JSON as bytes: depth before parsing, the members of an object as they were written, strings out.
+//!
+//! Pure. Invariant: a payload is never re-encoded; what a sender wrote is what a receiver reads.
+
+use std::{borrow::Cow, fmt};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use fieldgate_core::fault::{Code, Fault};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// Encodes bytes as base64 with padding (RFC 4648 section 4).
+#[must_use]
+pub fn base64_encode(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Decodes base64 with padding; nothing if it is none.
+#[must_use]
+pub fn base64_decode(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// Checks the nesting of a text before any parser recurses into it.
+pub(crate) fn check_depth(text: &str, depth_max: usize) -> Result<(), Fault> {
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    let mut escaped = false;
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > depth_max {
+                    let text = format!("the frame nests deeper than {depth_max}");
+                    return Err(Fault::new(Code::BadJson, text));
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
+/// Turns a parser's error into a refusal: `bad_json` for the syntax, `bad_value` for the content.
+pub(crate) fn fault_of(error: &serde_json::Error) -> Fault {
+    if error.is_data() {
+        return Fault::new(Code::BadValue, error.to_string());
+    }
+    Fault::new(Code::BadJson, format!("the frame is not JSON: {error}"))
+}
+
+/// The members of an object, in order, values as written. A name that occurs twice is an error.
+pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                    members.push((name.0, value));
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Collect).map(Members)
+    }
+}
+
+/// A member's name, borrowed where it holds no escape.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Appends `text` as a JSON string.
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut plain_from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..=0x1F => b"",
+            _ => continue,
+        };
+        out.extend_from_slice(text.as_bytes().get(plain_from..at).unwrap_or_default());
+        if escape.is_empty() {
+            out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
+        } else {
+            out.extend_from_slice(escape);
+        }
+        plain_from = at + 1;
+    }
+    out.extend_from_slice(text.as_bytes().get(plain_from..).unwrap_or_default());
+    out.push(b'"');
+}
+
+/// Appends a whole number.
+pub(crate) fn write_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        if let (Some(slot), Ok(digit)) = (digits.get_mut(at), u8::try_from(rest % 10)) {
+            *slot = b'0' + digit;
+        }
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_outside_strings_only() {
+        assert!(check_depth(r#"{"a":"[[[[[[\"[["}"#, 1).is_ok());
+        assert!(check_depth("[[1]]", 1).is_err());
+    }
+
+    #[test]
+    fn strings_survive_the_round_trip() {
+        for text in ["", "a\"b\\c\n\r\t\u{1}é\u{1F600}", "\u{7f}"] {
+            let mut out = Vec::new();
+            write_string(&mut out, text);
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_read() {
+        for number in [0, 7, 10, 1_634_567_890_123, u64::MAX] {
+            let mut out = Vec::new();
+            write_number(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+    }
+}

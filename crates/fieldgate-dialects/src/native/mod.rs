@@ -1,0 +1,57 @@
+//! The native dialect: JSON and Protobuf frames of `native.md`, both directions.
+//!
+//! Pure. Server side: [`decode_first`], [`decode_text`], [`decode_binary`], [`encode_answer`],
+//! [`encode_delivery`], [`encode_control`]. Client side: [`client`].
+
+pub mod client;
+mod decode;
+mod encode;
+mod frame;
+mod json;
+mod merge;
+pub mod protobuf;
+
+pub use decode::{decode_binary, decode_first, decode_text};
+pub use encode::{encode_answer, encode_control, encode_delivery};
+pub use json::{base64_decode, base64_encode};
+pub use merge::merge_latest;
+
+use fieldgate_core::{fault::Fault, id::MsgId};
+
+/// Subprotocol names that the server offers, in order of preference.
+pub const SUBPROTOCOLS: &[&str] = &["fieldgate.v1.json"];
+
+/// How a connection wants its frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Form {
+    /// No subprotocol: payloads of `mqtt` frames are strings, as the lesson's client expects.
+    Lesson,
+    /// `fieldgate.v1.json`: JSON payloads are embedded as they are.
+    V1,
+}
+
+/// Bounds on what a frame may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Deepest nesting of JSON.
+    pub json_depth_max: usize,
+    /// Most elements of a batch.
+    pub batch_len_max: usize,
+    /// Most resources in one telemetry frame.
+    pub resources_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { json_depth_max: 32, batch_len_max: 1_000, resources_max: 1_000 }
+    }
+}
+
+/// Why a frame was refused; the connection goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was wrong.
+    pub fault: Fault,
+    /// The frame's `msgid`, if it could be read.
+    pub reference: Option<MsgId>,
+}
