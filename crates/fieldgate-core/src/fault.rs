@@ -87,12 +87,30 @@ pub struct Fault {
     pub code: Code,
     /// A sentence for people. Never holds a secret.
     pub message: Cow<'static, str>,
+    /// The reading that it is about, where the frame as a whole stands.
+    pub reading: Option<Box<ReadingRef>>,
+}
+
+/// Names one reading of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadingRef {
+    /// Its place among the frame's readings; absent in an element of a batch.
+    pub index: Option<usize>,
+    /// Its resource, as sent.
+    pub resource: Box<str>,
 }
 
 impl Fault {
     /// Makes a refusal.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), reading: None }
+    }
+
+    /// Names the reading that it is about.
+    #[must_use]
+    pub fn about(mut self, index: Option<usize>, resource: &str) -> Self {
+        self.reading = Some(Box::new(ReadingRef { index, resource: resource.into() }));
+        self
     }
 }
 

@@ -40,7 +40,7 @@ pub fn decode_first(text: &str, limits: &Limits) -> Result<Authenticate, CloseRe
     let tenant = frame.tenant.as_deref().map(str::parse).transpose().map_err(protocol)?;
     let device = frame.device_id.as_deref().map(str::parse).transpose().map_err(protocol)?;
     let token = frame.token.ok_or(CloseReason::ProtocolError)?;
-    Ok(Authenticate { tenant, device, token: Secret(token.into_owned()) })
+    Ok(Authenticate { tenant, device, token: Secret(token.0.into_owned()) })
 }
 
 /// Decodes one text frame of an authenticated connection.

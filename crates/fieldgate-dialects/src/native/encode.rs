@@ -2,10 +2,12 @@
 //!
 //! Pure; appends to a buffer that the caller reuses. Source: `native.md`, "Frames to a client".
 
+use std::io::Write as _;
+
 use fieldgate_core::{
     dialect::{Answer, BatchResult, CommandState, Delivery, GapReason},
     fault::Fault,
-    id::Position,
+    id::{DeviceId, Position},
     message::{Content, Qos},
 };
 
@@ -49,7 +51,9 @@ impl<'a> Object<'a> {
     }
 
     fn position(&mut self, name: &str, position: Position) -> &mut Self {
-        self.text(name, &position.to_string())
+        // Writing to a Vec cannot fail, and a position needs no escape.
+        let _ = write!(self.name(name), "\"{position}\"");
+        self
     }
 
     fn flag(&mut self, name: &str, value: bool) -> &mut Self {
@@ -64,8 +68,8 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Appends the frame that tells `answer`.
-pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) {
+/// Appends the frame that tells `answer`. Both forms read the same answers today.
+pub fn encode_answer(answer: &Answer, _form: Form, out: &mut Vec<u8>) {
     match answer {
         Answer::Authenticated { timestamp, session, epoch, heartbeat_ms } => {
             Object::new(out, "auth_response")
@@ -101,6 +105,9 @@ pub fn encode_answer(answer: &Answer, out: &mut Vec<u8>) {
         Answer::Error { fault, reference, refused } => {
             let mut frame = Object::new(out, "error");
             frame.text("code", fault.code.as_str()).text("message", &fault.message);
+            if let Some(reading) = &fault.reading {
+                frame.text("resource", &reading.resource);
+            }
             if let Some(reference) = reference {
                 frame.text("ref", reference.as_str());
             }
@@ -167,7 +174,12 @@ fn write_refused(out: &mut Vec<u8>, refused: &[(usize, Fault)]) {
     out.push(b'[');
     for (nth, (index, fault)) in refused.iter().enumerate() {
         out.extend_from_slice(if nth == 0 { b"{\"index\":" } else { b",{\"index\":" });
-        write_number(out, *index as u64);
+        let reading = fault.reading.as_deref();
+        write_number(out, reading.and_then(|r| r.index).unwrap_or(*index) as u64);
+        if let Some(reading) = reading {
+            out.extend_from_slice(b",\"resource\":");
+            write_string(out, &reading.resource);
+        }
         out.extend_from_slice(b",\"code\":");
         write_string(out, fault.code.as_str());
         out.extend_from_slice(b",\"message\":");
@@ -239,11 +251,12 @@ fn write_payload(out: &mut Vec<u8>, content: Content, payload: &[u8], form: Form
     }
 }
 
-/// Appends the `control` frame that hands a command to its device.
-pub fn encode_control(delivery: &Delivery<'_>, device: &str, out: &mut Vec<u8>) {
+/// Appends the `control` frame that hands a command to its device. Its payload is embedded in both
+/// forms: the lesson's device reads members of it without parsing again.
+pub fn encode_control(delivery: &Delivery<'_>, device: &DeviceId, _form: Form, out: &mut Vec<u8>) {
     let Delivery { position, message, marks } = delivery;
     let mut frame = Object::new(out, "control");
-    frame.position("msgid", *position).text("deviceId", device);
+    frame.position("msgid", *position).text("deviceId", device.as_str());
     write_payload(frame.name("payload"), message.content, &message.payload, Form::V1);
     frame.number("timestamp", message.timestamp.0).number("qos", marks.qos as u64);
     frame.flag("dup", marks.dup).end();

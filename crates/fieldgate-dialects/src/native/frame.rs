@@ -2,8 +2,6 @@
 //!
 //! In: one JSON object. Out: [`Frame`], borrowed. Absent: meaning, which is `decode`'s.
 
-use std::borrow::Cow;
-
 use fieldgate_core::{
     fault::{Code, Fault},
     id::{DeviceId, MsgId, UnixMs},
@@ -12,57 +10,59 @@ use fieldgate_core::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::json::Text;
+
 /// Every field of every frame. Unknown fields are ignored; a field that occurs twice is refused.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Frame<'a> {
     #[serde(borrow, rename = "type")]
-    pub(crate) kind: Option<Cow<'a, str>>,
+    pub(crate) kind: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(crate) device_id: Option<Cow<'a, str>>,
+    pub(crate) device_id: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(crate) token: Option<Cow<'a, str>>,
+    pub(crate) token: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(crate) tenant: Option<Cow<'a, str>>,
+    pub(crate) tenant: Option<Text<'a>>,
     pub(crate) timestamp: Option<u64>,
     #[serde(borrow)]
     pub(crate) data: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(crate) values: Option<&'a RawValue>,
     #[serde(borrow)]
-    pub(crate) quality: Option<Cow<'a, str>>,
+    pub(crate) quality: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(crate) event: Option<Cow<'a, str>>,
+    pub(crate) event: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(crate) status: Option<Cow<'a, str>>,
+    pub(crate) status: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(crate) msgid: Option<Cow<'a, str>>,
+    pub(crate) msgid: Option<Text<'a>>,
     pub(crate) qos: Option<u8>,
     pub(crate) retain: bool,
     #[serde(borrow)]
-    pub(crate) priority: Option<Cow<'a, str>>,
+    pub(crate) priority: Option<Text<'a>>,
     pub(crate) expires: Option<u64>,
     #[serde(borrow)]
-    pub(crate) topic: Option<Cow<'a, str>>,
+    pub(crate) topic: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) payload: Option<&'a RawValue>,
     #[serde(borrow)]
-    pub(crate) from: Option<Cow<'a, str>>,
+    pub(crate) from: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(crate) to: Option<Cow<'a, str>>,
+    pub(crate) to: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) since: Option<&'a RawValue>,
     #[serde(borrow)]
-    pub(crate) mode: Option<Cow<'a, str>>,
+    pub(crate) mode: Option<Text<'a>>,
     pub(crate) max_rate: Option<f64>,
     #[serde(borrow)]
-    pub(crate) ver: Option<Cow<'a, str>>,
+    pub(crate) ver: Option<Text<'a>>,
 }
 
 impl Frame<'_> {
     /// The sender's id of this frame.
     pub(crate) fn reference(&self) -> Result<Option<MsgId>, Fault> {
-        let parse = |id: &Cow<'_, str>| id.parse().map_err(bad_value);
+        let parse = |id: &Text<'_>| id.parse().map_err(bad_value);
         self.msgid.as_ref().map(parse).transpose()
     }
 

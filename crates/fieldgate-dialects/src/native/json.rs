@@ -2,7 +2,7 @@
 //!
 //! Pure. Invariant: a payload is never re-encoded; what a sender wrote is what a receiver reads.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, ops::Deref};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fieldgate_core::fault::{Code, Fault};
@@ -56,8 +56,27 @@ pub(crate) fn fault_of(error: &serde_json::Error) -> Fault {
     Fault::new(Code::BadJson, format!("the frame is not JSON: {error}"))
 }
 
-/// The members of an object, in order, values as written. A name that occurs twice is an error.
+/// A string, borrowed where it holds no escape. (A bare `Cow` would always own.)
+#[derive(Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The members of an object, in order, values as written. A name may occur twice.
 pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    /// The first member of this name.
+    pub(crate) fn member(&self, wanted: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value)
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -71,7 +90,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
                     members.push((name.0, value));
                 }
                 Ok(members)
@@ -80,10 +99,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
         deserializer.deserialize_map(Collect).map(Members)
     }
 }
-
-/// A member's name, borrowed where it holds no escape.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Appends `text` as a JSON string.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {

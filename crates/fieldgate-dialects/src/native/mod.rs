@@ -14,7 +14,7 @@ pub mod protobuf;
 pub use decode::{decode_binary, decode_first, decode_text};
 pub use encode::{encode_answer, encode_control, encode_delivery};
 pub use json::{base64_decode, base64_encode};
-pub use merge::merge_latest;
+pub use merge::{Merge, merge_latest};
 
 use fieldgate_core::{fault::Fault, id::MsgId};
 

@@ -30,7 +30,12 @@ pub enum Event<'a> {
     /// A pong.
     Pong(&'a [u8]),
     /// The peer closes; no event follows.
-    Close(Option<u16>),
+    Close {
+        /// Its code, one that may be sent.
+        code: Option<u16>,
+        /// Its words.
+        reason: &'a str,
+    },
 }
 
 /// Why a peer's bytes are no WebSocket.
@@ -324,7 +329,7 @@ impl Decoder {
             0xA => Event::Pong(&payload),
             _ => {
                 self.closed = true;
-                Event::Close(check_close(&payload)?)
+                check_close(&payload)?
             }
         };
         Ok(on_event(event))
@@ -339,17 +344,18 @@ fn data_event(kind: Data, payload: &[u8]) -> Result<Event<'_>, WsError> {
 }
 
 /// Reads the payload of a close frame (RFC 6455 5.5.1, 7.4).
-fn check_close(payload: &[u8]) -> Result<Option<u16>, WsError> {
-    let (code, text) = match payload {
-        [] => return Ok(None),
-        [high, low, text @ ..] => (u16::from_be_bytes([*high, *low]), text),
+fn check_close(payload: &[u8]) -> Result<Event<'_>, WsError> {
+    let (code, reason) = match payload {
+        [] => return Ok(Event::Close { code: None, reason: "" }),
+        [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
         [_] => return Err(WsError::Protocol),
     };
+    // 1004 to 1006 and 1015 are never sent; 1016 to 2999 belong to the standard.
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(WsError::Protocol);
     }
-    str::from_utf8(text).map_err(|_| WsError::Utf8)?;
-    Ok(Some(code))
+    let reason = str::from_utf8(reason).map_err(|_| WsError::Utf8)?;
+    Ok(Event::Close { code: Some(code), reason })
 }
 
 /// Applies `mask` to `bytes`, which begin `offset` bytes into their frame's payload.

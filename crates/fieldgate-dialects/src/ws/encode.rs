@@ -22,6 +22,9 @@ pub enum Opcode {
     Pong = 0xA,
 }
 
+/// Largest payload of a control frame (RFC 6455 5.5).
+const CONTROL_BYTES_MAX: usize = 125;
+
 /// The key of a client's frame.
 pub type Mask = [u8; 4];
 
@@ -64,6 +67,24 @@ pub fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
     Bytes::from(out)
 }
 
+/// Makes one whole unmasked text frame; `text` is UTF-8.
+#[must_use]
+pub fn frame_text(text: &[u8]) -> Bytes {
+    frame(Opcode::Text, text)
+}
+
+/// Makes a ping of at most 125 bytes; what is above is left out.
+#[must_use]
+pub fn ping_frame(payload: &[u8]) -> Bytes {
+    frame(Opcode::Ping, payload.get(..CONTROL_BYTES_MAX).unwrap_or(payload))
+}
+
+/// Makes the answer to a ping, with its payload.
+#[must_use]
+pub fn pong_frame(payload: &[u8]) -> Bytes {
+    frame(Opcode::Pong, payload.get(..CONTROL_BYTES_MAX).unwrap_or(payload))
+}
+
 /// Makes one whole masked frame, as clients send.
 #[must_use]
 pub fn frame_masked(opcode: Opcode, payload: &[u8], mask: Mask) -> Vec<u8> {
@@ -87,6 +108,15 @@ fn close_payload(code: u16, text: &str) -> Vec<u8> {
 #[must_use]
 pub fn close_frame(reason: CloseReason) -> Bytes {
     frame(Opcode::Close, &close_payload(reason.code(), reason.text()))
+}
+
+/// Makes the answer to a peer's close: its own code, if it gave one.
+#[must_use]
+pub fn close_echo(code: Option<u16>) -> Bytes {
+    match code {
+        Some(code) => frame(Opcode::Close, &code.to_be_bytes()),
+        None => frame(Opcode::Close, &[]),
+    }
 }
 
 /// Makes the close frame of a client.

@@ -9,7 +9,8 @@ mod handshake;
 
 pub use decode::{Decoder, Event, Limits, WsError};
 pub use encode::{
-    Mask, Opcode, close_frame, close_frame_masked, frame, frame_masked, header_len, write_header,
+    Mask, Opcode, close_echo, close_frame, close_frame_masked, frame, frame_masked, frame_text,
+    header_len, ping_frame, pong_frame, write_header,
 };
 pub use handshake::{
     HandshakeError, UpgradeHeaders, accept_key, check_upgrade, choose_subprotocol,

@@ -68,7 +68,7 @@ fn an_error_never_has_a_msgid_of_its_own() {
     let fault = Fault::new(Code::BadValue, "no \"x\"");
     let reference = Some("m".parse().unwrap());
     let mut out = Vec::new();
-    encode_answer(&Answer::Error { fault, reference, refused: vec![] }, &mut out);
+    encode_answer(&Answer::Error { fault, reference, refused: vec![] }, Form::V1, &mut out);
     assert_eq!(out, br#"{"type":"error","code":"bad_value","message":"no \"x\"","ref":"m"}"#);
 }
 
@@ -77,7 +77,11 @@ fn a_batch_is_acknowledged_with_its_refusals() {
     let refused = vec![(1, Fault::new(Code::MissingField, "data"))];
     let batch = Some(BatchResult { accepted_count: 2, refused });
     let mut out = Vec::new();
-    encode_answer(&Answer::Ack { reference: "b".parse().unwrap(), seq: Seq(9), batch }, &mut out);
+    encode_answer(
+        &Answer::Ack { reference: "b".parse().unwrap(), seq: Seq(9), batch },
+        Form::V1,
+        &mut out,
+    );
     assert_eq!(
         String::from_utf8(out).unwrap(),
         r#"{"type":"ack","msgid":"b","seq":9,"accepted":2,"refused":[{"index":1,"code":"missing_field","message":"data"}]}"#
@@ -88,7 +92,7 @@ fn a_batch_is_acknowledged_with_its_refusals() {
 fn notices_say_where_they_stand() {
     let text = |answer: &Answer| {
         let mut out = Vec::new();
-        encode_answer(answer, &mut out);
+        encode_answer(answer, Form::V1, &mut out);
         String::from_utf8(out).unwrap()
     };
     let filter = || "a/#".parse().unwrap();

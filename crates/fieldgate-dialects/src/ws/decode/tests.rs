@@ -29,7 +29,7 @@ fn run<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Seen> {
                 Event::Binary(bytes) => Seen::Binary(bytes.to_vec()),
                 Event::Ping(bytes) => Seen::Ping(bytes.to_vec()),
                 Event::Pong(bytes) => Seen::Pong(bytes.to_vec()),
-                Event::Close(code) => Seen::Close(code),
+                Event::Close { code, .. } => Seen::Close(code),
             });
             ControlFlow::Continue(())
         });
