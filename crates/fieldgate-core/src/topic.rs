@@ -132,6 +132,23 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// Tells whether some topic is selected by both; may say yes of `$` topics alone.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut mine = self.levels();
+        let mut theirs = other.levels();
+        loop {
+            match (mine.next(), theirs.next()) {
+                (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+                (Some("+"), Some(_)) | (Some(_), Some("+")) => (),
+                (Some(a), Some(b)) if a == b => (),
+                _ => return false,
+            }
+        }
+    }
+}
+
 fn check(text: &str) -> Result<(), InvalidTopic> {
     if text.is_empty() {
         return Err(InvalidTopic::Empty);

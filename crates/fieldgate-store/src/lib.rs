@@ -3,6 +3,9 @@
 //! [`Log`] is the port that the server writes to and reads from; `log::LocalLog` is the engine on
 //! one machine, `memory::SimLog` the twin of the tests. Nothing here knows a wire format.
 
+pub mod codec;
+pub mod disk;
+pub mod log;
 pub mod port;
 pub mod record;
 pub mod registry;

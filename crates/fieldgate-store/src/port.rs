@@ -136,3 +136,18 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// Takes nothing more, writes and syncs the rest with an end mark, and returns when done.
     fn close(&self);
 }
+
+impl ReadFilter {
+    /// Tells whether a reader with this filter sees `entry`.
+    #[must_use]
+    pub fn selects(&self, entry: &Entry) -> bool {
+        if self.arrived_from.is_some_and(|from| entry.arrived < from) {
+            return false;
+        }
+        let Record::Message(message) = &entry.record else {
+            return self.tenant.is_none() && self.filters.is_empty();
+        };
+        self.tenant.as_ref().is_none_or(|tenant| *tenant == message.tenant)
+            && (self.filters.is_empty() || self.filters.iter().any(|f| f.matches(&message.topic)))
+    }
+}

@@ -1,5 +1,109 @@
-//! The registry: devices, credentials, keys, users and groups, and how records change them.
+//! The registry: devices, credentials, keys and users, and how records change them.
+//!
+//! Types only; `state` applies changes in seq order. Secrets are here as hashes alone.
+
+use std::collections::BTreeMap;
+
+use fieldgate_core::{
+    access::{Grant, Identity, Principal, Role},
+    id::{DeviceId, TenantId},
+    topic::Filter,
+};
+use serde::{Deserialize, Serialize};
+
+/// HMAC-SHA256 of a secret under the master key.
+pub type SecretHash = [u8; 32];
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Device {
+    /// Its id.
+    pub id: String,
+    /// What it is (`resources.md` 3).
+    pub kind: Option<String>,
+    /// For people.
+    pub name: Option<String>,
+    /// The groups it is in.
+    pub groups: Vec<String>,
+    /// The device ids that it may speak for.
+    pub gateway_for: Option<String>,
+    /// Its secrets, by id.
+    pub credentials: BTreeMap<String, SecretHash>,
+}
+
+/// An API key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// Its name, unique in the tenant.
+    pub name: String,
+    /// Its secret.
+    pub hash: SecretHash,
+    /// Its role, as text.
+    pub role: Option<String>,
+    /// Its grants, as text.
+    pub grants: Vec<String>,
+    /// Worthless after this time, in Unix ms.
+    pub expires_ms: Option<u64>,
+}
 
 /// A change of the registry, as the log holds it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RegistryChange {}
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryChange {
+    /// Whose.
+    pub tenant: String,
+    /// What.
+    pub change: Change,
+}
+
+/// What changes. Conditions are decided when the record's turn comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A device appears; refused if the id is taken.
+    DeviceAdd(Device),
+    /// A device goes.
+    DeviceRemove(String),
+    /// A device's secrets are replaced by this one.
+    DeviceRotate {
+        /// Whose.
+        id: String,
+        /// The new secret's id.
+        credential: String,
+        /// The new secret.
+        hash: SecretHash,
+    },
+    /// An API key appears; refused if the name is taken.
+    KeyAdd(ApiKey),
+    /// An API key goes.
+    KeyRevoke(String),
+}
+
+impl Device {
+    /// Who a connection of this device is.
+    #[must_use]
+    pub fn principal(&self, tenant: &TenantId) -> Option<Principal> {
+        let id: DeviceId = self.id.parse().ok()?;
+        let gateway_for = self.gateway_for.as_ref().and_then(|f| f.parse::<Filter>().ok());
+        Some(Principal {
+            tenant: tenant.clone(),
+            name: self.id.as_str().into(),
+            identity: Identity::Device { id, gateway_for },
+            role: None,
+            grants: Vec::new(),
+        })
+    }
+}
+
+impl ApiKey {
+    /// Who a connection with this key is.
+    #[must_use]
+    pub fn principal(&self, tenant: &TenantId) -> Principal {
+        let grants = self.grants.iter().filter_map(|grant| grant.parse::<Grant>().ok()).collect();
+        Principal {
+            tenant: tenant.clone(),
+            name: self.name.as_str().into(),
+            identity: Identity::Key,
+            role: self.role.as_ref().and_then(|role| role.parse::<Role>().ok()),
+            grants,
+        }
+    }
+}

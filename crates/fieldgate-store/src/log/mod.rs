@@ -1,0 +1,229 @@
+//! The log on one machine: one folder of segments, one writer, one order.
+//!
+//! Source: `storage.md` 1.5. `append` gives numbers and places in one step; the writer thread puts
+//! what waits on stable storage in one batch; the follower and the readers see one sequence.
+
+mod format;
+mod inspect;
+mod intake;
+mod recover;
+mod segments;
+mod writer;
+
+use std::{
+    io,
+    ops::RangeInclusive,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use fieldgate_core::{
+    dialect::GapReason,
+    id::{Epoch, Seq, UnixMs},
+};
+
+pub use inspect::{DumpedEntry, VerifyReport, dump, verify};
+pub use recover::Recovery;
+
+use crate::{
+    disk::{Disk, RealDisk},
+    port::{AppendError, Chunk, Follow, Followed, Frontier, Log, ReadError, ReadFilter},
+    record::Record,
+};
+use intake::Intake;
+use segments::Segments;
+
+/// Sizes and times of a log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogOptions {
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+    /// Most records that wait for the writer or the follower.
+    pub intake_len_max: usize,
+    /// Most bytes that wait.
+    pub intake_bytes_max: usize,
+    /// Bytes of recent records kept in memory for readers.
+    pub tail_bytes_max: usize,
+    /// Below this much free disk messages are refused.
+    pub free_bytes_min: u64,
+    /// Oldest age of a segment that is kept, in running time.
+    pub retention_age: Duration,
+    /// Most bytes of segments that are kept.
+    pub retention_bytes: u64,
+    /// Whether a commit waits for the disk; `false` is `store.durability = "os"`.
+    pub sync: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            intake_len_max: 32_768,
+            intake_bytes_max: 64 << 20,
+            tail_bytes_max: 32 << 20,
+            free_bytes_min: 1 << 30,
+            retention_age: Duration::from_secs(7 * 24 * 3600),
+            retention_bytes: 10 << 30,
+            sync: true,
+        }
+    }
+}
+
+/// Why a log did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The disk failed.
+    #[error("the log's folder could not be read or written")]
+    Io(#[from] io::Error),
+    /// A segment's header is no header of ours.
+    #[error("the segment {0} has no valid header")]
+    BadHeader(String),
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct LocalLog {
+    epoch: Epoch,
+    intake: Arc<Intake>,
+    segments: Arc<Segments>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl LocalLog {
+    /// Opens the log in `folder`, or makes one there; recovers what a crash left.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn open(folder: &Path, options: LogOptions) -> Result<(Arc<Self>, Recovery), OpenError> {
+        Self::open_on(Arc::new(RealDisk::new(folder.to_owned())?), options)
+    }
+
+    /// Opens the log on any disk.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+    ) -> Result<(Arc<Self>, Recovery), OpenError> {
+        let (segments, writer, recovery) = recover::recover(disk, options)?;
+        let segments = Arc::new(segments);
+        let intake = Arc::new(Intake::new(&recovery, options));
+        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn({
+            let (intake, segments) = (Arc::clone(&intake), Arc::clone(&segments));
+            move || writer.run(&intake, &segments)
+        })?;
+        let writer = Mutex::new(Some(thread));
+        Ok((Arc::new(Self { epoch: recovery.epoch, intake, segments, writer }), recovery))
+    }
+
+    /// Tells how far the tables have come; retention stays below it.
+    pub fn set_applied(&self, seq: Seq) {
+        self.segments.set_applied(seq);
+    }
+}
+
+impl Log for LocalLog {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn append(
+        &self,
+        group: Vec<Record>,
+        arrived: UnixMs,
+    ) -> Result<RangeInclusive<u64>, AppendError> {
+        self.intake.append(group, arrived)
+    }
+
+    fn frontier(&self) -> Frontier {
+        self.intake.frontier()
+    }
+
+    fn is_refused(&self, seq: Seq) -> bool {
+        self.intake.is_refused(seq)
+    }
+
+    fn on_durable(&self, wake: Arc<dyn Fn(Frontier) + Send + Sync>) {
+        self.intake.set_wake(wake);
+    }
+
+    fn follow(&self, from: Seq) -> Box<dyn Follow> {
+        let (intake, segments) = (Arc::clone(&self.intake), Arc::clone(&self.segments));
+        Box::new(Follower { intake, segments, next: from.next() })
+    }
+
+    fn read(&self, from: Seq, filter: &ReadFilter, bytes_max: usize) -> Result<Chunk, ReadError> {
+        if let Some(chunk) = self.intake.read_tail(from, filter, bytes_max) {
+            return Ok(chunk);
+        }
+        self.segments.read(from, self.intake.frontier().durable, filter, bytes_max)
+    }
+
+    fn oldest(&self) -> Seq {
+        self.segments.oldest()
+    }
+
+    fn seek_time(&self, time: UnixMs) -> Seq {
+        self.segments.seek_time(time)
+    }
+
+    fn close(&self) {
+        self.intake.close();
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's writer panicked");
+        }
+    }
+}
+
+impl Drop for LocalLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[derive(Debug)]
+struct Follower {
+    intake: Arc<Intake>,
+    segments: Arc<Segments>,
+    next: Seq,
+}
+
+impl Follow for Follower {
+    fn next(&mut self, out: &mut Vec<Followed>, max: usize, timeout: Duration) -> bool {
+        if self.next < self.intake.tail_start() {
+            return self.catch_up(out);
+        }
+        self.intake.follow(&mut self.next, out, max, timeout)
+    }
+}
+
+impl Follower {
+    /// What is older than the tail in memory comes from the disk.
+    fn catch_up(&mut self, out: &mut Vec<Followed>) -> bool {
+        let end = self.intake.tail_start().prev();
+        match self.segments.read(self.next, end, &ReadFilter::default(), 1 << 20) {
+            Ok(chunk) => {
+                out.extend(chunk.items);
+                self.next = chunk.next;
+            }
+            Err(error) => {
+                tracing::error!(%error, from = self.next.0, to = end.0, "log range unreadable");
+                out.push(Followed::Gap(self.next.0..=end.0, GapReason::Damaged));
+                self.next = end.next();
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;
