@@ -13,16 +13,17 @@ use fieldgate_core::{
     fault::{Code, Fault},
     id::{MsgId, Position, UnixMs},
     message::{Content, Qos},
-    topic::{Filter, Topic},
+    topic::Filter,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
     Limits, Refusal,
-    frame::{Frame, bad_value, missing},
-    json::{self, Members},
+    frame::{Frame, bad_value, filter, missing, reference_of, topic},
+    json::{self, Text},
     protobuf,
+    telemetry::{Readings, readings},
 };
 
 /// Decodes the first frame of a connection without a credential on its upgrade.
@@ -51,13 +52,16 @@ pub fn decode_first(text: &str, limits: &Limits) -> Result<Authenticate, CloseRe
 pub fn decode_text(text: &str, limits: &Limits) -> Result<Ask, Refusal> {
     let refuse = |fault| Refusal { fault, reference: None };
     json::check_depth(text, limits.json_depth_max).map_err(refuse)?;
-    let frame: Frame<'_> =
-        serde_json::from_str(text).map_err(|error| refuse(json::fault_of(&error)))?;
+    let frame: Frame<'_> = serde_json::from_str(text).map_err(|error| Refusal {
+        fault: json::fault_of(&error),
+        reference: reference_of(text),
+    })?;
     let reference = frame.reference().map_err(refuse)?;
     ask_of(&frame, reference.clone(), limits).map_err(|fault| Refusal { fault, reference })
 }
 
 fn ask_of(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Result<Ask, Fault> {
+    frame.check_version()?;
     match frame.kind.as_deref() {
         Some("status") => telemetry(frame, reference, limits),
         None if frame.values.is_some() => telemetry(frame, reference, limits),
@@ -68,7 +72,7 @@ fn ask_of(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Resul
         Some("cancel") => Ok(Ask::Cancel(position(frame, "cancel")?)),
         Some("publish") => publish(frame, reference),
         Some("subscribe") => subscribe(frame),
-        Some("unsubscribe") => Ok(Ask::Unsubscribe(filter(frame, "unsubscribe")?)),
+        Some("unsubscribe") => Ok(Ask::Unsubscribe(filter_of(frame, "unsubscribe")?)),
         Some("command") => command(frame, reference),
         Some("ping") => Ok(Ask::Ping),
         Some("auth") => Err(Fault::new(Code::Conflict, "this connection is authenticated")),
@@ -101,77 +105,25 @@ fn draft(
     })
 }
 
-/// A status, an industrial sample, or an envelope of either; an envelope may name a topic.
+/// A status, an industrial sample, or an envelope of either. Readings that do not stand make it a
+/// batch: what was refused, and one message of what was not.
 fn telemetry(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Result<Ask, Fault> {
-    let target = match frame.to.as_deref() {
-        Some(to) if to.starts_with("topic:") => Target::Topic(topic_of(to)?),
-        _ => Target::Telemetry(frame.device()?),
-    };
-    let payload = readings(frame, limits)?;
-    draft(frame, reference, target, Content::Json, payload).map(|d| Ask::Publish(Box::new(d)))
-}
-
-/// The payload of a telemetry message: the `data` object or `{values,quality}`, as sent.
-fn readings(frame: &Frame<'_>, limits: &Limits) -> Result<Bytes, Fault> {
-    if let Some(values) = frame.values {
-        check_values(values, limits)?;
-        let quality = match frame.quality.as_deref() {
-            None => return Ok(Bytes::from(format!("{{\"values\":{}}}", values.get()))),
-            Some(quality @ ("good" | "uncertain" | "bad")) => quality,
-            Some(_) => return Err(bad_value("quality is one of good, uncertain and bad")),
-        };
-        let text = format!("{{\"values\":{},\"quality\":\"{quality}\"}}", values.get());
-        return Ok(Bytes::from(text));
+    let target = frame.target(Target::Telemetry)?;
+    let Readings { payload, refused } = readings(frame, limits)?;
+    if refused.is_empty() {
+        let draft = draft(frame, reference, target, Content::Json, payload)?;
+        return Ok(Ask::Publish(Box::new(draft)));
     }
-    let data = frame.data.or(frame.payload).ok_or_else(|| missing("data", "status"))?;
-    check_data(data, limits)?;
-    Ok(Bytes::copy_from_slice(data.get().as_bytes()))
-}
-
-fn check_data(data: &RawValue, limits: &Limits) -> Result<(), Fault> {
-    let members: Members<'_> = serde_json::from_str(data.get())
-        .map_err(|_| bad_value("the field \"data\" is an object of resources"))?;
-    if members.0.len() > limits.resources_max {
-        let text =
-            format!("{} resources exceed the limit of {}", members.0.len(), limits.resources_max);
-        return Err(Fault::new(Code::TooLarge, text));
-    }
-    members.0.iter().try_for_each(|(name, value)| check_reading(name, value.get()))
-}
-
-/// Checks one reading: the name's bounds, and that a number is finite (`resources.md` 1).
-fn check_reading(name: &str, value: &str) -> Result<(), Fault> {
-    if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
-        return Err(bad_value("a resource's name is 1 to 128 bytes without control characters"));
-    }
-    let numeric = value.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-    if numeric && !value.parse::<f64>().is_ok_and(f64::is_finite) {
-        return Err(bad_value(format!("the value of {name:?} is not a finite number")));
-    }
-    Ok(())
-}
-
-#[derive(Deserialize)]
-struct Sample<'a> {
-    #[serde(borrow)]
-    tag: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
-    value: &'a RawValue,
-}
-
-fn check_values(values: &RawValue, limits: &Limits) -> Result<(), Fault> {
-    let samples: Vec<Sample<'_>> = serde_json::from_str(values.get())
-        .map_err(|e| bad_value(format!("the field \"values\" is a list of {{tag,value}}: {e}")))?;
-    if samples.len() > limits.resources_max {
-        return Err(Fault::new(Code::TooLarge, "too many values in one sample"));
-    }
-    samples.iter().try_for_each(|sample| check_reading(&sample.tag, sample.value.get()))
+    let draft = draft(frame, None, target, Content::Json, payload)?;
+    let qos = draft.qos;
+    let items = refused.into_iter().map(Err).chain([Ok(draft)]).collect();
+    Ok(Ask::Batch { reference, qos, items })
 }
 
 #[derive(Deserialize)]
 struct EventPayload<'a> {
     #[serde(borrow)]
-    event: std::borrow::Cow<'a, str>,
+    event: Text<'a>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
@@ -179,15 +131,22 @@ struct EventPayload<'a> {
 fn event(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
     let wrapped;
     let (name, data) = match (frame.event.as_deref(), frame.payload) {
-        (Some(name), payload) => (name, frame.data.or(payload)),
+        (Some(name), payload) => (&*name, frame.data.or(payload)),
         (None, Some(payload)) => {
             wrapped = serde_json::from_str::<EventPayload<'_>>(payload.get())
                 .map_err(|_| missing("event", "event"))?;
-            (wrapped.event.as_ref(), wrapped.data)
+            (&*wrapped.event, wrapped.data)
         }
         (None, None) => return Err(missing("event", "event")),
     };
-    let mut payload = Vec::with_capacity(32 + name.len());
+    if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+        return Err(bad_value("an event's name is 1 to 128 bytes without control characters"));
+    }
+    if data.is_some_and(|data| !json::numbers_are_finite(data.get())) {
+        return Err(not_finite());
+    }
+    let data_len = data.map_or(0, |data| data.get().len());
+    let mut payload = Vec::with_capacity(32 + name.len() + data_len);
     payload.extend_from_slice(b"{\"event\":");
     json::write_string(&mut payload, name);
     if let Some(data) = data {
@@ -195,7 +154,7 @@ fn event(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
         payload.extend_from_slice(data.get().as_bytes());
     }
     payload.push(b'}');
-    let target = Target::Event(frame.device()?);
+    let target = frame.target(Target::Event)?;
     draft(frame, reference, target, Content::Json, payload.into())
         .map(|d| Ask::Publish(Box::new(d)))
 }
@@ -210,16 +169,38 @@ fn batch(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Result
         return Err(Fault::new(Code::TooLarge, text));
     }
     let qos = frame.promise()?;
-    let items = elements.into_iter().map(|raw| batch_item(raw, qos, limits)).collect();
+    let items = elements.into_iter().map(|raw| batch_item(raw, frame, qos, limits)).collect();
     Ok(Ask::Batch { reference, qos, items })
 }
 
-fn batch_item(raw: &RawValue, qos: Qos, limits: &Limits) -> Result<Draft, Fault> {
+/// An element stands or falls as a whole; what it does not say, its batch says.
+fn batch_item(
+    raw: &RawValue,
+    batch: &Frame<'_>,
+    qos: Qos,
+    limits: &Limits,
+) -> Result<Draft, Fault> {
     let frame: Frame<'_> = serde_json::from_str(raw.get()).map_err(|e| json::fault_of(&e))?;
-    let payload = readings(&frame, limits)?;
-    let target = Target::Telemetry(frame.device()?);
+    if !matches!(frame.kind.as_deref(), None | Some("status")) {
+        return Err(bad_value("an element of a batch is a status or a sample"));
+    }
+    let Readings { payload, refused } = readings(&frame, limits)?;
+    if let Some(mut fault) = refused.into_iter().next() {
+        if let Some(reading) = &mut fault.reading {
+            reading.index = None;
+        }
+        return Err(fault);
+    }
+    let device = frame.device()?.map_or_else(|| batch.device(), |device| Ok(Some(device)))?;
+    let target = Target::Telemetry(device);
     let draft = draft(&frame, frame.reference()?, target, Content::Json, payload)?;
-    Ok(Draft { qos: qos.max(draft.qos), ..draft })
+    Ok(Draft {
+        qos: qos.max(draft.qos),
+        retain: draft.retain || batch.retain,
+        priority: if frame.priority.is_some() { draft.priority } else { batch.lane()? },
+        expires: draft.expires.or(batch.expires()),
+        ..draft
+    })
 }
 
 fn reply(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
@@ -230,6 +211,9 @@ fn reply(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
         None => return Err(missing("status", "reply")),
     };
     let command = position(frame, "reply")?;
+    if frame.payload.is_some_and(|payload| !json::numbers_are_finite(payload.get())) {
+        return Err(not_finite());
+    }
     let payload = frame.payload.map(|p| Bytes::copy_from_slice(p.get().as_bytes()));
     Ok(Ask::Reply { command, ok, payload, reference })
 }
@@ -239,16 +223,12 @@ fn position(frame: &Frame<'_>, kind: &str) -> Result<Position, Fault> {
     msgid.parse().map_err(|_| Fault::new(Code::NotFound, "this msgid names no delivery"))
 }
 
-fn topic_of(to: &str) -> Result<Topic, Fault> {
-    let name = to.strip_prefix("topic:").unwrap_or(to);
-    name.parse()
-        .map_err(|e: fieldgate_core::topic::InvalidTopic| Fault::new(Code::BadTopic, e.to_string()))
+fn not_finite() -> Fault {
+    bad_value("a number of the payload is not finite")
 }
 
-fn filter(frame: &Frame<'_>, kind: &str) -> Result<Filter, Fault> {
-    let text = frame.topic.as_deref().ok_or_else(|| missing("topic", kind))?;
-    text.parse()
-        .map_err(|e: fieldgate_core::topic::InvalidTopic| Fault::new(Code::BadTopic, e.to_string()))
+fn filter_of(frame: &Frame<'_>, kind: &str) -> Result<Filter, Fault> {
+    filter(frame.topic.as_deref().ok_or_else(|| missing("topic", kind))?)
 }
 
 #[derive(Deserialize)]
@@ -257,10 +237,11 @@ struct Base64 {
     base64: String,
 }
 
-/// A JSON string is text, `{"base64":…}` is bytes, everything else is JSON as written.
+/// A JSON string is text, `{"base64":…}` is bytes, everything else is JSON as written; nothing and
+/// `null` are the empty text.
 fn payload_of(raw: Option<&RawValue>) -> Result<(Content, Bytes), Fault> {
     let Some(raw) = raw else {
-        return Ok((Content::Bytes, Bytes::new()));
+        return Ok((Content::Text, Bytes::new()));
     };
     let text = raw.get();
     if text.starts_with('"') {
@@ -273,11 +254,14 @@ fn payload_of(raw: Option<&RawValue>) -> Result<(Content, Bytes), Fault> {
         let bytes = json::base64_decode(&base64).ok_or_else(|| bad_value("bad base64"))?;
         return Ok((Content::Bytes, Bytes::from(bytes)));
     }
+    if !json::numbers_are_finite(text) {
+        return Err(not_finite());
+    }
     Ok((Content::Json, Bytes::copy_from_slice(text.as_bytes())))
 }
 
 fn publish(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
-    let topic = topic_of(frame.topic.as_deref().ok_or_else(|| missing("topic", "publish"))?)?;
+    let topic = topic(frame.topic.as_deref().ok_or_else(|| missing("topic", "publish"))?)?;
     let (content, payload) = payload_of(frame.payload)?;
     draft(frame, reference, Target::Topic(topic), content, payload)
         .map(|d| Ask::Publish(Box::new(d)))
@@ -291,7 +275,7 @@ enum SinceForm {
 }
 
 fn subscribe(frame: &Frame<'_>) -> Result<Ask, Fault> {
-    let filter = filter(frame, "subscribe")?;
+    let filter = filter_of(frame, "subscribe")?;
     let qos = frame.promise()?;
     let since = frame.since.map(|raw| since_of(raw.get())).transpose()?;
     let slow = match frame.mode.as_deref() {
@@ -324,11 +308,17 @@ fn since_of(text: &str) -> Result<Since, Fault> {
 
 fn command(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
     let to = frame.to.as_deref().ok_or_else(|| missing("to", "command"))?;
+    // A command is always kept until its device has it; what else the frame asks for is checked.
+    let _ = frame.promise()?;
     let to = if let Some(group) = to.strip_prefix("group:") {
+        if group.is_empty() || group.len() > 128 || group.chars().any(char::is_control) {
+            return Err(bad_value("a group's name is 1 to 128 bytes without control characters"));
+        }
         CommandTarget::Group(group.into())
+    } else if to.starts_with("topic:") {
+        return Err(bad_value("a command goes to a device, a group: or a filter of devices/"));
     } else if to.contains('/') {
-        let filter = to.parse::<Filter>();
-        CommandTarget::Filter(filter.map_err(|e| Fault::new(Code::BadTopic, e.to_string()))?)
+        CommandTarget::Filter(filter(to)?)
     } else {
         CommandTarget::Device(to.parse().map_err(bad_value)?)
     };

@@ -3,9 +3,11 @@
 //! In: one JSON object. Out: [`Frame`], borrowed. Absent: meaning, which is `decode`'s.
 
 use fieldgate_core::{
+    dialect::Target,
     fault::{Code, Fault},
     id::{DeviceId, MsgId, UnixMs},
     message::{Priority, Qos},
+    topic::{Filter, InvalidTopic, Topic},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -98,9 +100,50 @@ impl Frame<'_> {
 
     /// The device that the frame speaks for: `deviceId`, or `from` in an envelope.
     pub(crate) fn device(&self) -> Result<Option<DeviceId>, Fault> {
-        let named = self.device_id.as_ref().or(self.from.as_ref());
-        named.map(|id| id.parse().map_err(bad_value)).transpose()
+        let device = self.device_id.as_deref();
+        if device.is_some() && self.from.is_some() && self.from.as_deref() != device {
+            return Err(bad_value("deviceId and from name different devices"));
+        }
+        device.or(self.from.as_deref()).map(|id| id.parse().map_err(bad_value)).transpose()
     }
+
+    /// Where telemetry or an event goes: the sender's own topic, unless an envelope names another.
+    pub(crate) fn target(&self, own: fn(Option<DeviceId>) -> Target) -> Result<Target, Fault> {
+        let device = self.device()?;
+        match self.to.as_deref() {
+            None | Some("server") => Ok(own(device)),
+            Some(to) => match to.strip_prefix("topic:") {
+                Some(name) => topic(name).map(Target::Topic),
+                None => Err(bad_value("to is server, or topic: and a topic")),
+            },
+        }
+    }
+
+    pub(crate) fn check_version(&self) -> Result<(), Fault> {
+        match self.ver.as_deref() {
+            None => Ok(()),
+            Some(ver) if ver == "1" || ver.starts_with("1.") => Ok(()),
+            Some(_) => Err(bad_value("ver is 1.0")),
+        }
+    }
+}
+
+/// Reads only the `msgid`, for the answer to a frame that could not be read otherwise.
+pub(crate) fn reference_of(text: &str) -> Option<MsgId> {
+    #[derive(Deserialize)]
+    struct Only<'a> {
+        #[serde(borrow)]
+        msgid: Option<Text<'a>>,
+    }
+    serde_json::from_str::<Only<'_>>(text).ok()?.msgid?.parse().ok()
+}
+
+pub(crate) fn topic(name: &str) -> Result<Topic, Fault> {
+    name.parse().map_err(|e: InvalidTopic| Fault::new(Code::BadTopic, e.to_string()))
+}
+
+pub(crate) fn filter(name: &str) -> Result<Filter, Fault> {
+    name.parse().map_err(|e: InvalidTopic| Fault::new(Code::BadTopic, e.to_string()))
 }
 
 pub(crate) fn missing(field: &str, frame: &str) -> Fault {

@@ -48,12 +48,58 @@ pub(crate) fn check_depth(text: &str, depth_max: usize) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Tells whether every number of a valid JSON text fits a finite f64. `1e400` is JSON, and no number
+/// that anybody could compute with.
+pub(crate) fn numbers_are_finite(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = after_string(bytes, at),
+            b'-' | b'0'..=b'9' => {
+                let rest = text.get(at..).unwrap_or_default();
+                let in_number = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
+                let number = rest.split(|c| !in_number(c)).next().unwrap_or_default();
+                // Without an exponent it takes 309 digits to leave the range.
+                let suspect = number.len() > 300 || number.contains(['e', 'E']);
+                if suspect && !number.parse::<f64>().is_ok_and(f64::is_finite) {
+                    return false;
+                }
+                at += number.len().max(1);
+            }
+            _ => at += 1,
+        }
+    }
+    true
+}
+
+/// The place behind the string that begins at `at`.
+fn after_string(bytes: &[u8], at: usize) -> usize {
+    let mut escaped = false;
+    let rest = bytes.iter().enumerate().skip(at + 1);
+    for (place, byte) in rest {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return place + 1,
+            _ => (),
+        }
+    }
+    bytes.len()
+}
+
+/// The beginning of a text that came from outside, short enough for an error message.
+pub(crate) fn clip(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(160)).unwrap_or_default()
+}
+
 /// Turns a parser's error into a refusal: `bad_json` for the syntax, `bad_value` for the content.
 pub(crate) fn fault_of(error: &serde_json::Error) -> Fault {
-    if error.is_data() {
-        return Fault::new(Code::BadValue, error.to_string());
+    let text = error.to_string();
+    if error.is_data() || text.starts_with("number out of range") {
+        return Fault::new(Code::BadValue, clip(&text).to_owned());
     }
-    Fault::new(Code::BadJson, format!("the frame is not JSON: {error}"))
+    Fault::new(Code::BadJson, format!("the frame is not JSON: {}", clip(&text)))
 }
 
 /// A string, borrowed where it holds no escape. (A bare `Cow` would always own.)
@@ -152,6 +198,17 @@ mod tests {
     fn depth_is_counted_outside_strings_only() {
         assert!(check_depth(r#"{"a":"[[[[[[\"[["}"#, 1).is_ok());
         assert!(check_depth("[[1]]", 1).is_err());
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_found_outside_strings_only() {
+        for text in ["1e308", "[-0,1.5,{\"1e400\":\"-1e400\\\"1e400\"}]", "true", "\"", "1e-400"] {
+            assert!(numbers_are_finite(text), "{text}");
+        }
+        let digits = "9".repeat(310);
+        for text in ["1e400", "-1E+309", "{\"a\":[0,1e400]}", &digits] {
+            assert!(!numbers_are_finite(text), "{text}");
+        }
     }
 
     #[test]

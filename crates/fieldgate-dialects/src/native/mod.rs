@@ -10,6 +10,7 @@ mod frame;
 mod json;
 mod merge;
 pub mod protobuf;
+mod telemetry;
 
 pub use decode::{decode_binary, decode_first, decode_text};
 pub use encode::{encode_answer, encode_control, encode_delivery};
