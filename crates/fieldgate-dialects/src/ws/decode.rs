@@ -143,8 +143,20 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// [`WsError`]; the connection cannot go on.
+    /// [`WsError`]; the connection cannot go on, and whatever else comes is dropped.
     pub fn feed(
+        &mut self,
+        input: &mut [u8],
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, WsError> {
+        self.feed_until_error(input, on_event).inspect_err(|_| {
+            self.closed = true;
+            self.message = Vec::new();
+            self.control = Vec::new();
+        })
+    }
+
+    fn feed_until_error(
         &mut self,
         mut input: &mut [u8],
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
@@ -319,20 +331,26 @@ impl Decoder {
         whole: bool,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, WsError> {
+        if whole && self.control.is_empty() {
+            return self.end_control(frame, payload).map(on_event);
+        }
         self.control.extend_from_slice(payload);
         if !whole {
             return Ok(ControlFlow::Continue(()));
         }
         let payload = std::mem::take(&mut self.control);
-        let event = match frame.opcode {
-            0x9 => Event::Ping(&payload),
-            0xA => Event::Pong(&payload),
+        self.end_control(frame, &payload).map(on_event)
+    }
+
+    fn end_control<'a>(&mut self, frame: Frame, payload: &'a [u8]) -> Result<Event<'a>, WsError> {
+        match frame.opcode {
+            0x9 => Ok(Event::Ping(payload)),
+            0xA => Ok(Event::Pong(payload)),
             _ => {
                 self.closed = true;
-                check_close(&payload)?
+                check_close(payload)
             }
-        };
-        Ok(on_event(event))
+        }
     }
 }
 

@@ -14,12 +14,15 @@ enum Seen {
     Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
-    Close(Option<u16>),
+    Close(Option<u16>, String),
     Failed(WsError),
 }
 
 fn run<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Seen> {
-    let mut decoder = Decoder::server(LIMITS);
+    run_in(Decoder::server(LIMITS), chunks)
+}
+
+fn run_in<'a>(mut decoder: Decoder, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Seen> {
     let mut seen = Vec::new();
     for chunk in chunks {
         let mut chunk = chunk.to_vec();
@@ -29,7 +32,7 @@ fn run<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Seen> {
                 Event::Binary(bytes) => Seen::Binary(bytes.to_vec()),
                 Event::Ping(bytes) => Seen::Ping(bytes.to_vec()),
                 Event::Pong(bytes) => Seen::Pong(bytes.to_vec()),
-                Event::Close { code, .. } => Seen::Close(code),
+                Event::Close { code, reason } => Seen::Close(code, reason.to_owned()),
             });
             ControlFlow::Continue(())
         });
@@ -45,6 +48,10 @@ fn check(bytes: &[u8], expected: &[Seen]) {
     assert_eq!(run(std::iter::once(bytes)), expected, "whole");
     assert_eq!(run(bytes.chunks(1)), expected, "byte by byte");
     assert_eq!(run(bytes.chunks(7)), expected, "by sevens");
+}
+
+fn closed(code: Option<u16>, reason: &str) -> Seen {
+    Seen::Close(code, reason.to_owned())
 }
 
 /// A frame with any first byte.
@@ -169,18 +176,18 @@ fn invalid_utf8_fails_at_its_first_bad_byte() {
 #[test]
 fn close_frames_are_checked() {
     let close = |payload: &[u8]| raw(0x88, payload);
-    check(&close(b""), &[Seen::Close(None)]);
+    check(&close(b""), &[closed(None, "")]);
     check(&close(b"\x03"), &[Seen::Failed(WsError::Protocol)]);
-    check(&close(b"\x03\xE8bye"), &[Seen::Close(Some(1000))]);
+    check(&close(b"\x03\xE8bye"), &[closed(Some(1000), "bye")]);
     check(&close(b"\x03\xE8\xFF"), &[Seen::Failed(WsError::Utf8)]);
     check(&close(&[b'x'; 126]), &[Seen::Failed(WsError::Protocol)]);
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999_u16] {
-        check(&close(&code.to_be_bytes()), &[Seen::Close(Some(code))]);
+        check(&close(&code.to_be_bytes()), &[closed(Some(code), "")]);
     }
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535_u16] {
         check(&close(&code.to_be_bytes()), &[Seen::Failed(WsError::Protocol)]);
     }
-    check(&join(&[close(b""), raw(0x81, b"late")]), &[Seen::Close(None)]);
+    check(&join(&[close(b""), raw(0x81, b"late")]), &[closed(None, "")]);
 }
 
 #[test]
@@ -210,6 +217,199 @@ fn nothing_is_kept_between_messages() {
         assert!(decoder.feed(chunk, &mut |_| ControlFlow::Continue(())).unwrap().is_continue());
     }
     assert_eq!(decoder.buffered_bytes(), 0);
+}
+
+/// Class 3 and 4: what stood before a violation arrives, what stands behind it does not.
+#[test]
+fn a_violation_ends_the_connection_where_it_stands() {
+    for bad in [raw(0xC1, b"x"), raw(0x83, b"x"), raw(0x8B, b""), raw(0x80, b"x")] {
+        let bytes = join(&[raw(0x81, b"before"), bad, raw(0x89, b"behind")]);
+        check(&bytes, &[Seen::Text("before".to_owned()), Seen::Failed(WsError::Protocol)]);
+    }
+}
+
+/// Class 2: many pings, whole or cut, and pongs that nobody asked for.
+#[test]
+fn pings_keep_their_order_and_their_payload() {
+    let payloads: Vec<Vec<u8>> = (0..10).map(|n| format!("payload-{n}").into_bytes()).collect();
+    let frames: Vec<_> = payloads.iter().map(|payload| raw(0x89, payload)).collect();
+    let expected: Vec<_> = payloads.iter().cloned().map(Seen::Ping).collect();
+    check(&join(&frames), &expected);
+    let pong_first = join(&[raw(0x8A, b""), raw(0x89, &[0, 0xFF, 0xFE])]);
+    check(&pong_first, &[Seen::Pong(vec![]), Seen::Ping(vec![0, 0xFF, 0xFE])]);
+}
+
+/// Class 5: control frames are never fragments, and a control frame never ends a message.
+#[test]
+fn control_frames_are_whole_even_inside_a_message() {
+    check(&join(&[raw(0x09, b"a"), raw(0x80, b"b")]), &[Seen::Failed(WsError::Protocol)]);
+    check(&join(&[raw(0x0A, b"a"), raw(0x80, b"b")]), &[Seen::Failed(WsError::Protocol)]);
+    let many = join(&[
+        raw(0x02, b"1"),
+        raw(0x89, b"p1"),
+        raw(0x8A, b"p2"),
+        raw(0x00, b"2"),
+        raw(0x89, b"p3"),
+        raw(0x80, b"3"),
+        raw(0x81, b"next"),
+    ]);
+    let expected = [
+        Seen::Ping(b"p1".to_vec()),
+        Seen::Pong(b"p2".to_vec()),
+        Seen::Ping(b"p3".to_vec()),
+        Seen::Binary(b"123".to_vec()),
+        Seen::Text("next".to_owned()),
+    ];
+    check(&many, &expected);
+    let binary_in_text = join(&[raw(0x01, b"a"), raw(0x82, b"b")]);
+    check(&binary_in_text, &[Seen::Failed(WsError::Protocol)]);
+}
+
+/// Class 6: every two-, three- and four-byte form at its borders, alone and cut into fragments.
+#[test]
+fn utf8_is_exactly_that_of_rfc_3629() {
+    let leads = [0x00, 0x7F, 0x80, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE];
+    let more_leads = [0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xF7, 0xF8, 0xFC, 0xFE, 0xFF];
+    let tails = [0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0];
+    for lead in leads.into_iter().chain(more_leads) {
+        for second in tails {
+            for third in tails {
+                let bytes = [lead, second, third, 0x80];
+                for len in 1..=4 {
+                    let text = &bytes[..len];
+                    let expected = match str::from_utf8(text) {
+                        Ok(text) => Seen::Text(text.to_owned()),
+                        Err(_) => Seen::Failed(WsError::Utf8),
+                    };
+                    check(&raw(0x81, text), std::slice::from_ref(&expected));
+                    let cut = join(&[raw(0x01, &text[..len / 2]), raw(0x80, &text[len / 2..])]);
+                    check(&cut, &[expected]);
+                }
+            }
+        }
+    }
+}
+
+/// 6.4: the first byte that cannot go on is enough; the rest of the frame need not come.
+#[test]
+fn a_bad_byte_is_told_before_its_frame_is_whole() {
+    let good = "κόσμε".as_bytes();
+    let text = [good, b"\xF4\x90\x80\x80", b"edited"].concat();
+    let bytes = raw(0x01, &text);
+    let header = bytes.len() - text.len();
+    let mut decoder = Decoder::server(LIMITS);
+    for (at, byte) in bytes.iter().enumerate() {
+        let fed = decoder.feed(&mut [*byte], &mut |_| ControlFlow::Continue(()));
+        // F4 may begin a character; 90 behind it cannot.
+        if at < header + good.len() + 1 {
+            assert!(fed.is_ok(), "byte {at}");
+        } else {
+            assert_eq!(fed, Err(WsError::Utf8));
+            break;
+        }
+    }
+    assert_eq!(decoder.buffered_bytes(), 0);
+    let after = decoder.feed(&mut raw(0x81, b"more"), &mut |_| ControlFlow::Continue(()));
+    assert_eq!(after, Ok(ControlFlow::Break(())));
+}
+
+/// Class 7: nothing counts behind a close, also inside a message; reasons are text of 123 bytes.
+#[test]
+fn a_close_is_the_last_event() {
+    let close = raw(0x88, b"\x03\xE8");
+    check(&join(&[close.clone(), raw(0x89, b"late")]), &[closed(Some(1000), "")]);
+    check(&join(&[close.clone(), close.clone()]), &[closed(Some(1000), "")]);
+    check(&join(&[raw(0x01, b"half"), close]), &[closed(Some(1000), "")]);
+    let longest = "*".repeat(123);
+    let payload = [b"\x0F\xA0", longest.as_bytes()].concat();
+    check(&raw(0x88, &payload), &[closed(Some(4000), &longest)]);
+    check(&raw(0x08, b"\x03\xE8"), &[Seen::Failed(WsError::Protocol)]);
+}
+
+/// Classes 9 and 10: large messages, whole, in fragments of many sizes, and in small reads.
+#[test]
+fn large_messages_survive_any_cut() {
+    let limits = Limits {
+        frame_bytes_max: 1 << 22,
+        message_bytes_max: 1 << 22,
+        fragment_count_max: 1 << 20,
+    };
+    let text = "Hello-µ@ßöäüàá-UTF-8!! ".repeat(1 << 15);
+    let whole = raw(0x81, text.as_bytes());
+    for size in [1_300, 4_096, 65_536, whole.len()] {
+        let seen = run_in(Decoder::server(limits), whole.chunks(size));
+        assert!(seen == [Seen::Text(text.clone())], "reads of {size}");
+    }
+    for size in [64, 1_024, 65_536] {
+        let pieces = text.as_bytes().chunks(size);
+        let mut frames: Vec<_> = pieces.map(|piece| raw(0x00, piece)).collect();
+        frames[0][0] = 0x01;
+        frames.last_mut().unwrap()[0] = 0x80;
+        let bytes = join(&frames);
+        let seen = run_in(Decoder::server(limits), bytes.chunks(1_300));
+        assert!(seen == [Seen::Text(text.clone())], "fragments of {size}");
+    }
+}
+
+#[test]
+fn a_client_takes_no_masked_frame_and_sends_no_plain_one() {
+    let client = || Decoder::client(LIMITS);
+    let plain = crate::ws::frame_text(b"from the server");
+    let expected = [Seen::Text("from the server".to_owned())];
+    assert_eq!(run_in(client(), plain.chunks(1)), expected);
+    assert_eq!(run_in(client(), plain.chunks(100)), expected);
+    let masked = raw(0x81, b"x");
+    assert_eq!(run_in(client(), masked.chunks(100)), [Seen::Failed(WsError::Protocol)]);
+    let frames = [
+        crate::ws::ping_frame(b"p"),
+        crate::ws::pong_frame(b"q"),
+        crate::ws::close_echo(Some(4001)),
+    ];
+    let expected = [Seen::Ping(b"p".to_vec()), Seen::Pong(b"q".to_vec()), closed(Some(4001), "")];
+    assert_eq!(run_in(client(), frames.concat().chunks(3)), expected);
+    for reason in CloseReason::ALL {
+        let frame = crate::ws::close_frame(*reason);
+        let expected = [closed(Some(reason.code()), reason.text())];
+        assert_eq!(run_in(client(), frame.chunks(100)), expected);
+    }
+}
+
+#[test]
+fn a_size_is_refused_before_a_byte_of_its_body_is_kept() {
+    let limits = Limits { frame_bytes_max: 1_000, message_bytes_max: 1_500, fragment_count_max: 9 };
+    let mut decoder = Decoder::server(limits);
+    let header = raw(0x82, &[0; 1_001]);
+    let fed = decoder.feed(&mut header[..8].to_vec(), &mut |_| ControlFlow::Continue(()));
+    assert_eq!(fed, Err(WsError::TooLarge));
+    assert_eq!(decoder.buffered_bytes(), 0);
+    let frames = join(&[raw(0x02, &[0; 1_000]), raw(0x80, &[0; 501])]);
+    let seen = run_in(Decoder::server(limits), frames.chunks(4_096));
+    assert_eq!(seen, [Seen::Failed(WsError::TooLarge)]);
+    let top_bit = [&[0x82, 0xFF][..], &u64::MAX.to_be_bytes(), &MASK].concat();
+    assert_eq!(run(top_bit.chunks(99)), [Seen::Failed(WsError::Protocol)]);
+}
+
+#[test]
+fn a_handler_may_stop_after_any_event() {
+    let mut bytes = join(&[raw(0x81, b"a"), raw(0x81, b"b")]);
+    let mut count = 0;
+    let fed = Decoder::server(LIMITS).feed(&mut bytes, &mut |_| {
+        count += 1;
+        ControlFlow::Break(())
+    });
+    assert_eq!((fed, count), (Ok(ControlFlow::Break(())), 1));
+}
+
+#[test]
+fn unmasking_is_the_same_at_every_offset() {
+    for offset in 0..9 {
+        for len in 0..40 {
+            let mut bytes = vec![0; len];
+            unmask(&mut bytes, MASK, offset);
+            let expected: Vec<u8> = (0..len).map(|at| MASK[(at + offset) % 4]).collect();
+            assert_eq!(bytes, expected);
+        }
+    }
 }
 
 proptest::proptest! {
