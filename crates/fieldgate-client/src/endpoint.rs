@@ -1,0 +1,305 @@
+//! Where the server is and how to get there: an address in, an authenticated socket out.
+//!
+//! Absent: any retry; `link` decides about that. Every wait has a limit.
+
+use std::{future::poll_fn, io, path::Path, pin::Pin, sync::Arc, time::Duration};
+
+use fieldgate_core::id::DeviceId;
+use fieldgate_dialects::native::client::{self as wire, ServerFrame};
+use futures_util::{SinkExt, StreamExt};
+use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_websockets::{ClientBuilder, Limits, WebSocketStream};
+
+use crate::error::ConnectError;
+
+/// The subprotocol that this SDK speaks.
+pub(crate) const SUBPROTOCOL: &str = "fieldgate.v1.json";
+/// A frame of the server above this ends the connection.
+const FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// Where systems keep the certificates they trust.
+const SYSTEM_BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/usr/local/share/certs/ca-root-nss.crt",
+];
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+pub(crate) type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// Everything that an attempt needs.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    uri: Uri,
+    host: String,
+    port: u16,
+    tls: Option<Arc<ClientConfig>>,
+    token: Option<String>,
+    device: Option<DeviceId>,
+    timeout: Duration,
+}
+
+/// Never prints the token.
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which certificates are trusted.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Trust {
+    /// The system's.
+    #[default]
+    System,
+    /// These, as PEM.
+    Pem(Vec<u8>),
+    /// As this configuration says.
+    Config(Arc<ClientConfig>),
+}
+
+impl Endpoint {
+    pub(crate) fn new(
+        url: &str,
+        token: Option<String>,
+        device: Option<&str>,
+        trust: &Trust,
+        timeout: Duration,
+    ) -> Result<Self, ConnectError> {
+        let bad = |text: String| ConnectError::Address(text);
+        let uri: Uri = url.parse().map_err(|e| bad(format!("{url:?} is no URL: {e}")))?;
+        let secure = match uri.scheme_str() {
+            Some("ws" | "http") => false,
+            Some("wss" | "https") => true,
+            _ => {
+                return Err(bad(format!(
+                    "{url:?} must start with ws://, wss://, http:// or https://"
+                )));
+            }
+        };
+        let host = uri.host().filter(|h| !h.is_empty());
+        let host = host.ok_or_else(|| bad(format!("{url:?} names no host")))?.to_owned();
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let device =
+            device.map(str::parse::<DeviceId>).transpose().map_err(|e| bad(e.to_string()))?;
+        let tls = if secure { Some(client_config(trust)?) } else { None };
+        let path = uri.path_and_query().map_or("/", |p| p.as_str());
+        let path = if path == "/" { "/ws" } else { path };
+        let scheme = if secure { "wss" } else { "ws" };
+        let authority = uri.authority().map_or("", |a| a.as_str());
+        // Credentials in the address would end in logs; the token has its own place.
+        if authority.contains('@') {
+            return Err(bad("a token belongs to token(), not into the address".to_owned()));
+        }
+        let uri = format!("{scheme}://{authority}{path}");
+        let uri = uri.parse().map_err(|e| bad(format!("{url:?} is no URL: {e}")))?;
+        Ok(Self { uri, host, port, tls, token, device, timeout })
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// One attempt, up to the server's word that the identity holds. Says the log's epoch.
+    pub(crate) async fn connect(&self) -> Result<(Socket, String), ConnectError> {
+        let deadline = Instant::now() + self.timeout;
+        let timed_out = |_| ConnectError::TimedOut { address: self.address() };
+        let stream = timeout_at(deadline, self.stream()).await.map_err(timed_out)??;
+        timeout_at(deadline, self.handshake(stream)).await.map_err(timed_out)?
+    }
+
+    async fn stream(&self) -> Result<Box<dyn Stream>, ConnectError> {
+        let unreachable = |cause: io::Error| ConnectError::Unreachable {
+            address: self.address(),
+            cause: Arc::new(cause),
+        };
+        // The brackets of an IPv6 address belong to the URL alone.
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = TcpStream::connect((host, self.port)).await.map_err(unreachable)?;
+        let _ = tcp.set_nodelay(true);
+        let Some(config) = &self.tls else { return Ok(Box::new(tcp)) };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|e| ConnectError::Address(format!("{host:?} is no server name: {e}")))?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
+        let tls = connector.connect(name, tcp).await.map_err(|e| {
+            match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(error) => {
+                    ConnectError::Refused { status: None, reason: format!("TLS: {error}") }
+                }
+                None => unreachable(e),
+            }
+        })?;
+        Ok(Box::new(tls))
+    }
+
+    async fn handshake(&self, stream: Box<dyn Stream>) -> Result<(Socket, String), ConnectError> {
+        let limits = Limits::default().max_payload_len(Some(FRAME_BYTES_MAX));
+        let mut builder = ClientBuilder::from_uri(self.uri.clone()).limits(limits);
+        let protocol = HeaderValue::from_static(SUBPROTOCOL);
+        let mut headers = vec![(header::SEC_WEBSOCKET_PROTOCOL, protocol)];
+        let invalid = |_| ConnectError::Address("the token holds control characters".to_owned());
+        match (&self.token, &self.device) {
+            (Some(token), None) => {
+                let mut value =
+                    HeaderValue::from_str(&format!("Bearer {token}")).map_err(invalid)?;
+                value.set_sensitive(true);
+                headers.push((header::AUTHORIZATION, value));
+            }
+            (_, Some(device)) => {
+                let value = HeaderValue::from_str(device.as_str()).map_err(invalid)?;
+                headers.push((HeaderName::from_static("device-id"), value));
+            }
+            (None, None) => (),
+        }
+        for (name, value) in headers {
+            builder = builder.add_header(name, value).map_err(|e| self.failed(e))?;
+        }
+        let (mut socket, response) =
+            builder.connect_on(stream).await.map_err(|e| self.failed(e))?;
+        let spoken = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
+        if spoken.is_none_or(|p| p != SUBPROTOCOL) {
+            return Err(ConnectError::Protocol(format!("it does not offer {SUBPROTOCOL}")));
+        }
+        if let (Some(device), Some(token)) = (&self.device, &self.token) {
+            let auth = wire::encode_auth(Some(device.as_str()), token);
+            let auth = tokio_websockets::Message::text(auth);
+            socket.send(auth).await.map_err(|e| self.failed(e))?;
+        }
+        let epoch = self.welcome(&mut socket).await?;
+        Ok((socket, epoch))
+    }
+
+    /// Reads up to the answer to the credential, which is always the first frame.
+    async fn welcome(&self, socket: &mut Socket) -> Result<String, ConnectError> {
+        loop {
+            let message = match socket.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => return Err(self.failed(error)),
+                None => {
+                    return Err(self.failed(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+                }
+            };
+            if let Some((code, reason)) = message.as_close() {
+                let (code, reason) = (u16::from(code), reason.to_owned());
+                return Err(if code == 4403 {
+                    ConnectError::Refused { status: None, reason }
+                } else {
+                    ConnectError::Closed { code, reason }
+                });
+            }
+            let Some(text) = message.as_text() else { continue };
+            return match wire::decode_server_frame(text) {
+                Ok(ServerFrame::Auth { ok: true, epoch }) => Ok(epoch),
+                Ok(ServerFrame::Auth { ok: false, .. }) => Err(ConnectError::Refused {
+                    status: None,
+                    reason: "Authentication failed".to_owned(),
+                }),
+                _ => Err(ConnectError::Protocol("it did not begin with auth_response".to_owned())),
+            };
+        }
+    }
+
+    fn failed(&self, error: tokio_websockets::Error) -> ConnectError {
+        use tokio_websockets::{Error, upgrade};
+        match error {
+            Error::Io(cause) => {
+                ConnectError::Unreachable { address: self.address(), cause: Arc::new(cause) }
+            }
+            Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) => refused(status),
+            other => ConnectError::Protocol(other.to_string()),
+        }
+    }
+}
+
+fn refused(status: u16) -> ConnectError {
+    if status == 429 || status >= 500 {
+        return ConnectError::Busy { status };
+    }
+    let known = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
+    ConnectError::Refused {
+        status: Some(status),
+        reason: format!("HTTP {status} {}", known.unwrap_or_default()),
+    }
+}
+
+fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, ConnectError> {
+    let roots = match trust {
+        Trust::Config(config) => return Ok(Arc::clone(config)),
+        Trust::Pem(pem) => roots_of(pem)?,
+        Trust::System => system_roots()?,
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| ConnectError::Address(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn roots_of(pem: &[u8]) -> Result<RootCertStore, ConnectError> {
+    let mut roots = RootCertStore::empty();
+    let (added, _unusable) =
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
+    if added == 0 {
+        return Err(ConnectError::Address("no usable certificate to trust was found".to_owned()));
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, ConnectError> {
+    let chosen = std::env::var_os("SSL_CERT_FILE");
+    let bundle = match &chosen {
+        Some(path) => Some(Path::new(path)),
+        None => SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()),
+    };
+    let bundle = bundle.ok_or_else(|| {
+        ConnectError::Address("this system keeps no certificates: set SSL_CERT_FILE".to_owned())
+    })?;
+    let pem = std::fs::read(bundle).map_err(|e| {
+        ConnectError::Address(format!("{} could not be read: {e}", bundle.display()))
+    })?;
+    roots_of(&pem)
+}
+
+/// What one turn of the socket brought.
+pub(crate) enum Turn {
+    /// Everything written is out.
+    Flushed,
+    /// A message, an error, or the end.
+    Read(Option<Result<tokio_websockets::Message, tokio_websockets::Error>>),
+}
+
+/// Flushes (if `dirty`) and reads (if `reading`) at the same time, so that two peers whose buffers
+/// are full never wait for each other. Cancel safe.
+pub(crate) async fn turn(socket: &mut Socket, dirty: bool, reading: bool) -> Turn {
+    poll_fn(|cx| {
+        use std::task::Poll;
+        if dirty {
+            match socket.poll_flush_unpin(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Turn::Flushed),
+                Poll::Ready(Err(error)) => return Poll::Ready(Turn::Read(Some(Err(error)))),
+                Poll::Pending => (),
+            }
+        }
+        if reading {
+            return futures_util::Stream::poll_next(Pin::new(&mut *socket), cx).map(Turn::Read);
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,478 @@
+//! The one task of a client: keeps a connection up, writes what waits, hands out what comes.
+//!
+//! It ends when the client is closed, or when the server says for good not to come back; then
+//! [`Shared`] tells every handle why. Invariant: it reads the socket only while everything read
+//! before was handed out, so that a slow application slows this connection alone.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use fieldgate_core::topic::Topic;
+use fieldgate_dialects::native::client::{self as wire, Received, ServerFrame};
+use futures_util::SinkExt;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+use tokio_websockets::{CloseCode, Message};
+
+use crate::{
+    Backoff, Link,
+    buffer::Frame,
+    command::{Command, CommandUpdate},
+    endpoint::{Endpoint, Socket, Turn, turn},
+    error::{ConnectError, End, SubscribeError, may_return},
+    publish::Accepted,
+    state::{Shared, State},
+    subscribe::{Event, Gap, Phase, share},
+};
+
+/// Frames queued in one turn before the socket is flushed.
+const FRAMES_PER_TURN_MAX: usize = 64;
+/// Ids of commands remembered, so that each is handed out once.
+const COMMANDS_SEEN_MAX: usize = 1_024;
+/// How long the end of a connection may take once the close frame is out.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// A connection that lived this long starts the backoff anew.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// How the link behaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    pub(crate) backoff: Backoff,
+    /// A ping at least this often.
+    pub(crate) ping: Duration,
+    /// Silence after which the connection is dead.
+    pub(crate) silence: Duration,
+    /// How long a close waits for what is not acknowledged.
+    pub(crate) drain: Duration,
+}
+
+/// Why one connection ended.
+enum Parting {
+    /// The client is closing, and is done.
+    Done,
+    /// The server closed, with its code.
+    Closed { code: u16, reason: String },
+    /// The socket failed, or nothing came for too long.
+    Lost(String),
+}
+
+enum Handoff {
+    Event(mpsc::Sender<Event>, Event),
+    Command(mpsc::Sender<Command>, Command),
+}
+
+impl Handoff {
+    /// Waits until there is room, or nobody reads any more.
+    async fn room(&self) {
+        match self {
+            Self::Event(to, _) => drop(to.reserve().await),
+            Self::Command(to, _) => drop(to.reserve().await),
+        }
+    }
+
+    /// Hands over, or gives itself back if the queue is full.
+    fn deliver(self) -> Option<Self> {
+        use mpsc::error::TrySendError::Full;
+        match self {
+            Self::Event(to, event) => match to.try_send(event) {
+                Err(Full(event)) => Some(Self::Event(to, event)),
+                _ => None,
+            },
+            Self::Command(to, command) => match to.try_send(command) {
+                Err(Full(command)) => Some(Self::Command(to, command)),
+                _ => None,
+            },
+        }
+    }
+}
+
+pub(crate) struct Runner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) habits: Habits,
+    pub(crate) link: watch::Sender<Link>,
+    handoff: VecDeque<Handoff>,
+    seen: HashSet<String>,
+    seen_order: VecDeque<String>,
+    reconnect_after: Option<Duration>,
+    drain_until: Option<Instant>,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        endpoint: Endpoint,
+        habits: Habits,
+        link: watch::Sender<Link>,
+    ) -> Self {
+        Self {
+            shared,
+            endpoint,
+            habits,
+            link,
+            handoff: VecDeque::new(),
+            seen: HashSet::new(),
+            seen_order: VecDeque::new(),
+            reconnect_after: None,
+            drain_until: None,
+        }
+    }
+
+    /// Runs until the client is over.
+    pub(crate) async fn run(mut self, first: Option<(Socket, String)>) {
+        let mut next = first;
+        let mut attempt = 0;
+        let end = loop {
+            let (socket, epoch) = match next.take() {
+                Some(connected) => connected,
+                None => match self.connect().await {
+                    Ok(connected) => connected,
+                    Err(None) => break End::Closed,
+                    Err(Some(error)) if !error.is_temporary() => break End::Refused(error),
+                    Err(Some(error)) => {
+                        self.rest(&mut attempt, error.to_string()).await;
+                        continue;
+                    }
+                },
+            };
+            self.link.send_replace(Link::Online { epoch });
+            let since = Instant::now();
+            let parting = self.serve(socket).await;
+            self.disconnected();
+            if since.elapsed() >= SETTLED {
+                attempt = 0;
+            }
+            match parting {
+                Parting::Done => break End::Closed,
+                Parting::Closed { code, reason } if !may_return(code) => {
+                    break End::ByServer { code, reason };
+                }
+                Parting::Closed { code, reason } => {
+                    self.rest(&mut attempt, format!("closed by the server: {code} {reason}")).await;
+                }
+                Parting::Lost(why) => self.rest(&mut attempt, why).await,
+            }
+        };
+        self.link.send_replace(Link::Ended(end.clone()));
+        self.shared.finish(end);
+    }
+
+    /// One attempt; no error if the client was closed meanwhile.
+    async fn connect(&mut self) -> Result<(Socket, String), Option<ConnectError>> {
+        let shared = Arc::clone(&self.shared);
+        let endpoint = self.endpoint.clone();
+        let attempt = endpoint.connect();
+        tokio::pin!(attempt);
+        loop {
+            if self.is_over() {
+                return Err(None);
+            }
+            let limit = self.drain_until.unwrap_or_else(|| Instant::now() + self.habits.silence);
+            tokio::select! {
+                connected = &mut attempt => return connected.map_err(Some),
+                () = shared.woken() => (),
+                () = sleep_until(limit) => (),
+            }
+        }
+    }
+
+    /// Waits before the next attempt; the reason is told to whoever watches.
+    async fn rest(&mut self, attempt: &mut u32, why: String) {
+        let random = uuid::Uuid::now_v7().as_u64_pair().1 << 2;
+        let delay = self.habits.backoff.delay(*attempt, random);
+        let delay = self.reconnect_after.take().map_or(delay, |asked| {
+            // Spread over as much again, so that not everybody comes back at the same instant.
+            asked + self.habits.backoff.delay(0, random)
+        });
+        *attempt += 1;
+        tracing::debug!(reason = why, delay_ms = delay.as_millis(), "offline");
+        self.link.send_replace(Link::Offline { reason: why, retry_in: delay });
+        let until = Instant::now() + delay;
+        while !self.is_over() {
+            let limit = self.drain_until.map_or(until, |drain| drain.min(until));
+            tokio::select! {
+                () = sleep_until(limit) => if Instant::now() >= until { return },
+                () = self.shared.woken() => (),
+            }
+        }
+    }
+
+    /// Whether a close was asked for and nothing is left to wait for.
+    fn is_over(&mut self) -> bool {
+        let state = self.shared.lock();
+        if !state.closing {
+            return false;
+        }
+        let until = *self.drain_until.get_or_insert_with(|| Instant::now() + self.habits.drain);
+        (state.outbox.is_empty() && state.control.is_empty()) || Instant::now() >= until
+    }
+
+    fn disconnected(&mut self) {
+        let mut state = self.shared.lock();
+        state.outbox.disconnected();
+        // Acks name deliveries of the connection that is gone.
+        state.control.clear();
+        for tracked in &mut state.tracked {
+            tracked.phase = Phase::Unsent;
+        }
+    }
+
+    async fn serve(&mut self, mut socket: Socket) -> Parting {
+        let mut heard = Instant::now();
+        let mut ping_at = heard + self.habits.ping;
+        let mut dirty = false;
+        loop {
+            if !dirty {
+                match self.write(&mut socket) {
+                    Ok(wrote) => dirty = wrote,
+                    Err(error) => return Parting::Lost(error.to_string()),
+                }
+            }
+            if !dirty && self.is_over() {
+                return close(&mut socket).await;
+            }
+            let reading = self.handoff.is_empty();
+            let dead_at = heard + self.habits.silence;
+            let deadline = self.deadline(ping_at, reading.then_some(dead_at));
+            tokio::select! {
+                biased;
+                // Handing out goes first: it is what makes reading possible again.
+                () = room(&self.handoff), if !reading => {
+                    self.hand_out();
+                    heard = Instant::now();
+                }
+                turned = turn(&mut socket, dirty, reading) => match turned {
+                    Turn::Flushed => dirty = false,
+                    Turn::Read(Some(Ok(message))) => {
+                        heard = Instant::now();
+                        if let Some(parting) = self.on_message(&message) {
+                            let _ = timeout(CLOSE_WAIT, socket.close()).await;
+                            return parting;
+                        }
+                    }
+                    Turn::Read(Some(Err(error))) => return Parting::Lost(error.to_string()),
+                    Turn::Read(None) => return Parting::Lost("the connection ended".to_owned()),
+                },
+                () = self.shared.woken() => (),
+                () = sleep_until(deadline) => {
+                    let now = Instant::now();
+                    if reading && now >= dead_at {
+                        return Parting::Lost("nothing came from the server for too long".to_owned());
+                    }
+                    if now >= ping_at {
+                        ping_at = now + self.habits.ping;
+                        if let Err(error) = socket.start_send_unpin(Message::ping("")) {
+                            return Parting::Lost(error.to_string());
+                        }
+                        dirty = true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn deadline(&self, ping_at: Instant, dead_at: Option<Instant>) -> Instant {
+        let repeat = self.shared.lock().outbox.deadline();
+        [repeat, dead_at, self.drain_until].into_iter().flatten().fold(ping_at, Instant::min)
+    }
+
+    /// Queues what may go out now; says whether there was anything.
+    fn write(&self, socket: &mut Socket) -> Result<bool, tokio_websockets::Error> {
+        let now = Instant::now();
+        let mut wrote = false;
+        for _ in 0..FRAMES_PER_TURN_MAX {
+            let Some(frame) = next_frame(&mut self.shared.lock(), now) else { break };
+            socket.start_send_unpin(match frame {
+                Frame::Text(bytes) => Message::text(bytes),
+                Frame::Binary(bytes) => Message::binary(bytes),
+            })?;
+            wrote = true;
+        }
+        Ok(wrote)
+    }
+
+    fn hand_out(&mut self) {
+        while let Some(handoff) = self.handoff.pop_front() {
+            if let Some(back) = handoff.deliver() {
+                self.handoff.push_front(back);
+                return;
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: &Message) -> Option<Parting> {
+        if let Some((code, reason)) = message.as_close() {
+            return Some(Parting::Closed { code: code.into(), reason: reason.to_owned() });
+        }
+        let text = message.as_text()?;
+        match wire::decode_server_frame(text) {
+            Ok(frame) => self.on_frame(frame),
+            Err(error) => tracing::warn!(%error, "a frame of the server is unreadable"),
+        }
+        self.hand_out();
+        None
+    }
+
+    fn on_frame(&mut self, frame: ServerFrame) {
+        match frame {
+            ServerFrame::Message(received) => self.on_received(received),
+            ServerFrame::Ack { msgid: Some(msgid), seq, devices, refused_count } => {
+                let accepted = Accepted { seq, msgid: msgid.clone(), devices, refused_count };
+                self.shared.lock().outbox.acknowledged(&msgid, accepted);
+            }
+            ServerFrame::Error { code, message, reference } => {
+                self.on_error(&code, message, reference.as_deref());
+            }
+            ServerFrame::Control { msgid, device, payload, .. } => {
+                self.on_control(msgid, device, payload);
+            }
+            ServerFrame::Subscribed { topic, position } => {
+                let mut state = self.shared.lock();
+                if let Some(tracked) = state.asked(&topic) {
+                    tracked.stands(position);
+                }
+            }
+            ServerFrame::CaughtUp { topic, position } => {
+                let mut state = self.shared.lock();
+                let found = state.tracked.iter_mut().find(|t| t.ask.filter.as_str() == topic);
+                if let Some(tracked) = found {
+                    tracked.caught_up(position);
+                    let handoff = Handoff::Event(tracked.sender.clone(), Event::CaughtUp);
+                    self.handoff.push_back(handoff);
+                }
+            }
+            ServerFrame::Gap { from, to, reason } => self.on_gap(&Gap { from, to, reason }),
+            ServerFrame::CommandState { reference, device, state, payload } => {
+                let lives = self.shared.lock().lives.get(&reference).cloned();
+                if let Some(life) = lives {
+                    // A broadcast's follower that does not keep up misses steps, nobody else does.
+                    let _ = life.try_send(CommandUpdate { device, state, payload });
+                }
+            }
+            ServerFrame::Reconnect { after_ms } => {
+                self.reconnect_after = Some(Duration::from_millis(after_ms));
+            }
+            _ => (),
+        }
+    }
+
+    fn on_received(&mut self, received: Box<Received>) {
+        let mut state = self.shared.lock();
+        if received.qos > 0 && !received.msgid.is_empty() {
+            state.control.push_back(wire::encode_ack(&received.msgid));
+        }
+        let Ok(topic) = received.topic.parse::<Topic>() else { return };
+        let takers: Vec<_> = state
+            .tracked
+            .iter_mut()
+            .filter_map(|tracked| tracked.takes(&received, &topic).then(|| tracked.sender.clone()))
+            .collect();
+        drop(state);
+        let message = share(received);
+        for taker in takers {
+            self.handoff.push_back(Handoff::Event(taker, Event::Message(message.clone())));
+        }
+    }
+
+    /// A refusal with a reference belongs to a message; one without, while a subscription is asked
+    /// for, to that (one is asked for at a time).
+    fn on_error(&self, code: &str, message: String, reference: Option<&str>) {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        if let Some(reference) = reference
+            && state.outbox.refused(reference, code, &message, now)
+        {
+            return;
+        }
+        let asked = state.tracked.iter().position(|t| t.phase == Phase::Asked);
+        match (reference, asked) {
+            (None, Some(at)) => {
+                let mut tracked = state.tracked.swap_remove(at);
+                let error = SubscribeError::Refused { code: code.to_owned(), message };
+                tracked.refuse_opening(error);
+            }
+            _ => tracing::warn!(code, message, "the server refused something"),
+        }
+    }
+
+    fn on_control(&mut self, msgid: String, device: String, payload: String) {
+        let mut state = self.shared.lock();
+        // Nobody takes commands yet: without an acknowledgement it comes again.
+        let Some(to) = state.commands.clone() else { return };
+        if self.seen.contains(&msgid) {
+            state.control.push_back(wire::encode_ack(&msgid));
+            return;
+        }
+        drop(state);
+        self.seen.insert(msgid.clone());
+        self.seen_order.push_back(msgid.clone());
+        if self.seen_order.len() > COMMANDS_SEEN_MAX
+            && let Some(oldest) = self.seen_order.pop_front()
+        {
+            self.seen.remove(&oldest);
+        }
+        let command = Command { shared: Arc::clone(&self.shared), msgid, device, payload };
+        self.handoff.push_back(Handoff::Command(to, command));
+    }
+
+    /// A gap names no subscription: one of a slow receiver is the live ones', any other belongs to a
+    /// replay if one runs, else to all.
+    fn on_gap(&mut self, gap: &Gap) {
+        let mut state = self.shared.lock();
+        let replays = state.tracked.iter().any(|t| t.phase == Phase::Replaying);
+        let of_replay = replays && gap.reason != "overflow";
+        for tracked in &mut state.tracked {
+            let concerned = match tracked.phase {
+                Phase::Replaying => of_replay,
+                Phase::Live { .. } => !of_replay,
+                Phase::Unsent | Phase::Asked => false,
+            };
+            if concerned {
+                tracked.skips(gap.to.parse().ok());
+                let event = Event::Gap(gap.clone());
+                self.handoff.push_back(Handoff::Event(tracked.sender.clone(), event));
+            }
+        }
+    }
+}
+
+impl State {
+    fn asked(&mut self, topic: &str) -> Option<&mut crate::subscribe::Tracked> {
+        self.tracked.iter_mut().find(|t| t.phase == Phase::Asked && t.ask.filter.as_str() == topic)
+    }
+}
+
+/// Acks, then subscriptions one at a time, then messages.
+fn next_frame(state: &mut State, now: Instant) -> Option<Frame> {
+    if let Some(control) = state.control.pop_front() {
+        return Some(Frame::text(control));
+    }
+    if state.tracked.iter().any(|t| t.phase == Phase::Asked) {
+        return state.outbox.next(now);
+    }
+    match state.tracked.iter_mut().find(|t| t.phase == Phase::Unsent) {
+        Some(tracked) => Some(Frame::text(tracked.encode())),
+        None => state.outbox.next(now),
+    }
+}
+
+async fn room(handoff: &VecDeque<Handoff>) {
+    if let Some(first) = handoff.front() {
+        first.room().await;
+    }
+}
+
+/// Says goodbye, and waits a moment for the same.
+async fn close(socket: &mut Socket) -> Parting {
+    let goodbye = Message::close(Some(CloseCode::NORMAL_CLOSURE), "");
+    let until = Instant::now() + CLOSE_WAIT;
+    if socket.start_send_unpin(goodbye).is_ok() {
+        let _ = timeout_at(until, socket.close()).await;
+    }
+    Parting::Done
+}
