@@ -9,6 +9,10 @@ pub mod log;
 pub mod port;
 pub mod record;
 pub mod registry;
+pub mod secret;
+pub mod state;
+pub mod store;
 
 pub use port::{AppendError, Chunk, Follow, Followed, Frontier, Log, ReadError, ReadFilter};
 pub use record::{Entry, Record};
+pub use store::{OpenStoreError, Store, StoreOptions};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use fieldgate_core::{
     access::{Grant, Identity, Principal, Role},
-    id::{DeviceId, TenantId},
+    id::{DeviceId, TenantId, UnixMs},
     topic::Filter,
 };
 use serde::{Deserialize, Serialize};
@@ -94,13 +94,19 @@ impl Device {
 }
 
 impl ApiKey {
+    /// Tells whether the key has not expired.
+    #[must_use]
+    pub fn is_valid_at(&self, now: UnixMs) -> bool {
+        self.expires_ms.is_none_or(|expires| now.0 < expires)
+    }
+
     /// Who a connection with this key is.
     #[must_use]
     pub fn principal(&self, tenant: &TenantId) -> Principal {
         let grants = self.grants.iter().filter_map(|grant| grant.parse::<Grant>().ok()).collect();
         Principal {
             tenant: tenant.clone(),
-            name: self.name.as_str().into(),
+            name: format!("key:{}", self.name).into(),
             identity: Identity::Key,
             role: self.role.as_ref().and_then(|role| role.parse::<Role>().ok()),
             grants,

@@ -1,0 +1,131 @@
+//! Secrets: tokens made, hashed and compared; the key that everything is hashed under.
+//!
+//! Invariant: a token is known in clear only while it is made; nothing here prints one.
+
+use std::{
+    fmt,
+    fs::OpenOptions,
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use aws_lc_rs::{hmac, rand};
+use fieldgate_core::id::{DeviceId, TenantId};
+
+use crate::registry::SecretHash;
+
+/// Shortest token of a user's own, in bytes (`cli.md`, `device add --token-stdin`).
+pub const OWN_TOKEN_BYTES_MIN: usize = 16;
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// The key under which every credential is hashed.
+pub struct MasterKey(hmac::Key);
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(…)")
+    }
+}
+
+impl MasterKey {
+    /// Reads the key at `path`, or makes one there (mode 0600).
+    ///
+    /// # Errors
+    ///
+    /// The file's; `InvalidData` if it does not hold 32 bytes.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        match OpenOptions::new().read(true).open(path) {
+            Ok(mut file) => {
+                file.read_to_end(&mut bytes)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                bytes = random::<32>()?.to_vec();
+                let mut options = OpenOptions::new();
+                let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+                file.write_all(&bytes)?;
+                file.sync_all()?;
+            }
+            Err(error) => return Err(error),
+        }
+        if bytes.len() != 32 {
+            let text = "master.key does not hold 32 bytes";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    }
+
+    /// A key of this process alone, for tests.
+    ///
+    /// # Errors
+    ///
+    /// If there is no randomness.
+    pub fn ephemeral() -> io::Result<Self> {
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &random::<32>()?)))
+    }
+
+    /// Hashes a token that this gateway made: it is unguessable and stands alone.
+    #[must_use]
+    pub fn hash(&self, token: &str) -> SecretHash {
+        self.hash_parts(&["token", token])
+    }
+
+    /// Hashes a token of the user's own: it counts for one device alone.
+    #[must_use]
+    pub fn hash_own(&self, tenant: &TenantId, device: &DeviceId, token: &str) -> SecretHash {
+        self.hash_parts(&["own", tenant.as_str(), device.as_str(), token])
+    }
+
+    fn hash_parts(&self, parts: &[&str]) -> SecretHash {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut hash = [0; 32];
+        for (slot, byte) in hash.iter_mut().zip(context.sign().as_ref()) {
+            *slot = *byte;
+        }
+        hash
+    }
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| io::Error::other("the system gives no randomness"))?;
+    Ok(bytes)
+}
+
+/// What a token is for; its prefix says so to people and scanners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A device's: `fg_d_…`.
+    Device,
+    /// An API key: `fg_k_…`.
+    Key,
+}
+
+/// Makes a token of 256 random bits.
+///
+/// # Errors
+///
+/// If there is no randomness.
+pub fn make_token(kind: TokenKind) -> io::Result<String> {
+    let prefix = match kind {
+        TokenKind::Device => "fg_d_",
+        TokenKind::Key => "fg_k_",
+    };
+    Ok(format!("{prefix}{}", random_text(43)?))
+}
+
+/// Makes random text of `len` characters, 6 bits each.
+///
+/// # Errors
+///
+/// If there is no randomness.
+pub fn random_text(len: usize) -> io::Result<String> {
+    let bytes = random::<64>()?;
+    let letter = |byte: &u8| ALPHABET.get(usize::from(byte & 63)).copied().map(char::from);
+    Ok(bytes.iter().take(len).filter_map(letter).collect())
+}

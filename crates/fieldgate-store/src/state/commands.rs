@@ -1,0 +1,109 @@
+//! The life of commands (`guarantees.md`, "Commands"): the first end in the log stands.
+//!
+//! Pure data; `State` applies records in seq order. Ended commands are forgotten here; the log has
+//! them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use fieldgate_core::{
+    dialect::CommandState,
+    id::{DeviceId, MsgId, Seq, TenantId, UnixMs},
+    message::Message,
+};
+
+use crate::record::{CommandChange, Entry};
+
+/// A command that has not ended.
+#[derive(Debug, Clone)]
+pub struct OpenCommand {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its device.
+    pub device: DeviceId,
+    /// Its message.
+    pub entry: Arc<Entry>,
+    /// Where it is in its life.
+    pub state: CommandState,
+    /// Its sender.
+    pub sender: Arc<str>,
+    /// The sender's id.
+    pub reference: Option<MsgId>,
+    /// Worthless after this time.
+    pub expires: Option<UnixMs>,
+}
+
+/// A step of a command, for those who follow it.
+#[derive(Debug, Clone)]
+pub struct CommandMoved {
+    /// The command as it is now.
+    pub command: OpenCommand,
+    /// What the device said.
+    pub payload: Option<Bytes>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    by_seq: BTreeMap<Seq, OpenCommand>,
+    by_device: BTreeMap<(TenantId, DeviceId), Vec<Seq>>,
+}
+
+/// Ends are final; before that a life only goes forward.
+fn may_move(from: CommandState, to: CommandState) -> bool {
+    from < CommandState::Completed && to > from
+}
+
+impl Commands {
+    pub(super) fn queue(&mut self, entry: &Arc<Entry>, message: &Message) {
+        let Some(device) = message.topic.device().and_then(|id| id.parse::<DeviceId>().ok()) else {
+            return;
+        };
+        let key = (message.tenant.clone(), device.clone());
+        self.by_device.entry(key).or_default().push(entry.seq);
+        let command = OpenCommand {
+            tenant: message.tenant.clone(),
+            device,
+            entry: Arc::clone(entry),
+            state: CommandState::Queued,
+            sender: Arc::clone(&message.from),
+            reference: message.reference.clone(),
+            expires: message.expires,
+        };
+        self.by_seq.insert(entry.seq, command);
+    }
+
+    pub(super) fn apply(&mut self, change: &CommandChange) -> Option<CommandMoved> {
+        let command = self.by_seq.get_mut(&change.command)?;
+        let same = command.tenant == change.tenant && command.device == change.device;
+        if !same || !may_move(command.state, change.state) {
+            return None;
+        }
+        command.state = change.state;
+        let moved = CommandMoved { command: command.clone(), payload: change.payload.clone() };
+        if change.state >= CommandState::Completed {
+            self.by_seq.remove(&change.command);
+            let key = (change.tenant.clone(), change.device.clone());
+            if let Some(open) = self.by_device.get_mut(&key) {
+                open.retain(|seq| *seq != change.command);
+                if open.is_empty() {
+                    self.by_device.remove(&key);
+                }
+            }
+        }
+        Some(moved)
+    }
+
+    pub(super) fn of(&self, tenant: &TenantId, device: &DeviceId) -> Vec<OpenCommand> {
+        let open = self.by_device.get(&(tenant.clone(), device.clone()));
+        open.into_iter().flatten().filter_map(|seq| self.get(*seq)).collect()
+    }
+
+    pub(super) fn get(&self, seq: Seq) -> Option<OpenCommand> {
+        self.by_seq.get(&seq).cloned()
+    }
+
+    pub(super) fn expired(&self, now: UnixMs) -> Vec<OpenCommand> {
+        let due = |command: &&OpenCommand| command.expires.is_some_and(|expires| expires <= now);
+        self.by_seq.values().filter(due).cloned().collect()
+    }
+}

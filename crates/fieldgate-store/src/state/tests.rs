@@ -1,0 +1,154 @@
+//! What records mean, applied in order.
+
+use bytes::Bytes;
+use fieldgate_core::{
+    dialect::CommandState,
+    message::{Content, Priority, Qos},
+};
+
+use super::*;
+use crate::record::CommandChange;
+
+fn state() -> State {
+    State::new(
+        MasterKey::ephemeral().unwrap(),
+        StateLimits { retained_max: 2, ..StateLimits::default() },
+    )
+}
+
+fn tenant() -> TenantId {
+    TenantId::default_tenant()
+}
+
+fn apply(state: &State, seq: u64, record: Record) -> Vec<Effect> {
+    state.apply(&Followed::Entry(Arc::new(Entry { seq: Seq(seq), arrived: UnixMs(seq), record })))
+}
+
+fn message(topic: &str, payload: &str, retain: bool) -> Record {
+    let topic: Topic = topic.parse().unwrap();
+    Record::Message(Message {
+        tenant: tenant(),
+        kind: topic.kind(),
+        topic,
+        from: "key:app".into(),
+        timestamp: UnixMs(0),
+        device_timestamp: None,
+        reference: "r-1".parse().ok(),
+        qos: Qos::AtLeastOnce,
+        retain,
+        priority: Priority::Normal,
+        expires: Some(UnixMs(1_000)),
+        content: Content::Json,
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+    })
+}
+
+fn change(change: Change) -> Record {
+    Record::Registry(Box::new(RegistryChange { tenant: "default".to_owned(), change }))
+}
+
+fn device(state: &State, id: &str, token: &str) -> Change {
+    let hash = state.master_key().hash(token);
+    let credentials = BTreeMap::from([("1".to_owned(), hash)]);
+    Change::DeviceAdd(Device { id: id.to_owned(), credentials, ..Device::default() })
+}
+
+#[test]
+fn a_device_id_is_given_once() {
+    let state = state();
+    apply(&state, 1, change(device(&state, "a", "t1")));
+    apply(&state, 2, change(device(&state, "a", "t2")));
+    assert_eq!(state.outcome(Seq(1)), Some(Ok(())));
+    assert_eq!(state.outcome(Seq(2)).unwrap().unwrap_err().code, Code::Conflict);
+    let verify = |device: Option<&str>, token: &str| {
+        let id = device.map(|id| id.parse().unwrap());
+        state.verify_token(&tenant(), id.as_ref(), token, UnixMs(0)).is_some()
+    };
+    assert!(verify(Some("a"), "t1") && verify(None, "t1"));
+    assert!(!verify(Some("a"), "t2") && !verify(Some("b"), "t1") && !verify(None, "t2"));
+}
+
+#[test]
+fn a_token_of_ones_own_counts_for_its_device_alone() {
+    let state = state();
+    let id: DeviceId = "a".parse().unwrap();
+    let hash = state.master_key().hash_own(&tenant(), &id, "device-secret-token");
+    let credentials = BTreeMap::from([("1".to_owned(), hash)]);
+    let device = Device { id: "a".to_owned(), credentials, ..Device::default() };
+    apply(&state, 1, change(Change::DeviceAdd(device)));
+    let verify = |id| state.verify_token(&tenant(), id, "device-secret-token", UnixMs(0)).is_some();
+    assert!(verify(Some(&id)));
+    assert!(!verify(None));
+}
+
+#[test]
+fn a_removed_device_is_nobody() {
+    let state = state();
+    apply(&state, 1, change(device(&state, "a", "t")));
+    let effects = apply(&state, 2, change(Change::DeviceRemove("a".to_owned())));
+    assert!(matches!(&effects[..], [Effect::RightsChanged { name, .. }] if &**name == "a"));
+    assert!(state.verify_token(&tenant(), None, "t", UnixMs(0)).is_none());
+    apply(&state, 3, change(Change::DeviceRemove("a".to_owned())));
+    assert_eq!(state.outcome(Seq(3)).unwrap().unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn retained_messages_are_the_newest_and_bounded() {
+    let state = state();
+    apply(&state, 1, message("a/1", "old", true));
+    apply(&state, 2, message("a/1", "new", true));
+    apply(&state, 3, message("a/2", "x", true));
+    let refused = apply(&state, 4, message("a/3", "x", true));
+    assert!(matches!(refused[..], [Effect::RetainedRefused { .. }]));
+    let seqs = |filter: &str| -> Vec<u64> {
+        let entries = state.retained(&tenant(), &filter.parse().unwrap());
+        entries.iter().map(|entry| entry.seq.0).collect()
+    };
+    assert_eq!(seqs("a/#"), [2, 3]);
+    apply(&state, 5, message("a/1", "", true));
+    assert_eq!(seqs("a/+"), [3]);
+}
+
+#[test]
+fn the_first_end_of_a_command_stands() {
+    let state = state();
+    apply(&state, 1, message("devices/lamp/commands", "{}", false));
+    let device: DeviceId = "lamp".parse().unwrap();
+    let step = |seq, to| {
+        let record = Record::Command(CommandChange {
+            tenant: tenant(),
+            device: device.clone(),
+            command: Seq(1),
+            state: to,
+            payload: None,
+            by: "lamp".into(),
+        });
+        apply(&state, seq, record).len()
+    };
+    assert_eq!(state.open_commands(&tenant(), &device).len(), 1);
+    assert_eq!(step(2, CommandState::Sent), 1);
+    assert_eq!(step(3, CommandState::Sent), 0);
+    assert_eq!(step(4, CommandState::Acknowledged), 1);
+    assert_eq!(step(5, CommandState::Queued), 0);
+    assert_eq!(state.expired_commands(UnixMs(1_000)).len(), 1);
+    assert_eq!(step(6, CommandState::Completed), 1);
+    assert_eq!(step(7, CommandState::Failed), 0);
+    assert!(state.open_commands(&tenant(), &device).is_empty());
+}
+
+#[test]
+fn a_repeat_has_the_number_of_its_message_unless_that_was_refused() {
+    let state = state();
+    let (sender, id) = (Arc::from("a"), "m".parse().unwrap());
+    let admit = |now, refused, next: u64| {
+        state
+            .window()
+            .admit(&tenant(), &sender, &id, UnixMs(now), |_| refused, || Ok(next..=next))
+            .unwrap()
+    };
+    assert_eq!(admit(0, false, 1), Admit::New(1..=1));
+    assert_eq!(admit(1, false, 2), Admit::Repeat(Seq(1)));
+    assert_eq!(admit(2, true, 3), Admit::New(3..=3));
+    assert_eq!(admit(3, false, 4), Admit::Repeat(Seq(3)));
+    assert_eq!(admit(700_000, false, 5), Admit::New(5..=5));
+}
