@@ -8,5 +8,7 @@ pub mod close;
 pub mod dialect;
 pub mod fault;
 pub mod id;
+pub mod index;
 pub mod message;
+pub mod rate;
 pub mod topic;
