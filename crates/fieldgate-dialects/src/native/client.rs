@@ -10,7 +10,7 @@ use fieldgate_core::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::write_string;
+use super::json::{Text, write_string};
 
 /// A frame of the server, as far as a client needs to know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +127,8 @@ pub struct Received {
     pub qos: u8,
     /// A retained message.
     pub retain: bool,
+    /// A repeat.
+    pub dup: bool,
     /// Overtook a backlog.
     pub ahead: bool,
     /// How many messages this stands for.
@@ -170,12 +172,39 @@ struct Raw<'a> {
     after: u64,
 }
 
+/// The types of frames that this release reads.
+const KNOWN: &[&str] = &[
+    "auth_response",
+    "ack",
+    "error",
+    "mqtt",
+    "control",
+    "subscribed",
+    "unsubscribed",
+    "caught_up",
+    "gap",
+    "command_state",
+    "reconnect",
+    "pong",
+];
+
+/// Reads the type alone, so that the fields of a frame from the future cannot be wrong.
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Text<'a>,
+}
+
 /// Decodes one text frame of the server.
 ///
 /// # Errors
 ///
-/// The parser's error if it is no JSON object of known field types.
+/// The parser's error if it is no JSON object with a `type`, or a field of a known type is malformed.
 pub fn decode_server_frame(text: &str) -> Result<ServerFrame, serde_json::Error> {
+    let kind: Kind<'_> = serde_json::from_str(text)?;
+    if !KNOWN.contains(&&*kind.kind) {
+        return Ok(ServerFrame::Other);
+    }
     let raw: Raw<'_> = serde_json::from_str(text)?;
     let payload = raw.payload.map(|p| p.get().to_owned());
     let position = raw.position.and_then(|p| p.parse().ok());
@@ -200,6 +229,7 @@ pub fn decode_server_frame(text: &str) -> Result<ServerFrame, serde_json::Error>
             reference: raw.reference,
             qos: raw.qos,
             retain: raw.retain,
+            dup: raw.dup,
             ahead: raw.ahead,
             conflated_count: raw.conflated,
             replay: raw.replay,
@@ -356,4 +386,61 @@ pub fn encode_reply(msgid: &str, ok: bool, payload: Option<&str>) -> String {
         raw(&mut out, "payload", payload);
     }
     finish(out)
+}
+
+/// An `event` frame of this device; `data` is one JSON value.
+#[must_use]
+pub fn encode_event(
+    event: &str,
+    data: Option<&str>,
+    timestamp_ms: Option<u64>,
+    msgid: Option<&str>,
+) -> String {
+    let mut out = start("event");
+    text(&mut out, "event", event);
+    if let Some(data) = data {
+        raw(&mut out, "data", data);
+    }
+    if let Some(timestamp) = timestamp_ms {
+        raw(&mut out, "timestamp", &timestamp.to_string());
+    }
+    if let Some(msgid) = msgid {
+        text(&mut out, "msgid", msgid);
+    }
+    finish(out)
+}
+
+/// A `batch` frame; each element is one JSON object, a status or a sample.
+#[must_use]
+pub fn encode_batch<'a>(
+    elements: impl IntoIterator<Item = &'a str>,
+    msgid: Option<&str>,
+) -> String {
+    let mut out = start("batch");
+    if let Some(msgid) = msgid {
+        text(&mut out, "msgid", msgid);
+    }
+    out.extend_from_slice(b",\"data\":[");
+    for (nth, element) in elements.into_iter().enumerate() {
+        if nth > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(element.as_bytes());
+    }
+    out.push(b']');
+    finish(out)
+}
+
+/// A `cancel` frame: takes the command at this position back.
+#[must_use]
+pub fn encode_cancel(msgid: &str) -> String {
+    let mut out = start("cancel");
+    text(&mut out, "msgid", msgid);
+    finish(out)
+}
+
+/// A `ping` frame, for those who cannot send a WebSocket ping.
+#[must_use]
+pub fn encode_ping() -> String {
+    finish(start("ping"))
 }

@@ -1,0 +1,5 @@
+{
+    type: 'auth',
+    deviceId: 'sensor-001',
+    token: 'device-secret-token'
+  }

@@ -1,0 +1,5 @@
+{
+          type: 'auth_response',
+          status: 'success',
+          timestamp: Date.now()
+        }

@@ -1,0 +1,4 @@
+{
+        type: 'batch',
+        data: batchToSend
+      }

@@ -1,0 +1,5 @@
+{
+    deviceId: 'sensor-001',
+    timestamp: Date.now(),
+    data: sensorData
+  }

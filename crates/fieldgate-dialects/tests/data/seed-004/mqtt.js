@@ -1,0 +1,5 @@
+{
+        type: 'mqtt',
+        topic,
+        payload: message.toString()
+      }

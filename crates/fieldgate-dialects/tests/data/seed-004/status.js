@@ -1,0 +1,6 @@
+{
+    type: 'status',
+    deviceId: 'sensor-001',
+    timestamp: Date.now(),
+    data: sensorData
+  }
