@@ -10,7 +10,7 @@ use fieldgate_core::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::{Text, write_string};
+use super::json::{self, Text, write_string};
 
 /// A frame of the server, as far as a client needs to know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,7 +201,7 @@ struct Kind<'a> {
 ///
 /// The parser's error if it is no JSON object with a `type`, or a field of a known type is malformed.
 pub fn decode_server_frame(text: &str) -> Result<ServerFrame, serde_json::Error> {
-    let kind: Kind<'_> = serde_json::from_str(text)?;
+    let kind: Kind<'_> = json::from_object(text)?;
     if !KNOWN.contains(&&*kind.kind) {
         return Ok(ServerFrame::Other);
     }

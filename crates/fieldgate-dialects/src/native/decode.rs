@@ -34,7 +34,7 @@ use super::{
 pub fn decode_first(text: &str, limits: &Limits) -> Result<Authenticate, CloseReason> {
     let protocol = |_| CloseReason::ProtocolError;
     json::check_depth(text, limits.json_depth_max).map_err(|_| CloseReason::ProtocolError)?;
-    let frame: Frame<'_> = serde_json::from_str(text).map_err(|_| CloseReason::ProtocolError)?;
+    let frame: Frame<'_> = json::from_object(text).map_err(|_| CloseReason::ProtocolError)?;
     if frame.kind.as_deref() != Some("auth") {
         return Err(CloseReason::ProtocolError);
     }
@@ -52,7 +52,7 @@ pub fn decode_first(text: &str, limits: &Limits) -> Result<Authenticate, CloseRe
 pub fn decode_text(text: &str, limits: &Limits) -> Result<Ask, Refusal> {
     let refuse = |fault| Refusal { fault, reference: None };
     json::check_depth(text, limits.json_depth_max).map_err(refuse)?;
-    let frame: Frame<'_> = serde_json::from_str(text).map_err(|error| Refusal {
+    let frame: Frame<'_> = json::from_object(text).map_err(|error| Refusal {
         fault: json::fault_of(&error),
         reference: reference_of(text),
     })?;
@@ -133,7 +133,7 @@ fn event(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
     let (name, data) = match (frame.event.as_deref(), frame.payload) {
         (Some(name), payload) => (&*name, frame.data.or(payload)),
         (None, Some(payload)) => {
-            wrapped = serde_json::from_str::<EventPayload<'_>>(payload.get())
+            wrapped = json::from_object::<EventPayload<'_>>(payload.get())
                 .map_err(|_| missing("event", "event"))?;
             (&*wrapped.event, wrapped.data)
         }
@@ -180,7 +180,7 @@ fn batch_item(
     qos: Qos,
     limits: &Limits,
 ) -> Result<Draft, Fault> {
-    let frame: Frame<'_> = serde_json::from_str(raw.get()).map_err(|e| json::fault_of(&e))?;
+    let frame: Frame<'_> = json::from_object(raw.get()).map_err(|e| json::fault_of(&e))?;
     if !matches!(frame.kind.as_deref(), None | Some("status")) {
         return Err(bad_value("an element of a batch is a status or a sample"));
     }
@@ -300,7 +300,7 @@ fn since_of(text: &str) -> Result<Since, Fault> {
     if text == "\"all\"" {
         return Ok(Since::All);
     }
-    match serde_json::from_str(text).map_err(|_| wrong())? {
+    match json::from_object(text).map_err(|_| wrong())? {
         SinceForm::After(position) => Ok(Since::After(position.parse().map_err(bad_value)?)),
         SinceForm::Time(ms) => Ok(Since::Time(UnixMs(ms))),
     }

@@ -12,7 +12,7 @@ use fieldgate_core::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::Text;
+use super::json::{self, Text};
 
 /// Every field of every frame. Unknown fields are ignored; a field that occurs twice is refused.
 #[derive(Deserialize, Default)]
@@ -135,7 +135,7 @@ pub(crate) fn reference_of(text: &str) -> Option<MsgId> {
         #[serde(borrow)]
         msgid: Option<Text<'a>>,
     }
-    serde_json::from_str::<Only<'_>>(text).ok()?.msgid?.parse().ok()
+    json::from_object::<Only<'_>>(text).ok()?.msgid?.parse().ok()
 }
 
 pub(crate) fn topic(name: &str) -> Result<Topic, Fault> {

@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fieldgate_core::fault::{Code, Fault};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -100,6 +100,15 @@ pub(crate) fn fault_of(error: &serde_json::Error) -> Fault {
         return Fault::new(Code::BadValue, clip(&text).to_owned());
     }
     Fault::new(Code::BadJson, format!("the frame is not JSON: {}", clip(&text)))
+}
+
+/// Reads one JSON object. (A derived struct alone would take a list too, field by field.)
+pub(crate) fn from_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
+    if text.trim_start().starts_with('{') {
+        return serde_json::from_str(text);
+    }
+    serde_json::from_str::<IgnoredAny>(text)?;
+    Err(serde_json::Error::custom("not a JSON object"))
 }
 
 /// A string, borrowed where it holds no escape. (A bare `Cow` would always own.)

@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
-use super::json::{Members, Text, write_string};
+use super::json::{self, Members, Text, write_string};
 
 /// What conflation makes of two payloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ fn samples<'a>(members: &Members<'a>) -> Option<Vec<Sample<'a>>> {
     let values = members.member("values")?;
     let values: Vec<&'a RawValue> = serde_json::from_str(values.get()).ok()?;
     let sample_of = |value: &'a RawValue| {
-        let tag: Tag<'a> = serde_json::from_str(value.get()).ok()?;
+        let tag: Tag<'a> = json::from_object(value.get()).ok()?;
         let own_quality = tag.quality.is_some();
         Some(Sample { tag: tag.tag.0, own_quality, raw: value.get() })
     };

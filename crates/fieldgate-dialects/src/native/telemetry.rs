@@ -189,7 +189,7 @@ fn samples(values: &RawValue, quality: Option<&str>, limits: &Limits) -> Result<
 }
 
 fn check_sample(index: usize, element: &str) -> Result<(), Fault> {
-    let sample: Sample<'_> = serde_json::from_str(element).map_err(|error| {
+    let sample: Sample<'_> = json::from_object(element).map_err(|error| {
         let text = format!("an element of values is not {{tag,value,unit}}: {error}");
         bad_value(json::clip(&text)).about(Some(index), "")
     })?;

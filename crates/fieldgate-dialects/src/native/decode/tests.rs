@@ -1,6 +1,6 @@
 //! What each frame of `native.md` means, and which code each fault has.
 
-use fieldgate_core::dialect::Ask;
+use fieldgate_core::message::Priority;
 
 use super::*;
 
@@ -69,11 +69,129 @@ fn each_fault_has_its_code() {
         (r#"{"type":"publish","topic":"a","payload":1,"qos":2}"#, Code::BadValue),
         (r#"{"type":"ack","msgid":"x"}"#, Code::NotFound),
         (r#"{"type":"ping","type":"ping"}"#, Code::BadValue),
+        (r#"{"type":"status","data":{"t":1,"t":2}}"#, Code::BadValue),
+        (r#"{"type":"status","data":{"":1}}"#, Code::BadValue),
+        (r#"{"type":"status","data":{"t":{"deep":[1e400]}}}"#, Code::BadValue),
+        (r#"{"type":"status","timestamp":1e400,"data":{}}"#, Code::BadValue),
+        (r#"{"type":"status","timestamp":-1,"data":{}}"#, Code::BadValue),
+        (r#"{"type":"status","data":{},"values":[]}"#, Code::BadValue),
+        (r#"{"type":"status","data":{},"to":"lamp-1"}"#, Code::BadValue),
+        (r#"{"type":"status","data":{},"to":"topic:a/+"}"#, Code::BadTopic),
+        (r#"{"type":"status","data":{},"deviceId":"a","from":"b"}"#, Code::BadValue),
+        (r#"{"type":"status","data":{},"deviceId":"a b"}"#, Code::BadValue),
+        (r#"{"type":"status","data":{},"ver":"2.0"}"#, Code::BadValue),
+        (r#"{"type":"status","data":{},"qos":3}"#, Code::BadValue),
+        (r#"{"type":"status","data":{},"priority":"high"}"#, Code::BadValue),
+        (r#"{"type":"status","data":{},"msgid":""}"#, Code::BadValue),
+        (r#"{"values":[{"value":1}]}"#, Code::MissingField),
+        (r#"{"values":[{"tag":"t"}]}"#, Code::MissingField),
+        (r#"{"values":[{"tag":"t","value":1}],"quality":"fine"}"#, Code::BadValue),
+        (r#"{"values":[{"tag":"t","value":1,"quality":"fine"}]}"#, Code::BadValue),
+        (r#"{"type":"event"}"#, Code::MissingField),
+        (r#"{"type":"event","event":""}"#, Code::BadValue),
+        (r#"{"type":"event","event":"e","data":[-1e999]}"#, Code::BadValue),
+        (r#"{"type":"batch"}"#, Code::MissingField),
+        (r#"{"type":"batch","data":{}}"#, Code::BadValue),
+        (r#"{"type":"reply","msgid":"k3f9:1"}"#, Code::MissingField),
+        (r#"{"type":"reply","msgid":"k3f9:1","status":"done"}"#, Code::BadValue),
+        (r#"{"type":"publish","payload":1}"#, Code::MissingField),
+        (r#"{"type":"publish","topic":"a","payload":{"base64":"?"}}"#, Code::BadValue),
+        (r#"{"type":"subscribe"}"#, Code::MissingField),
+        (r#"{"type":"subscribe","topic":"a","maxRate":0}"#, Code::BadValue),
+        (r#"{"type":"command","payload":1}"#, Code::MissingField),
+        (r#"{"type":"command","to":"d"}"#, Code::MissingField),
+        (r#"{"type":"command","to":"group:","payload":1}"#, Code::BadValue),
+        (r#"{"type":"command","to":"topic:a","payload":1}"#, Code::BadValue),
+        (r#"{"type":"command","to":"d","payload":1,"qos":2}"#, Code::BadValue),
+        (r#"{"type":"auth","token":"t"}"#, Code::Conflict),
+        (r#"{"type":"state","reported":{}}"#, Code::UnknownType),
+        (r#"{"type":"release","msgid":"m"}"#, Code::UnknownType),
+        ("[]", Code::BadValue),
+        (r#"["ping"]"#, Code::BadValue),
+        (r#"{"values":[["t",1]]}"#, Code::BadValue),
+        (r#"{"type":"batch","data":1}"#, Code::BadValue),
+        ("", Code::BadJson),
     ] {
         assert_eq!(code(text), expected, "{text}");
     }
     let deep = format!("{{\"type\":\"status\",\"data\":{}1{}}}", "[".repeat(40), "]".repeat(40));
     assert_eq!(code(&deep), Code::BadJson);
+}
+
+#[test]
+fn an_unreadable_field_does_not_hide_the_msgid() {
+    let text = format!(r#"{{"type":"status","msgid":"m-1","timestamp":"{}"}}"#, "x".repeat(5_000));
+    let refusal = decode_text(&text, &Limits::default()).unwrap_err();
+    assert_eq!(refusal.reference.unwrap().as_str(), "m-1");
+    assert!(refusal.fault.message.len() < 200, "a refusal does not echo what it refuses");
+}
+
+#[test]
+fn a_bad_reading_costs_its_neighbours_nothing() {
+    let text = r#"{"type":"status","msgid":"m","data":{"a": 1,"b":1e400,"c": {"x":0.70}}}"#;
+    let Ask::Batch { reference, qos, items } = ask(text) else { panic!() };
+    assert_eq!((reference.unwrap().as_str(), qos), ("m", Qos::AtLeastOnce));
+    let fault = items[0].as_ref().unwrap_err();
+    let reading = fault.reading.as_deref().unwrap();
+    assert_eq!((fault.code, reading.index, &*reading.resource), (Code::BadValue, Some(1), "b"));
+    assert_eq!(items[1].as_ref().unwrap().payload, r#"{"a":1,"c":{"x":0.70}}"#);
+    let text = r#"{"values":[{"tag":"a","value":1e999},{"tag":"b", "value":2},{"tag":"c","value":null}],"quality":"bad"}"#;
+    let Ask::Batch { items, .. } = ask(text) else { panic!() };
+    let expected =
+        r#"{"values":[{"tag":"b", "value":2},{"tag":"c","value":null}],"quality":"bad"}"#;
+    assert_eq!(items[1].as_ref().unwrap().payload, expected);
+}
+
+#[test]
+fn readings_stay_within_their_bounds() {
+    let limits = Limits { resources_max: 20, batch_len_max: 2, json_depth_max: 4 };
+    let of = |text: &str| decode_text(text, &limits).map_err(|refusal| refusal.fault.code);
+    let data = |count: usize| {
+        let members: Vec<_> = (0..count).map(|n| format!("\"r{n}\":{n}")).collect();
+        format!(r#"{{"type":"status","data":{{{}}}}}"#, members.join(","))
+    };
+    assert!(of(&data(20)).is_ok());
+    assert_eq!(of(&data(21)), Err(Code::TooLarge));
+    assert_eq!(of(&data(20).replace("\"r19\"", "\"r3\"")), Err(Code::BadValue));
+    let batch = |n: usize| format!(r#"{{"type":"batch","data":[{}]}}"#, vec!["{}"; n].join(","));
+    assert!(of(&batch(2)).is_ok());
+    assert_eq!(of(&batch(3)), Err(Code::TooLarge));
+    assert!(of(r#"{"type":"status","data":{"a":[[1]]}}"#).is_ok());
+    assert_eq!(of(r#"{"type":"status","data":{"a":[[[1]]]}}"#), Err(Code::BadJson));
+    let long = format!(r#"{{"type":"status","data":{{"{}":1}}}}"#, "x".repeat(129));
+    assert_eq!(of(&long), Err(Code::BadValue));
+    let many = b"\x1a\x00".repeat(21);
+    assert_eq!(decode_binary(&many, &limits).unwrap_err().fault.code, Code::TooLarge);
+}
+
+#[test]
+fn a_batch_lends_its_elements_what_they_do_not_say() {
+    let text = r#"{"type":"batch","deviceId":"gw","priority":"bulk","expires":9,"data":[{"data":{"t":1}},{"deviceId":"x","data":{"t":1},"priority":"critical","msgid":"e"},{"type":"event","event":"e"}]}"#;
+    let Ask::Batch { items, .. } = ask(text) else { panic!() };
+    let [first, second] = [&items[0], &items[1]].map(|item| item.as_ref().unwrap());
+    assert_eq!(first.target, Target::Telemetry(Some("gw".parse().unwrap())));
+    assert_eq!((first.priority, first.expires), (Priority::Bulk, Some(UnixMs(9))));
+    assert_eq!(second.target, Target::Telemetry(Some("x".parse().unwrap())));
+    assert_eq!((second.priority, second.qos), (Priority::Critical, Qos::AtLeastOnce));
+    assert_eq!(items[2].as_ref().unwrap_err().code, Code::BadValue);
+}
+
+#[test]
+fn an_envelope_may_name_a_topic() {
+    let text = r#"{"type":"event","to":"topic:alarms/hall","payload":{"event":"smoke"}}"#;
+    let draft = published(text);
+    assert_eq!(draft.target, Target::Topic("alarms/hall".parse().unwrap()));
+    assert_eq!(draft.payload, r#"{"event":"smoke"}"#);
+}
+
+#[test]
+fn nothing_to_publish_is_the_empty_text() {
+    for text in
+        [r#"{"type":"publish","topic":"a"}"#, r#"{"type":"publish","topic":"a","payload":null}"#]
+    {
+        let draft = published(text);
+        assert_eq!((draft.content, draft.payload.len()), (Content::Text, 0));
+    }
 }
 
 #[test]
@@ -127,6 +245,8 @@ fn the_first_frame_is_a_credential_or_the_end() {
     for text in [
         "",
         "{}",
+        r#"["auth","sensor-001","t"]"#,
+        r#"{"type":"auth","deviceId":"sensor-001"}"#,
         r#"{"type":"status","data":{}}"#,
         r#"{"type":"auth","deviceId":"a b","token":"t"}"#,
     ] {

@@ -1,0 +1,30 @@
+//! Replays the committed corpora of the fuzz targets.
+
+#[path = "../../../fuzz/targets.rs"]
+mod targets;
+
+use std::{fs, path::Path};
+
+#[test]
+fn no_stored_input_breaks_a_promise() {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    for (name, target) in targets::ALL {
+        let mut count = 0;
+        for entry in fs::read_dir(corpora.join(name)).unwrap() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            target(&fs::read(&path).unwrap());
+            count += 1;
+        }
+        assert!(count > 0, "the corpus of {name} is empty");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_break_a_promise(data: Vec<u8>) {
+        for (_, target) in targets::ALL {
+            target(&data);
+        }
+    }
+}

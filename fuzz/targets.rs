@@ -1,0 +1,92 @@
+//! What is fuzzed: one function per decoder, any bytes in, a panic where a promise is broken.
+//!
+//! Included by the targets in `fuzz_targets` and by the test that replays the corpora, so that a
+//! finding once stored is checked by every ordinary test run.
+
+use std::ops::ControlFlow;
+
+use fieldgate_dialects::{
+    native::{self, Limits, Merge, client},
+    ws::{self, Decoder, Event},
+};
+
+/// Every target, by the name of its corpus.
+pub(crate) const ALL: &[(&str, fn(&[u8]))] = &[
+    ("ws_server", ws_server),
+    ("ws_client", ws_client),
+    ("native_text", native_text),
+    ("native_binary", native_binary),
+    ("native_server_frame", native_server_frame),
+    ("native_merge", native_merge),
+];
+
+const LIMITS: ws::Limits =
+    ws::Limits { frame_bytes_max: 4_096, message_bytes_max: 8_192, fragment_count_max: 16 };
+
+/// Events and the end, as text to compare.
+fn events(mut decoder: Decoder, data: &[u8], chunk_len: usize) -> Vec<String> {
+    let mut seen = Vec::new();
+    for chunk in data.chunks(chunk_len.max(1)) {
+        let fed = decoder.feed(&mut chunk.to_vec(), &mut |event: Event<'_>| {
+            seen.push(format!("{event:?}"));
+            ControlFlow::Continue(())
+        });
+        let kept = decoder.buffered_bytes();
+        assert!(kept <= 2 * LIMITS.message_bytes_max + 512, "{kept} bytes are kept");
+        if let Err(error) = fed {
+            seen.push(format!("{error:?}"));
+            break;
+        }
+    }
+    seen
+}
+
+/// Chunking never changes what a server reads.
+pub(crate) fn ws_server(data: &[u8]) {
+    let whole = events(Decoder::server(LIMITS), data, usize::MAX);
+    for chunk_len in [1, 7] {
+        assert_eq!(whole, events(Decoder::server(LIMITS), data, chunk_len));
+    }
+}
+
+/// Chunking never changes what a client reads.
+pub(crate) fn ws_client(data: &[u8]) {
+    let whole = events(Decoder::client(LIMITS), data, usize::MAX);
+    for chunk_len in [1, 7] {
+        assert_eq!(whole, events(Decoder::client(LIMITS), data, chunk_len));
+    }
+}
+
+/// Any text is an ask or a refusal with a bounded message.
+pub(crate) fn native_text(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = native::decode_first(text, &Limits::default());
+    if let Err(refusal) = native::decode_text(text, &Limits::default()) {
+        assert!(refusal.fault.message.len() < 2_048, "{}", refusal.fault.message.len());
+    }
+}
+
+/// Any bytes are an ask or a refusal.
+pub(crate) fn native_binary(data: &[u8]) {
+    if let Err(refusal) = native::decode_binary(data, &Limits::default()) {
+        assert!(refusal.fault.message.len() < 2_048, "{}", refusal.fault.message.len());
+    }
+}
+
+/// Any text is a server frame or an error.
+pub(crate) fn native_server_frame(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = client::decode_server_frame(text);
+    }
+}
+
+/// Two payloads, cut at the first line end. What is merged is an object again, and still says more
+/// than the newer one alone.
+pub(crate) fn native_merge(data: &[u8]) {
+    let cut = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (older, newer) = data.split_at(cut);
+    if let Merge::Merged(merged) = native::merge_latest(older, newer) {
+        assert!(matches!(native::merge_latest(&merged, newer), Merge::Merged(_)));
+        assert_eq!(native::merge_latest(newer, &merged), Merge::Newer);
+    }
+}
