@@ -10,8 +10,11 @@ use fieldgate_dialects::{
     ws::{self, Decoder, Event},
 };
 
+/// Takes any bytes.
+pub(crate) type Target = fn(&[u8]);
+
 /// Every target, by the name of its corpus.
-pub(crate) const ALL: &[(&str, fn(&[u8]))] = &[
+pub(crate) const ALL: &[(&str, Target)] = &[
     ("ws_server", ws_server),
     ("ws_client", ws_client),
     ("native_text", native_text),

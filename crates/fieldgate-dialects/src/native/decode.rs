@@ -131,7 +131,7 @@ struct EventPayload<'a> {
 fn event(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
     let wrapped;
     let (name, data) = match (frame.event.as_deref(), frame.payload) {
-        (Some(name), payload) => (&*name, frame.data.or(payload)),
+        (Some(name), payload) => (name, frame.data.or(payload)),
         (None, Some(payload)) => {
             wrapped = json::from_object::<EventPayload<'_>>(payload.get())
                 .map_err(|_| missing("event", "event"))?;

@@ -150,6 +150,7 @@ pub(crate) fn missing(field: &str, frame: &str) -> Fault {
     Fault::new(Code::MissingField, format!("a {frame} frame needs the field {field:?}"))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands errors over by value")]
 pub(crate) fn bad_value(error: impl ToString) -> Fault {
     Fault::new(Code::BadValue, error.to_string())
 }

@@ -13,10 +13,8 @@ fn code(text: &str) -> Code {
 }
 
 fn published(text: &str) -> Draft {
-    match ask(text) {
-        Ask::Publish(draft) => *draft,
-        other => panic!("{other:?}"),
-    }
+    let Ask::Publish(draft) = ask(text) else { panic!("{text}") };
+    *draft
 }
 
 #[test]
@@ -224,11 +222,10 @@ fn payloads_are_text_bytes_or_json() {
 
 #[test]
 fn subscriptions_say_where_they_start() {
-    let since = |since: &str| match ask(&format!(
-        r#"{{"type":"subscribe","topic":"a/#","since":{since}}}"#
-    )) {
-        Ask::Subscribe(subscribe) => subscribe.since,
-        other => panic!("{other:?}"),
+    let since = |since: &str| {
+        let text = format!(r#"{{"type":"subscribe","topic":"a/#","since":{since}}}"#);
+        let Ask::Subscribe(subscribe) = ask(&text) else { panic!("{text}") };
+        subscribe.since
     };
     assert_eq!(since("\"all\""), Some(Since::All));
     assert_eq!(since("{\"time\":5}"), Some(Since::Time(UnixMs(5))));
