@@ -1,5 +1,7 @@
 //! Replays the committed corpora of the fuzz targets.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panic")]
+
 #[path = "../../../fuzz/targets.rs"]
 mod targets;
 
