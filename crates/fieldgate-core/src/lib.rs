@@ -4,11 +4,15 @@
 //! and every dialect translates its bytes to and from these types.
 
 pub mod access;
+pub mod admission;
 pub mod close;
+pub mod command;
 pub mod dialect;
 pub mod fault;
+pub mod heartbeat;
 pub mod id;
 pub mod index;
 pub mod message;
 pub mod rate;
+pub mod reading;
 pub mod topic;
