@@ -12,6 +12,7 @@ pub mod fault;
 pub mod heartbeat;
 pub mod id;
 pub mod index;
+pub mod lane;
 pub mod message;
 pub mod rate;
 pub mod reading;
