@@ -215,13 +215,14 @@ impl Endpoint {
 
     fn failed(&self, error: tokio_websockets::Error) -> ConnectError {
         use tokio_websockets::{Error, upgrade};
-        match error {
-            Error::Io(cause) => {
-                ConnectError::Unreachable { address: self.address(), cause: Arc::new(cause) }
-            }
-            Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) => refused(status),
-            other => ConnectError::Protocol(other.to_string()),
+        if let Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) = error {
+            return refused(status);
         }
+        if let Error::Io(cause) = error {
+            let (address, cause) = (self.address(), Arc::new(cause));
+            return ConnectError::Unreachable { address, cause };
+        }
+        ConnectError::Protocol(error.to_string())
     }
 }
 

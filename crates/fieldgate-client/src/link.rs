@@ -357,7 +357,12 @@ impl Runner {
             ServerFrame::Reconnect { after_ms } => {
                 self.reconnect_after = Some(Duration::from_millis(after_ms));
             }
-            _ => (),
+            ServerFrame::Auth { .. }
+            | ServerFrame::Ack { .. }
+            | ServerFrame::Unsubscribed { .. }
+            | ServerFrame::Pong
+            | ServerFrame::Other
+            | _ => (),
         }
     }
 
