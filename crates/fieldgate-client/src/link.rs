@@ -481,3 +481,6 @@ async fn close(socket: &mut Socket) -> Parting {
     }
     Parting::Done
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use fieldgate_client::{
-    Backoff, BufferLimits, Builder, Client, ConnectError, End, Event, SendError, Since,
-};
+use crate::{Backoff, BufferLimits, Builder, Client, ConnectError, End, Event, SendError, Since};
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
@@ -97,7 +95,7 @@ async fn pair(server: &Server, builder: Builder) -> (Client, Peer) {
     (client.unwrap(), peer)
 }
 
-async fn next(events: &mut fieldgate_client::Subscription) -> Event {
+async fn next(events: &mut crate::Subscription) -> Event {
     timeout(LIMIT, events.next()).await.unwrap().unwrap()
 }
 

@@ -1,0 +1,62 @@
+"""A device: sends a reading every second, keeps it until it is acknowledged, reconnects by itself.
+
+    fieldgate device add sensor-001          prints the token
+    FIELDGATE_TOKEN=… python sensor.py sensor-001 [ws://127.0.0.1:8080/ws]
+"""
+import asyncio, json, math, os, random, sys, time, uuid
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+device, url = (sys.argv[1:] + ["sensor-001", "ws://127.0.0.1:8080/ws"][len(sys.argv) - 1:])[:2]
+waiting: dict[str, str] = {}        # msgid → frame, until the server has stored it
+WAITING_MAX = 1000
+
+
+async def measure(ws) -> None:
+    for frame in list(waiting.values()):
+        await ws.send(frame)                                    # what an earlier connection left
+    while True:
+        if len(waiting) < WAITING_MAX:
+            msgid, now = uuid.uuid4().hex, time.time()          # the msgid stays for every repeat
+            data = {"temperature": round(21 + 2 * math.sin(now / 10), 2)}
+            frame = {"type": "status", "msgid": msgid, "timestamp": int(now * 1000), "data": data}
+            waiting[msgid] = json.dumps(frame)
+            await ws.send(waiting[msgid])
+        await asyncio.sleep(1)
+
+
+async def talk(ws) -> None:
+    await ws.send(json.dumps({"type": "auth", "deviceId": device, "token": os.environ["FIELDGATE_TOKEN"]}))
+    sending = None
+    try:
+        async for text in ws:
+            frame = json.loads(text)
+            if frame["type"] == "auth_response" and frame["status"] == "success":
+                sending = asyncio.create_task(measure(ws))
+            elif frame["type"] == "ack" and waiting.pop(frame["msgid"], None):
+                print(f"stored as {frame['seq']}, {len(waiting)} waiting", flush=True)
+            elif frame["type"] == "error":
+                waiting.pop(frame.get("ref"), None)
+                print(f"refused: {frame['code']}: {frame['message']}", file=sys.stderr)
+    finally:
+        if sending:
+            sending.cancel()
+
+
+async def main() -> None:
+    attempt = 0
+    while True:
+        try:
+            async with connect(url, subprotocols=["fieldgate.v1.json"], ping_interval=25) as ws:
+                attempt = 0
+                await talk(ws)
+        except (OSError, ConnectionClosed) as error:
+            print(error, file=sys.stderr)
+            if getattr(getattr(error, "rcvd", None), "code", 0) in (4400, 4403, 4409):
+                sys.exit(1)
+        await asyncio.sleep(min(30, 0.5 * 2**attempt) * random.uniform(0.5, 1))
+        attempt += 1
+
+
+asyncio.run(main())
