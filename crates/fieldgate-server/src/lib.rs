@@ -1,1 +1,247 @@
-//! placeholder
+//! The gateway's IO shell: sockets, workers, routing, HTTP and operation.
+//!
+//! [`start`] brings everything up on an opened store; [`Running`] tells where it listens and ends it.
+
+pub mod admin;
+mod asks;
+mod catchup;
+mod commands;
+pub mod config;
+mod fabric;
+mod http;
+mod hub;
+mod ledger;
+mod link;
+mod listen;
+mod outbox;
+mod router;
+mod sink;
+mod throttle;
+mod tls;
+mod worker;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fieldgate_store::Store;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, ConfigError, Sources};
+pub use tls::TlsError;
+
+use crate::{config::Plaintext, fabric::Fabric, listen::Purpose, tls::TlsConfig};
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be bound.
+    #[error("{address} cannot be bound: {source}")]
+    Bind {
+        /// The address.
+        address: String,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Plain text would be served beyond this machine.
+    #[error(
+        "{0} is not loopback and there is no TLS: set listen.tls, or --self-signed, or name the \
+         listener in listen.plaintext if a proxy ends TLS"
+    )]
+    Plaintext(String),
+    /// The certificate is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system refused something.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What a start may be told beside the configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StartOptions {
+    /// Make a certificate for the bound names.
+    pub self_signed: bool,
+    /// Worker threads; 0: one for each core.
+    pub worker_count: usize,
+}
+
+/// A gateway that accepts.
+#[derive(Debug)]
+pub struct Running {
+    fabric: Fabric,
+    listeners: BTreeMap<&'static str, Vec<SocketAddr>>,
+    fingerprint: Option<String>,
+    tls: Option<Arc<TlsConfig>>,
+    folder: PathBuf,
+    stop: CancellationToken,
+    ready_ms: u64,
+}
+
+/// Starts the gateway on an opened store. Returns once every listener accepts.
+///
+/// # Errors
+///
+/// [`StartError`]; then nothing listens.
+pub async fn start(
+    config: Config,
+    store: Store,
+    options: StartOptions,
+) -> Result<Running, StartError> {
+    let started = Instant::now();
+    let folder = store.folder.clone();
+    let (tls, fingerprint) = prepare_tls(&config, &folder, options)?;
+    let mut bound = Vec::new();
+    let mut listeners: BTreeMap<&'static str, Vec<SocketAddr>> = BTreeMap::new();
+    let lists = [
+        ("http", &config.listen.http, Purpose::Everything),
+        ("metrics", &config.listen.metrics, Purpose::Metrics),
+    ];
+    for (name, addresses, purpose) in lists {
+        for address in addresses {
+            check_plaintext(&config, name, address, tls.is_some() && name == "http")?;
+            let bind = |source| StartError::Bind { address: address.clone(), source };
+            let listener = listen::bind(address).await.map_err(bind)?;
+            listeners.entry(name).or_default().push(listener.local_addr()?);
+            bound.push((listener, purpose));
+        }
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let worker_count = if options.worker_count == 0 { cores } else { options.worker_count };
+    let fabric = Fabric::start(config, store, worker_count)?;
+    let stop = CancellationToken::new();
+    admin::serve(Arc::clone(&fabric.shared), &folder, stop.clone()).await?;
+    for (listener, purpose) in bound {
+        let tls = tls.clone().filter(|_| purpose == Purpose::Everything);
+        let shared = Arc::clone(&fabric.shared);
+        tokio::spawn(listen::run(listener, shared, tls, purpose, stop.clone()));
+    }
+    let ready_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(Running { fabric, listeners, fingerprint, tls, folder, stop, ready_ms })
+}
+
+type PreparedTls = (Option<Arc<TlsConfig>>, Option<String>);
+
+fn prepare_tls(
+    config: &Config,
+    folder: &std::path::Path,
+    options: StartOptions,
+) -> Result<PreparedTls, StartError> {
+    if let (Some(cert), Some(key)) = (&config.listen.tls.cert, &config.listen.tls.key) {
+        return Ok((Some(Arc::new(TlsConfig::load(cert.clone(), key.clone())?)), None));
+    }
+    if !options.self_signed {
+        return Ok((None, None));
+    }
+    let mut names = vec!["localhost".to_owned()];
+    for address in &config.listen.http {
+        names.extend(
+            address.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()),
+        );
+    }
+    names.extend(config.listen.hosts.iter().cloned());
+    let (cert, key, fingerprint) = tls::self_signed(&folder.join("certs"), names)?;
+    Ok((Some(Arc::new(TlsConfig::load(cert, key)?)), Some(fingerprint)))
+}
+
+fn check_plaintext(
+    config: &Config,
+    name: &str,
+    address: &str,
+    has_tls: bool,
+) -> Result<(), StartError> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let named = match &config.listen.plaintext {
+        Plaintext::Word(_) => false,
+        Plaintext::List(names) => names.iter().any(|plain| plain == name),
+    };
+    if has_tls || loopback || named {
+        Ok(())
+    } else {
+        Err(StartError::Plaintext(address.to_owned()))
+    }
+}
+
+impl Running {
+    /// The bound addresses, by listener name.
+    #[must_use]
+    pub const fn listeners(&self) -> &BTreeMap<&'static str, Vec<SocketAddr>> {
+        &self.listeners
+    }
+
+    /// Whether `listen.http` speaks TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The SHA-256 fingerprint of a self-signed certificate.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub const fn folder(&self) -> &PathBuf {
+        &self.folder
+    }
+
+    /// How long the start took.
+    #[must_use]
+    pub const fn ready_ms(&self) -> u64 {
+        self.ready_ms
+    }
+
+    /// What the ready file says (`cli.md`, "Ready, health, end").
+    #[must_use]
+    pub fn ready_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "pid": std::process::id(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "listeners": self.listeners,
+            "data": self.folder,
+            "admin": self.folder.join("admin.sock"),
+            "ready_ms": self.ready_ms,
+        })
+    }
+
+    /// One administrative request, as `admin.sock` takes it.
+    ///
+    /// # Errors
+    ///
+    /// The refusal.
+    pub async fn admin(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<serde_json::Value, fieldgate_core::fault::Fault> {
+        admin::act(&self.fabric.shared, method, path, body).await
+    }
+
+    /// Reads the certificate again.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`]; then the one in use stays.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// Ends: takes nothing new, tells clients to come back, makes everything durable.
+    pub async fn drain(self) {
+        let grace = Duration::from_millis(self.fabric.shared.config.drain.grace_ms);
+        self.fabric.shared.draining.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.stop.cancel();
+        self.fabric.drain(grace).await;
+    }
+}

@@ -1,0 +1,529 @@
+//! What clients ask for, and what is done: authentication, publishing, subscribing.
+//!
+//! Every refusal is told with its code; nothing refused is acknowledged. Runs on the link's worker
+//! and never waits: where the log is full, the frame comes back to be tried again.
+
+use std::{
+    cell::Cell,
+    net::IpAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+};
+
+use fieldgate_core::{
+    access::{Identity, Principal},
+    close::CloseReason,
+    dialect::{Answer, Ask, Authenticate, BatchResult, Draft, Marks, Subscribe, Target},
+    fault::{Code, Fault},
+    id::{MsgId, Seq, TenantId, UnixMs},
+    message::{Kind, Message, Priority, Qos},
+    rate::Bucket,
+    topic::{Filter, Topic},
+};
+use fieldgate_dialects::{
+    native::{self, Form},
+    ws,
+};
+use fieldgate_store::{AppendError, Log, Record, state::Admit};
+
+use crate::{
+    catchup, commands,
+    fabric::{append_fault, message_of, now},
+    hub::{Hub, Then},
+    link::{Link, Subscription},
+    worker::Control,
+};
+
+/// What a client sent.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Close(Option<u16>),
+    Broken(CloseReason),
+}
+
+/// Whether a frame was dealt with.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Done,
+    Full(Inbound),
+}
+
+/// Why an ask did not go through.
+pub(crate) enum Refused {
+    /// The log is full: try the whole frame again.
+    Full,
+    /// Tell the client.
+    Fault(Fault),
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<AppendError> for Refused {
+    fn from(error: AppendError) -> Self {
+        if error == AppendError::Full { Self::Full } else { Self::Fault(append_fault(&error)) }
+    }
+}
+
+fn limits_of(hub: &Hub) -> native::Limits {
+    let limits = &hub.shared.config.limits;
+    native::Limits {
+        json_depth_max: limits.json_depth_max,
+        batch_len_max: limits.batch_len_max,
+        resources_max: limits.resources_per_device_max,
+    }
+}
+
+/// Deals with one frame of a client.
+pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: Inbound) -> Outcome {
+    let principal = link.principal();
+    match (&frame, principal) {
+        (Inbound::Close(code), _) => {
+            link.outbox.wait(ws::close_echo(*code), None);
+            link.close(CloseReason::PeerClosed);
+        }
+        (Inbound::Broken(reason), _) => link.close(*reason),
+        (Inbound::Ping(payload), _) => {
+            hub.touch(link);
+            link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::pong_frame(payload)));
+        }
+        (Inbound::Text(text), None) => match native::decode_first(text, &limits_of(hub)) {
+            Ok(auth) => authenticate(hub, link, &auth),
+            Err(reason) => link.close(reason),
+        },
+        (Inbound::Binary(_), None) => link.close(CloseReason::ProtocolError),
+        (Inbound::Text(text), Some(principal)) => {
+            let decoded = native::decode_text(text, &limits_of(hub));
+            if on_decoded(hub, link, &principal, decoded, text.len()).is_full() {
+                return Outcome::Full(frame);
+            }
+        }
+        (Inbound::Binary(bytes), Some(principal)) => {
+            let decoded = native::decode_binary(bytes, &limits_of(hub));
+            if on_decoded(hub, link, &principal, decoded, bytes.len()).is_full() {
+                return Outcome::Full(frame);
+            }
+        }
+    }
+    Outcome::Done
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Handled {
+    Yes,
+    Full,
+}
+
+impl Handled {
+    fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
+}
+
+fn on_decoded(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    principal: &Rc<Principal>,
+    decoded: Result<Ask, native::Refusal>,
+    byte_len: usize,
+) -> Handled {
+    hub.shared.stats.received.fetch_add(1, Ordering::Relaxed);
+    let (reference, result) = match decoded {
+        Err(refusal) => (refusal.reference, Err(Refused::Fault(refusal.fault))),
+        Ok(ask) => {
+            let reference = reference_of(&ask);
+            if let Err(fault) = take_rate(hub, link, byte_len) {
+                (reference, Err(Refused::Fault(fault)))
+            } else {
+                (reference, on_ask(hub, link, principal, ask))
+            }
+        }
+    };
+    match result {
+        Ok(()) => Handled::Yes,
+        Err(Refused::Full) => {
+            give_back_rate(link);
+            Handled::Full
+        }
+        Err(Refused::Fault(fault)) => {
+            tell_error(hub, link, fault, reference, Vec::new());
+            Handled::Yes
+        }
+    }
+}
+
+fn reference_of(ask: &Ask) -> Option<MsgId> {
+    match ask {
+        Ask::Publish(draft) => draft.reference.clone(),
+        Ask::Batch { reference, .. } | Ask::Reply { reference, .. } => reference.clone(),
+        Ask::Command(command) => command.reference.clone(),
+        Ask::Authenticate(_)
+        | Ask::Subscribe(_)
+        | Ask::Unsubscribe(_)
+        | Ask::Cancel(_)
+        | Ask::Ack(_)
+        | Ask::Ping => None,
+    }
+}
+
+fn tell_error(
+    hub: &Hub,
+    link: &Rc<Link>,
+    fault: Fault,
+    reference: Option<MsgId>,
+    refused: Vec<(usize, Fault)>,
+) {
+    hub.shared.stats.refused.fetch_add(1, Ordering::Relaxed);
+    if fault.code == Code::RateLimited {
+        link.note_limited(true);
+    } else if !fault.code.is_temporary() {
+        link.count_error();
+    }
+    hub.answer(link, &Answer::Error { fault, reference, refused });
+}
+
+/// Takes from the link's buckets, or says no.
+fn take_rate(hub: &Hub, link: &Link, byte_len: usize) -> Result<(), Fault> {
+    let limits = &hub.shared.config.limits;
+    let now_ms = link.age_ms();
+    let mut buckets = link.buckets.borrow_mut();
+    let (messages, bytes) = &mut **buckets.get_or_insert_with(|| {
+        let burst = limits.bytes_per_second.max(limits.frame_bytes_max as u64);
+        Box::new((
+            Bucket::new(limits.messages_per_second, limits.message_burst, now_ms),
+            Bucket::new(limits.bytes_per_second, burst, now_ms),
+        ))
+    });
+    if messages.take(1, now_ms) && bytes.take(byte_len as u64, now_ms) {
+        link.note_limited(false);
+        return Ok(());
+    }
+    let text = format!(
+        "more than {} messages or {} bytes a second",
+        limits.messages_per_second, limits.bytes_per_second
+    );
+    Err(Fault::new(Code::RateLimited, text))
+}
+
+/// A frame that will be tried again costs once.
+fn give_back_rate(link: &Link) {
+    link.buckets.borrow_mut().take();
+}
+
+fn on_ask(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    principal: &Rc<Principal>,
+    ask: Ask,
+) -> Result<(), Refused> {
+    match ask {
+        Ask::Publish(draft) => publish(hub, link, principal, *draft),
+        Ask::Batch { reference, qos, items } => batch(hub, link, principal, reference, qos, items),
+        Ask::Subscribe(ask) => subscribe(hub, link, principal, ask).map_err(Refused::Fault),
+        Ask::Unsubscribe(filter) => unsubscribe(hub, link, filter).map_err(Refused::Fault),
+        Ask::Command(ask) => commands::send(hub, link, principal, *ask),
+        Ask::Cancel(position) => commands::cancel(hub, principal, position),
+        Ask::Reply { command, ok, payload, reference } => {
+            commands::reply(hub, link, principal, command, ok, payload, reference)
+        }
+        Ask::Ack(position) => commands::acknowledge(hub, link, principal, position),
+        Ask::Ping => {
+            hub.answer(link, &Answer::Pong { timestamp: now() });
+            Ok(())
+        }
+        Ask::Authenticate(_) => {
+            Err(Fault::new(Code::Conflict, "this connection is authenticated").into())
+        }
+    }
+}
+
+/// Looks at a credential; the same words and the same work for an unknown device and a wrong token.
+fn authenticate(hub: &Rc<Hub>, link: &Rc<Link>, auth: &Authenticate) {
+    let tenant = auth.tenant.clone().unwrap_or_else(TenantId::default_tenant);
+    let time = now();
+    let allowed = hub.shared.throttle.allows(link.peer, time);
+    let found = allowed
+        .then(|| hub.shared.state.verify_token(&tenant, auth.device.as_ref(), &auth.token.0, time))
+        .flatten();
+    match found {
+        Some(principal) => welcome(hub, link, principal),
+        None if !allowed => link.close(CloseReason::RateLimited),
+        None => {
+            refuse_credential(hub, link.peer, time);
+            hub.answer(link, &Answer::NotAuthenticated { timestamp: time });
+            link.close(CloseReason::AuthFailed);
+        }
+    }
+}
+
+fn refuse_credential(hub: &Hub, peer: IpAddr, time: UnixMs) {
+    hub.shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
+    hub.shared.throttle.failed(peer, time);
+}
+
+/// The connection is somebody's: answers, takes over from an older one, and offers what waits.
+pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
+    let shared = &hub.shared;
+    let heartbeat_ms = shared.config.heartbeat.ping_ms;
+    let session: Arc<str> = format!("{}-{}", hub.number, link.id).into();
+    let epoch = shared.log.epoch();
+    let timestamp = now();
+    hub.answer(link, &Answer::Authenticated { timestamp, session, epoch, heartbeat_ms });
+    if shared.stats.connections.load(Ordering::SeqCst) >= shared.config.limits.connections_max {
+        link.close(CloseReason::NoCapacity);
+        return;
+    }
+    let principal = link.set_principal(principal);
+    let others = shared.enter(&principal, hub.link_ref(link));
+    if let Identity::Device { id, .. } = &principal.identity {
+        for other in others {
+            shared.tell(other, Control::Kick(other.link, CloseReason::TakenOver));
+        }
+        commands::offer_open(hub, link, &principal, id);
+    }
+}
+
+/// Makes a message of a draft: rights, times, lane.
+pub(crate) fn admit(hub: &Hub, principal: &Principal, draft: Draft) -> Result<Message, Fault> {
+    let limits = &hub.shared.config.limits;
+    if draft.payload.len() > limits.message_bytes_max {
+        let text = format!("{} bytes exceed limits.message_bytes_max", draft.payload.len());
+        return Err(Fault::new(Code::TooLarge, text));
+    }
+    let topic = topic_of(principal, draft.target)?;
+    if topic.as_str().starts_with('$') {
+        return Err(Fault::new(Code::BadTopic, "topics that start with $ belong to the gateway"));
+    }
+    if !principal.may_publish(&topic) {
+        return Err(Fault::new(Code::NotAllowed, format!("no right to publish to {topic}")));
+    }
+    let time = now();
+    if draft.expires.is_some_and(|expires| expires <= time) {
+        return Err(Fault::new(Code::Expired, "expires is in the past"));
+    }
+    let believable = |sent: &UnixMs| sent.0 <= time.0 + 300_000 && sent.0 >= 1_262_304_000_000;
+    let timestamp = draft.timestamp.filter(believable).unwrap_or(time);
+    let device_timestamp = draft.timestamp.filter(|sent| !believable(sent));
+    let kind = topic.kind();
+    let may_command = || {
+        topic.device().and_then(|id| id.parse().ok()).is_some_and(|id| principal.may_command(&id))
+    };
+    let priority = match draft.priority {
+        Priority::Critical if kind != Kind::Event && !may_command() => Priority::Normal,
+        other => other,
+    };
+    Ok(Message {
+        tenant: principal.tenant.clone(),
+        qos: if kind == Kind::Command { draft.qos.max(Qos::AtLeastOnce) } else { draft.qos },
+        topic,
+        kind,
+        from: Arc::clone(&principal.name),
+        timestamp,
+        device_timestamp,
+        reference: draft.reference,
+        retain: draft.retain,
+        priority,
+        expires: draft.expires,
+        content: draft.content,
+        payload: draft.payload,
+    })
+}
+
+fn topic_of(principal: &Principal, target: Target) -> Result<Topic, Fault> {
+    let (device, leaf) = match target {
+        Target::Topic(topic) => return Ok(topic),
+        Target::Telemetry(device) => (device, "telemetry"),
+        Target::Event(device) => (device, "events"),
+    };
+    let device = match (device, &principal.identity) {
+        (Some(device), _) => device,
+        (None, Identity::Device { id, .. }) => id.clone(),
+        (None, Identity::Key | Identity::User) => {
+            let text = "who is not a device names one in deviceId";
+            return Err(Fault::new(Code::MissingField, text));
+        }
+    };
+    if !principal.speaks_for(&device) {
+        return Err(Fault::new(Code::NotAllowed, format!("no right to speak for {device}")));
+    }
+    Ok(Topic::of_device(&device, leaf))
+}
+
+fn publish(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    principal: &Principal,
+    draft: Draft,
+) -> Result<(), Refused> {
+    let reference = draft.reference.clone();
+    let message = admit(hub, principal, draft)?;
+    let qos = message.qos;
+    let Some(reference) = reference else {
+        hub.shared.log.append(vec![Record::Message(message)], now())?;
+        return Ok(());
+    };
+    if qos == Qos::AtMostOnce {
+        hub.shared.log.append(vec![Record::Message(message)], now())?;
+        return Ok(());
+    }
+    let records = vec![Record::Message(message)];
+    let range = append_once(hub, principal, &reference, records)?;
+    hub.when_durable(link, range, Then::Ack { reference, batch: None });
+    hub.on_durable();
+    Ok(())
+}
+
+/// Appends records under an id of their sender, unless the log has them.
+pub(crate) fn append_once(
+    hub: &Hub,
+    principal: &Principal,
+    reference: &MsgId,
+    records: Vec<Record>,
+) -> Result<std::ops::RangeInclusive<u64>, AppendError> {
+    let shared = &hub.shared;
+    let time = now();
+    let admitted = shared.state.window().admit(
+        &principal.tenant,
+        &principal.name,
+        reference,
+        time,
+        |seq| shared.log.is_refused(seq),
+        || shared.log.append(records, time),
+    )?;
+    Ok(match admitted {
+        Admit::New(range) => range,
+        Admit::Repeat(seq) => seq.0..=seq.0,
+    })
+}
+
+fn batch(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    principal: &Principal,
+    reference: Option<MsgId>,
+    qos: Qos,
+    items: Vec<Result<Draft, Fault>>,
+) -> Result<(), Refused> {
+    let mut records = Vec::new();
+    let mut refused = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        match item.and_then(|draft| admit(hub, principal, draft)) {
+            Ok(mut message) => {
+                message.reference = message.reference.or_else(|| reference.clone());
+                records.push(Record::Message(message));
+            }
+            Err(fault) => refused.push((index, fault)),
+        }
+    }
+    let accepted_count = records.len();
+    if accepted_count == 0 {
+        let fault = Fault::new(Code::BatchRefused, "no element of the batch was accepted");
+        tell_error(hub, link, fault, reference, refused);
+        return Ok(());
+    }
+    match reference.filter(|_| qos > Qos::AtMostOnce) {
+        Some(reference) => {
+            let range = append_once(hub, principal, &reference, records)?;
+            let batch = Some(BatchResult { accepted_count, refused });
+            hub.when_durable(link, range, Then::Ack { reference, batch });
+            hub.on_durable();
+        }
+        None => {
+            hub.shared.log.append(records, now())?;
+            if !refused.is_empty() {
+                let text = format!("{} elements of the batch were refused", refused.len());
+                tell_error(hub, link, Fault::new(Code::BatchRefused, text), None, refused);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn subscribe(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    principal: &Principal,
+    ask: Subscribe,
+) -> Result<(), Fault> {
+    let limits = &hub.shared.config.limits;
+    if !principal.may_subscribe(&ask.filter) {
+        let text = format!("no right to subscribe to {}", ask.filter);
+        return Err(Fault::new(Code::NotAllowed, text));
+    }
+    if ask.rate_max.is_some() {
+        return Err(Fault::new(Code::BadValue, "maxRate is not served yet"));
+    }
+    if let Some(old) = link.subscriptions.borrow_mut().remove(&ask.filter) {
+        hub.remove_member(link, &old);
+    }
+    if link.subscriptions.borrow().len() >= limits.topics_per_connection_max {
+        return Err(Fault::new(Code::TooLarge, "limits.topics_per_connection_max is reached"));
+    }
+    if ask.since.is_some() {
+        let replaying = link.subscriptions.borrow().values().filter(|s| s.replaying.get()).count();
+        if replaying >= limits.replays_per_principal_max {
+            return Err(Fault::new(Code::Busy, "limits.replays_per_principal_max are running"));
+        }
+    }
+    let subscription = Rc::new(Subscription {
+        tenant: principal.tenant.clone(),
+        filter: ask.filter.clone(),
+        qos: ask.qos,
+        slow: ask.slow.unwrap_or_default(),
+        live_after: Cell::new(Seq(u64::MAX)),
+        replaying: Cell::new(ask.since.is_some()),
+        ended: Cell::new(false),
+    });
+    link.subscriptions.borrow_mut().insert(ask.filter.clone(), Rc::clone(&subscription));
+    let routed = hub.add_member(link, &subscription);
+    match ask.since {
+        Some(since) => catchup::start_replay(hub, link, &subscription, since),
+        None => {
+            if !link.behind.get() {
+                subscription.live_after.set(routed);
+            }
+            let position = hub.shared.position(routed);
+            let (filter, qos) = (ask.filter.clone(), ask.qos);
+            hub.answer(link, &Answer::Subscribed { filter, qos, position });
+            send_retained(hub, link, &subscription, routed);
+        }
+    }
+    Ok(())
+}
+
+/// Sends the retained messages of a subscription, as they were when it began.
+pub(crate) fn send_retained(hub: &Hub, link: &Rc<Link>, subscription: &Subscription, until: Seq) {
+    let time = now();
+    for entry in hub.shared.state.retained(&subscription.tenant, &subscription.filter) {
+        let Some(message) = message_of(&entry).filter(|_| entry.seq <= until) else { continue };
+        if message.expires.is_some_and(|expires| expires <= time) {
+            continue;
+        }
+        let qos = subscription.qos.min(message.qos);
+        let marks = Marks { qos, retain: true, ..Marks::default() };
+        let frame = hub.encode_marked(entry.seq, message, marks, link.form);
+        hub.touch(link);
+        link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+    }
+}
+
+fn unsubscribe(hub: &Rc<Hub>, link: &Rc<Link>, filter: Filter) -> Result<(), Fault> {
+    let removed = link.subscriptions.borrow_mut().remove(&filter);
+    let Some(subscription) = removed else {
+        return Err(Fault::new(Code::NotFound, format!("there is no subscription of {filter}")));
+    };
+    hub.remove_member(link, &subscription);
+    hub.answer(link, &Answer::Unsubscribed { filter });
+    Ok(())
+}
+
+/// The form that a subprotocol asks for.
+pub(crate) fn form_of(subprotocol: Option<&str>) -> Form {
+    if subprotocol == Some("fieldgate.v1.json") { Form::V1 } else { Form::Lesson }
+}

@@ -1,0 +1,249 @@
+//! Reading the log for receivers: replays that were asked for, and links that fell behind.
+//!
+//! Chunks are read on the blocking pool and handed over as the socket takes them. The last step to
+//! live is taken without a pause on the worker's thread, from memory, so that nothing is missed or
+//! doubled: up to the routed number from the log, behind it from the hub.
+
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+};
+
+use fieldgate_core::{
+    dialect::{Answer, GapReason, Marks, Since},
+    id::{Position, Seq},
+    message::{Message, Qos},
+};
+use fieldgate_store::{Chunk, Entry, Followed, Log, ReadFilter};
+
+use crate::{
+    asks::send_retained,
+    fabric::{message_of, now},
+    hub::Hub,
+    link::{Link, Subscription},
+};
+
+const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// Closer than this to the present the rest is taken in one step.
+const LAST_STEP_LEN_MAX: u64 = 1_024;
+
+/// Starts the replay of a subscription.
+pub(crate) fn start_replay(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    subscription: &Rc<Subscription>,
+    since: Since,
+) {
+    let (hub, link, subscription) = (Rc::clone(hub), Rc::clone(link), Rc::clone(subscription));
+    tokio::task::spawn_local(async move {
+        replay(&hub, &link, &subscription, since).await;
+        hub.flush();
+    });
+}
+
+async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>, since: Since) {
+    let shared = Arc::clone(&hub.shared);
+    let mut filter = ReadFilter {
+        tenant: Some(subscription.tenant.clone()),
+        filters: vec![subscription.filter.clone()],
+        arrived_from: None,
+    };
+    let subscribed = |position: Position| Answer::Subscribed {
+        filter: subscription.filter.clone(),
+        qos: subscription.qos,
+        position,
+    };
+    let next = match since {
+        Since::All => shared.log.oldest(),
+        Since::After(position) if position.epoch != shared.log.epoch() => {
+            let routed = shared.routing().routed;
+            hub.answer(link, &subscribed(shared.position(routed)));
+            let (to, reason) = (shared.position(routed), GapReason::Epoch);
+            hub.answer(link, &Answer::Gap { from: position, to, reason });
+            send_retained(hub, link, subscription, routed);
+            routed.next()
+        }
+        Since::After(position) => position.seq.min(shared.log.frontier().ordered).next(),
+        Since::Time(time) => {
+            filter.arrived_from = Some(time);
+            let log = Arc::clone(&shared.log);
+            let found = tokio::task::spawn_blocking(move || log.seek_time(time)).await;
+            found.unwrap_or_else(|_| shared.log.oldest())
+        }
+    };
+    if !matches!(since, Since::After(position) if position.epoch != shared.log.epoch()) {
+        hub.answer(link, &subscribed(shared.position(next.prev())));
+    }
+    let mark = subscription.filter.as_str();
+    let qos_of = |message: &Message| Some(subscription.qos.min(message.qos));
+    let done = || link.is_closing() || subscription.ended.get();
+    let Some(routed) = follow(hub, link, next, || filter.clone(), Some(mark), &qos_of, &done).await
+    else {
+        return;
+    };
+    subscription.replaying.set(false);
+    if !link.behind.get() {
+        subscription.live_after.set(routed);
+    }
+    let (filter, position) = (subscription.filter.clone(), shared.position(routed));
+    hub.answer(link, &Answer::CaughtUp { filter, position });
+}
+
+/// Reads the log until the present; returns the number behind which live begins, or nothing if the
+/// reader ended before.
+async fn follow(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    mut next: Seq,
+    filter: impl Fn() -> ReadFilter,
+    mark: Option<&str>,
+    qos_of: &dyn Fn(&Message) -> Option<Qos>,
+    done: &dyn Fn() -> bool,
+) -> Option<Seq> {
+    let outbox_max = hub.shared.config.limits.outbox_bytes_max;
+    let mut arrived = None;
+    loop {
+        link.room(outbox_max).await;
+        if done() {
+            return None;
+        }
+        let routed = hub.shared.routing().routed;
+        if routed.0.saturating_sub(next.0.saturating_sub(1)) <= LAST_STEP_LEN_MAX {
+            let reached = last_step(hub, link, &mut next, &filter(), mark, qos_of);
+            if let Some(reached) = reached {
+                return Some(reached);
+            }
+            continue;
+        }
+        let log = Arc::clone(&hub.shared.log);
+        let wanted = filter();
+        let from = next;
+        let read =
+            tokio::task::spawn_blocking(move || log.read(from, &wanted, CHUNK_BYTES_MAX)).await;
+        match read {
+            Ok(Ok(chunk)) => hand_over(hub, link, chunk, routed, &mut next, mark, qos_of),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a replay could not read the log");
+                link.close(fieldgate_core::close::CloseReason::Internal);
+                return None;
+            }
+            Err(_) => return None,
+        }
+        hub.flush();
+        if arrived == Some(next) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        arrived = Some(next);
+    }
+}
+
+/// Takes the rest up to the routed number from the log's memory, without a pause.
+fn last_step(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    next: &mut Seq,
+    filter: &ReadFilter,
+    mark: Option<&str>,
+    qos_of: &dyn Fn(&Message) -> Option<Qos>,
+) -> Option<Seq> {
+    let routed = hub.shared.routing().routed;
+    while *next <= routed {
+        let before = *next;
+        match hub.shared.log.read(*next, filter, CHUNK_BYTES_MAX) {
+            Ok(chunk) => hand_over(hub, link, chunk, routed, next, mark, qos_of),
+            Err(error) => {
+                tracing::error!(%error, "a replay could not read the log");
+                link.close(fieldgate_core::close::CloseReason::Internal);
+                return None;
+            }
+        }
+        if *next == before {
+            return None;
+        }
+    }
+    Some(routed)
+}
+
+/// Queues the messages and gaps of a chunk, none behind the routed number.
+fn hand_over(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    chunk: Chunk,
+    routed: Seq,
+    next: &mut Seq,
+    mark: Option<&str>,
+    qos_of: &dyn Fn(&Message) -> Option<Qos>,
+) {
+    for item in chunk.items {
+        match item {
+            Followed::Entry(entry) if entry.seq <= routed => send(hub, link, &entry, mark, qos_of),
+            Followed::Entry(_) => break,
+            Followed::Gap(range, reason) => {
+                let from = hub.shared.position(Seq(*range.start()));
+                let to = hub.shared.position(Seq(*range.end()));
+                hub.answer(link, &Answer::Gap { from, to, reason });
+            }
+        }
+    }
+    *next = chunk.next.min(routed.next());
+}
+
+fn send(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    entry: &Entry,
+    mark: Option<&str>,
+    qos_of: &dyn Fn(&Message) -> Option<Qos>,
+) {
+    let Some(message) = message_of(entry) else { return };
+    if message.expires.is_some_and(|expires| expires <= now()) {
+        return;
+    }
+    let Some(qos) = qos_of(message) else { return };
+    let marks = Marks { qos, replay: mark, ..Marks::default() };
+    let frame = hub.encode_marked(entry.seq, message, marks, link.form);
+    hub.touch(link);
+    link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+    hub.shared.stats.delivered.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The link cannot keep up: from `from` on it reads the log at its own pace.
+pub(crate) fn fall_behind(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
+    if link.behind.replace(true) {
+        return;
+    }
+    for subscription in link.subscriptions.borrow().values() {
+        if !subscription.replaying.get() {
+            subscription.live_after.set(Seq(u64::MAX));
+        }
+    }
+    let (hub, link) = (Rc::clone(hub), Rc::clone(link));
+    tokio::task::spawn_local(async move {
+        catch_up(&hub, &link, from).await;
+        hub.flush();
+    });
+}
+
+async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
+    let Some(principal) = link.principal() else { return };
+    let own = |message: &Message| -> Option<Qos> {
+        let subscriptions = link.subscriptions.borrow();
+        let live = subscriptions.values().filter(|s| !s.replaying.get());
+        let granted = live.filter(|s| s.filter.matches(&message.topic)).map(|s| s.qos).max();
+        granted.map(|granted| granted.min(message.qos))
+    };
+    let filter = || ReadFilter {
+        tenant: Some(principal.tenant.clone()),
+        filters: link.subscriptions.borrow().keys().cloned().collect(),
+        arrived_from: None,
+    };
+    let done = || link.is_closing() || link.subscriptions.borrow().is_empty();
+    let reached = follow(hub, link, from, filter, None, &own, &done).await;
+    link.behind.set(false);
+    let Some(routed) = reached else { return };
+    for subscription in link.subscriptions.borrow().values() {
+        if !subscription.replaying.get() {
+            subscription.live_after.set(routed);
+        }
+    }
+}

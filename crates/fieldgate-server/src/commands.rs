@@ -1,0 +1,222 @@
+//! Commands on their way: to devices, through their life, and back to who sent them.
+//!
+//! Every step is a record in the log before anybody hears of it (`guarantees.md`, "Commands").
+
+use std::{rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use fieldgate_core::{
+    access::{Identity, Principal},
+    dialect::{CommandAsk, CommandState, CommandTarget},
+    fault::{Code, Fault},
+    id::{DeviceId, MsgId, Position, Seq, UnixMs},
+    message::{Kind, Message, Qos},
+    topic::Topic,
+};
+use fieldgate_dialects::native::Form;
+use fieldgate_store::{Log, Record, record::CommandChange, state::OpenCommand};
+
+use crate::{
+    asks::{Refused, append_once},
+    fabric::now,
+    hub::{Hub, Then},
+    link::Link,
+};
+
+/// How long a command waits for its device unless told otherwise, in ms.
+const EXPIRES_MS: u64 = 3_600_000;
+/// Most devices of one command: they are one group in the log.
+const DEVICES_MAX: usize = 4_096;
+
+/// Sends a command: one message for each device, all durable or none.
+pub(crate) fn send(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    principal: &Principal,
+    ask: CommandAsk,
+) -> Result<(), Refused> {
+    let time = now();
+    if ask.expires.is_some_and(|expires| expires <= time) {
+        return Err(Fault::new(Code::Expired, "expires is in the past").into());
+    }
+    let retention_ms = hub.shared.config.retention.age_days.saturating_mul(86_400_000);
+    let latest = UnixMs(time.0 + retention_ms);
+    let expires = ask.expires.unwrap_or(UnixMs(time.0 + EXPIRES_MS)).min(latest);
+    let devices = devices_of(hub, principal, &ask.to)?;
+    let device_count = devices.len();
+    let message = |device: DeviceId| Message {
+        tenant: principal.tenant.clone(),
+        topic: Topic::of_device(&device, "commands"),
+        kind: Kind::Command,
+        from: Arc::clone(&principal.name),
+        timestamp: time,
+        device_timestamp: None,
+        reference: ask.reference.clone(),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        priority: ask.priority,
+        expires: Some(expires),
+        content: ask.content,
+        payload: ask.payload.clone(),
+    };
+    let records = devices.into_iter().map(message).map(Record::Message).collect();
+    let range = match &ask.reference {
+        Some(reference) => append_once(hub, principal, reference, records)?,
+        None => hub.shared.log.append(records, time)?,
+    };
+    let reference = ask.reference;
+    hub.when_durable(link, range, Then::CommandAccepted { reference, device_count });
+    hub.on_durable();
+    Ok(())
+}
+
+fn devices_of(
+    hub: &Hub,
+    principal: &Principal,
+    to: &CommandTarget,
+) -> Result<Vec<DeviceId>, Fault> {
+    let state = &hub.shared.state;
+    let tenant = &principal.tenant;
+    let wanted: Vec<DeviceId> = match to {
+        CommandTarget::Device(id) => {
+            state.device(tenant, id).map(|_| id.clone()).into_iter().collect()
+        }
+        CommandTarget::Group(group) => {
+            let devices = state.devices(tenant);
+            let members = devices.iter().filter(|d| d.groups.iter().any(|g| **g == **group));
+            members.filter_map(|device| device.id.parse().ok()).collect()
+        }
+        CommandTarget::Filter(filter) => {
+            let devices = state.devices(tenant);
+            let selected =
+                |id: &str| format!("devices/{id}").parse().is_ok_and(|t| filter.matches(&t));
+            let members = devices.iter().filter(|device| selected(&device.id));
+            members.filter_map(|device| device.id.parse().ok()).collect()
+        }
+    };
+    let allowed: Vec<_> = wanted.iter().filter(|id| principal.may_command(id)).cloned().collect();
+    if let CommandTarget::Device(id) = to
+        && !principal.may_command(id)
+    {
+        return Err(Fault::new(Code::NotAllowed, format!("no right to command {id}")));
+    }
+    if allowed.is_empty() {
+        return Err(Fault::new(Code::NotFound, "there is no such device"));
+    }
+    if allowed.len() > DEVICES_MAX {
+        let text = format!("{} devices exceed {DEVICES_MAX} of one command", allowed.len());
+        return Err(Fault::new(Code::TooLarge, text));
+    }
+    Ok(allowed)
+}
+
+fn change(command: &OpenCommand, state: CommandState, by: &Arc<str>) -> CommandChange {
+    CommandChange {
+        tenant: command.tenant.clone(),
+        device: command.device.clone(),
+        command: command.entry.seq,
+        state,
+        payload: None,
+        by: Arc::clone(by),
+    }
+}
+
+/// Offers what waits for a device that has just connected.
+pub(crate) fn offer_open(hub: &Rc<Hub>, link: &Rc<Link>, principal: &Principal, id: &DeviceId) {
+    for command in hub.shared.state.open_commands(&principal.tenant, id) {
+        offer(hub, link, command.entry.seq);
+    }
+}
+
+/// Hands a command to its device: first `sent` becomes durable, then the frame leaves.
+pub(crate) fn offer(hub: &Rc<Hub>, link: &Rc<Link>, seq: Seq) {
+    let Some(principal) = link.principal() else { return };
+    let Some(command) = hub.shared.state.open_command(seq) else { return };
+    if command.expires.is_some_and(|expires| expires <= now())
+        || !link.offered.borrow_mut().insert(seq)
+    {
+        return;
+    }
+    match command.state {
+        CommandState::Queued => (),
+        // A client that acknowledges by protocol gets again what it did not acknowledge.
+        CommandState::Sent if link.form == Form::V1 => return hub.send_command(link, seq, true),
+        CommandState::Sent
+        | CommandState::Acknowledged
+        | CommandState::Completed
+        | CommandState::Failed
+        | CommandState::Expired
+        | CommandState::Cancelled => return,
+    }
+    let record = Record::Command(change(&command, CommandState::Sent, &principal.name));
+    match hub.shared.log.append(vec![record], now()) {
+        Ok(range) => hub.when_durable(link, range, Then::SendCommand { command: seq }),
+        Err(error) => {
+            // It stays queued; the next connection of the device gets it.
+            tracing::warn!(%error, command = seq.0, "command not sent");
+            link.offered.borrow_mut().remove(&seq);
+        }
+    }
+}
+
+/// An open command that is this principal's to answer.
+fn own_command(hub: &Hub, principal: &Principal, position: Position) -> Result<OpenCommand, Fault> {
+    let found = (position.epoch == hub.shared.log.epoch())
+        .then(|| hub.shared.state.open_command(position.seq))
+        .flatten();
+    found
+        .filter(|c| c.tenant == principal.tenant && principal.speaks_for(&c.device))
+        .ok_or_else(|| Fault::new(Code::NotFound, "there is no such open command"))
+}
+
+/// A device has a command. Acknowledgements of other deliveries mean nothing without a session.
+pub(crate) fn acknowledge(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    principal: &Principal,
+    position: Position,
+) -> Result<(), Refused> {
+    link.acknowledges.set(true);
+    let is_device = matches!(principal.identity, Identity::Device { .. });
+    let Ok(command) = own_command(hub, principal, position) else { return Ok(()) };
+    if is_device && command.state < CommandState::Acknowledged {
+        let change = change(&command, CommandState::Acknowledged, &principal.name);
+        hub.shared.log.append(vec![Record::Command(change)], now())?;
+    }
+    Ok(())
+}
+
+/// A device tells how a command ended.
+pub(crate) fn reply(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    principal: &Principal,
+    position: Position,
+    ok: bool,
+    payload: Option<Bytes>,
+    reference: Option<MsgId>,
+) -> Result<(), Refused> {
+    let command = own_command(hub, principal, position)?;
+    let state = if ok { CommandState::Completed } else { CommandState::Failed };
+    let change = CommandChange { payload, ..change(&command, state, &principal.name) };
+    let range = hub.shared.log.append(vec![Record::Command(change)], now())?;
+    if let Some(reference) = reference {
+        hub.when_durable(link, range, Then::Ack { reference, batch: None });
+    }
+    Ok(())
+}
+
+/// Its sender takes a command back.
+pub(crate) fn cancel(
+    hub: &Rc<Hub>,
+    principal: &Principal,
+    position: Position,
+) -> Result<(), Refused> {
+    let command = hub.shared.state.open_command(position.seq);
+    let command = command
+        .filter(|c| c.tenant == principal.tenant && principal.may_command(&c.device))
+        .ok_or_else(|| Fault::new(Code::NotFound, "there is no such open command"))?;
+    let change = change(&command, CommandState::Cancelled, &principal.name);
+    hub.shared.log.append(vec![Record::Command(change)], now())?;
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! What all threads of the gateway share: log, state, routing table, workers, and who is connected.
+//!
+//! Locks here are held for a look-up or an insertion, never over IO or an await.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use fieldgate_core::{
+    access::Principal,
+    close::CloseReason,
+    fault::{Code, Fault},
+    id::{Position, Seq, TenantId, UnixMs},
+    index::Index,
+    topic::Filter,
+};
+use fieldgate_store::{
+    AppendError, Entry, Log, Record, Store, log::LocalLog, registry::RegistryChange, state::State,
+};
+
+use crate::{
+    config::Config,
+    ledger::Ledger,
+    listen::Addresses,
+    throttle::Throttle,
+    worker::{self, Control, Inbox},
+};
+
+/// One connection: its worker and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkRef {
+    pub(crate) worker: usize,
+    pub(crate) link: u64,
+}
+
+/// Which subscriptions there are, and how far routing has come. Both under one lock, so that a
+/// subscription knows exactly from which number on it is live.
+#[derive(Debug, Default)]
+pub(crate) struct Routing {
+    pub(crate) tenants: HashMap<TenantId, Index<(usize, u32)>>,
+    pub(crate) routed: Seq,
+}
+
+/// Figures for `/metrics` and `/v1/status`.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) connections: AtomicUsize,
+    pub(crate) unauthenticated: AtomicUsize,
+    pub(crate) received: AtomicU64,
+    pub(crate) delivered: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) auth_failures: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) closed: Mutex<HashMap<&'static str, u64>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) log: Arc<LocalLog>,
+    pub(crate) state: Arc<State>,
+    pub(crate) config: Config,
+    pub(crate) ledger: Ledger,
+    pub(crate) stats: Stats,
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) draining: AtomicBool,
+    pub(crate) throttle: Throttle,
+    pub(crate) addresses: Addresses,
+    routing: Mutex<Routing>,
+    present: Mutex<HashMap<(TenantId, Arc<str>), Vec<LinkRef>>>,
+    next_worker: AtomicUsize,
+    durable: tokio::sync::Notify,
+}
+
+impl Shared {
+    pub(crate) fn routing(&self) -> MutexGuard<'_, Routing> {
+        self.routing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn present(&self) -> MutexGuard<'_, HashMap<(TenantId, Arc<str>), Vec<LinkRef>>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn position(&self, seq: Seq) -> Position {
+        Position { epoch: self.log.epoch(), seq }
+    }
+
+    pub(crate) fn subscribe(&self, tenant: &TenantId, filter: &Filter, at: (usize, u32)) -> Seq {
+        let mut routing = self.routing();
+        routing.tenants.entry(tenant.clone()).or_default().insert(filter, at);
+        routing.routed
+    }
+
+    pub(crate) fn unsubscribe(&self, tenant: &TenantId, filter: &Filter, at: (usize, u32)) {
+        if let Some(index) = self.routing().tenants.get_mut(tenant) {
+            index.remove(filter, at);
+        }
+    }
+
+    /// Enters a connection; returns the others of the same principal.
+    pub(crate) fn enter(&self, principal: &Principal, link: LinkRef) -> Vec<LinkRef> {
+        let mut present = self.present();
+        let key = (principal.tenant.clone(), Arc::clone(&principal.name));
+        let links = present.entry(key).or_default();
+        let others = links.clone();
+        links.push(link);
+        others
+    }
+
+    pub(crate) fn leave(&self, principal: &Principal, link: LinkRef) {
+        let key = (principal.tenant.clone(), Arc::clone(&principal.name));
+        let mut present = self.present();
+        if let Some(links) = present.get_mut(&key) {
+            links.retain(|other| *other != link);
+            if links.is_empty() {
+                present.remove(&key);
+            }
+        }
+    }
+
+    /// The connections of a principal, oldest first.
+    pub(crate) fn links_of(&self, tenant: &TenantId, name: &Arc<str>) -> Vec<LinkRef> {
+        let key = (tenant.clone(), Arc::clone(name));
+        self.present().get(&key).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn tell(&self, link: LinkRef, control: Control) {
+        if let Some(inbox) = self.inboxes.get(link.worker) {
+            inbox.control(control);
+        }
+    }
+
+    /// Hands a new connection to the next worker in turn.
+    pub(crate) fn hand_over(&self, handover: worker::Handover) {
+        let turn = self.next_worker.fetch_add(1, Ordering::Relaxed) % self.inboxes.len().max(1);
+        if let Some(inbox) = self.inboxes.get(turn) {
+            inbox.control(Control::Handover(Box::new(handover)));
+        }
+    }
+
+    pub(crate) fn count_close(&self, reason: CloseReason) {
+        let mut closed = self.stats.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        *closed.entry(reason.label()).or_default() += 1;
+    }
+
+    /// Appends one record and waits until it is durable and its turn has come.
+    pub(crate) async fn append_durable(&self, record: Record) -> Result<Seq, Fault> {
+        let range = loop {
+            match self.log.append(vec![record.clone()], now()) {
+                Ok(range) => break range,
+                Err(AppendError::Full) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(error) => return Err(append_fault(&error)),
+            }
+        };
+        let seq = Seq(*range.end());
+        loop {
+            let notified = self.durable.notified();
+            if self.log.frontier().durable >= seq && self.routing().routed >= seq {
+                break;
+            }
+            let _timed_out = tokio::time::timeout(Duration::from_millis(5), notified).await;
+        }
+        if self.log.is_refused(seq) {
+            return Err(Fault::new(Code::StorageUnavailable, "the disk failed"));
+        }
+        Ok(seq)
+    }
+
+    /// Changes the registry: durable and decided when this returns.
+    pub(crate) async fn change_registry(&self, change: RegistryChange) -> Result<Seq, Fault> {
+        let seq = self.append_durable(Record::Registry(Box::new(change))).await?;
+        match self.state.outcome(seq) {
+            Some(Ok(())) => Ok(seq),
+            Some(Err(fault)) => Err(fault),
+            None => Err(Fault::new(Code::Busy, "the outcome of this change is not known")),
+        }
+    }
+}
+
+/// What a client is told when the log does not take its message.
+pub(crate) fn append_fault(error: &AppendError) -> Fault {
+    match error {
+        AppendError::Full => Fault::new(Code::QueueFull, "the log's intake is full: try again"),
+        AppendError::TooLarge { .. } => Fault::new(Code::TooLarge, error.to_string()),
+        AppendError::Unavailable(why) => Fault::new(Code::StorageUnavailable, *why),
+        _ => Fault::new(Code::StorageUnavailable, error.to_string()),
+    }
+}
+
+/// The wall clock.
+pub(crate) fn now() -> UnixMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The running threads.
+#[derive(Debug)]
+pub(crate) struct Fabric {
+    pub(crate) shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _store: Store,
+}
+
+impl Fabric {
+    /// Starts the router and the workers.
+    pub(crate) fn start(config: Config, store: Store, worker_count: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            log: Arc::clone(&store.log),
+            state: Arc::clone(&store.state),
+            throttle: Throttle::new(config.limits.auth_failures_per_minute_max),
+            addresses: Addresses::default(),
+            config,
+            ledger: Ledger::default(),
+            stats: Stats::default(),
+            inboxes: (0..worker_count.max(1)).map(|_| Arc::new(Inbox::default())).collect(),
+            draining: AtomicBool::new(false),
+            routing: Mutex::new(Routing { routed: store.applied, ..Routing::default() }),
+            present: Mutex::default(),
+            next_worker: AtomicUsize::new(0),
+            durable: tokio::sync::Notify::new(),
+        });
+        let weak = Arc::downgrade(&shared);
+        shared.log.on_durable(Arc::new(move |_| {
+            if let Some(shared) = weak.upgrade() {
+                shared.stats.commits.fetch_add(1, Ordering::Relaxed);
+                shared.inboxes.iter().for_each(|inbox| inbox.durable_moved());
+                shared.durable.notify_waiters();
+            }
+        }));
+        let mut threads = Vec::new();
+        let follow = shared.log.follow(store.applied);
+        threads.push(std::thread::Builder::new().name("router".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || crate::router::run(&shared, follow)
+        })?);
+        for number in 0..shared.inboxes.len() {
+            let shared = Arc::clone(&shared);
+            let builder = std::thread::Builder::new().name(format!("worker-{number}"));
+            threads.push(builder.spawn(move || worker::run(&shared, number))?);
+        }
+        Ok(Self { shared, threads: Mutex::new(threads), _store: store })
+    }
+
+    /// Tells clients to come back later, closes their connections, and closes the log.
+    pub(crate) async fn drain(&self, grace: Duration) {
+        let shared = &self.shared;
+        shared.draining.store(true, Ordering::SeqCst);
+        shared.inboxes.iter().for_each(|inbox| inbox.control(Control::Drain));
+        let deadline = tokio::time::Instant::now() + grace;
+        let open = |s: &Shared| {
+            s.stats.connections.load(Ordering::SeqCst)
+                + s.stats.unauthenticated.load(Ordering::SeqCst)
+        };
+        while open(shared) > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let left = open(shared);
+        if left > 0 {
+            tracing::warn!(connections = left, "grace is over: connections are cut");
+        }
+        shared.inboxes.iter().for_each(|inbox| inbox.control(Control::Stop));
+        let log = Arc::clone(&shared.log);
+        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
+            tracing::error!("closing the log panicked");
+        }
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count()
+        });
+        if joined.await.unwrap_or(1) > 0 {
+            tracing::error!("a thread of the gateway had panicked");
+        }
+    }
+}
+
+/// The entry of a message, for those who know that it is one.
+pub(crate) fn message_of(entry: &Entry) -> Option<&fieldgate_core::message::Message> {
+    match &entry.record {
+        Record::Message(message) => Some(message),
+        Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => None,
+    }
+}

@@ -1,0 +1,429 @@
+//! HTTP: health, metrics, drops, status, and the upgrade to WebSocket.
+//!
+//! Every error is `application/problem+json` with its stable code. Secrets may stand in queries:
+//! nothing here logs a URL.
+
+use std::{
+    fmt::Write as _,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, Version, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use fieldgate_core::{
+    access::{Principal, Verb},
+    fault::{Code, Fault},
+    id::TenantId,
+    topic::Filter,
+};
+use fieldgate_dialects::{native, ws};
+use fieldgate_store::Log;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::{
+    asks::form_of,
+    fabric::{Shared, now},
+    listen::{Permit, Purpose},
+    sink::Sink,
+    worker::Handover,
+};
+
+/// Who is at the other end of one HTTP connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    peer: IpAddr,
+    permit: Mutex<Option<Permit>>,
+    refused: Option<Refusal>,
+    purpose: Purpose,
+    tls: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Address,
+    Full,
+}
+
+impl Caller {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        peer: IpAddr,
+        permit: Option<Permit>,
+        full: bool,
+        purpose: Purpose,
+        tls: bool,
+    ) -> Self {
+        let refused = match (&permit, full) {
+            (None, _) => Some(Refusal::Address),
+            (Some(_), true) => Some(Refusal::Full),
+            (Some(_), false) => None,
+        };
+        let permit = Mutex::new(permit);
+        Self(Arc::new(Inner { shared, peer, permit, refused, purpose, tls }))
+    }
+}
+
+/// A refusal as RFC 9457 has it.
+fn problem(status: StatusCode, fault: &Fault) -> Response {
+    let body = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "code": fault.code.as_str(),
+        "detail": fault.message,
+    });
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    let mut response = (status, [kind], body.to_string()).into_response();
+    if fault.code.is_temporary() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn refuse(code: Code, message: &'static str) -> Response {
+    let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
+    problem(status, &Fault::new(code, message))
+}
+
+/// All routes of one connection.
+pub(crate) fn router(caller: Caller) -> Router {
+    let routes = match caller.0.purpose {
+        Purpose::Metrics => Router::new().route("/metrics", get(open_metrics)),
+        Purpose::Everything => Router::new()
+            .route("/", get(upgrade))
+            .route("/ws", get(upgrade))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
+            .route("/v1/drops", get(drops))
+            .route("/v1/status", get(status)),
+    };
+    let guard = axum::middleware::from_fn_with_state(caller.clone(), guard);
+    routes
+        .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })
+        .layer(guard)
+        .with_state(caller)
+}
+
+/// Looks at what every request must obey.
+async fn guard(
+    State(caller): State<Caller>,
+    request: Request,
+    next: axum::middleware::Next,
+) -> Response {
+    match caller.0.refused {
+        Some(Refusal::Address) => {
+            return refuse(Code::RateLimited, "limits.connections_per_address_max is reached");
+        }
+        Some(Refusal::Full) => {
+            return refuse(Code::Busy, "limits.unauthenticated_max is reached");
+        }
+        None => (),
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if !host.is_none_or(|host| host_is_known(&caller.0.shared, host)) {
+        let fault = Fault::new(Code::NotFound, "this host name is not served: see listen.hosts");
+        return problem(StatusCode::MISDIRECTED_REQUEST, &fault);
+    }
+    next.run(request).await
+}
+
+/// Loopback names, bound addresses and the configured ones (against DNS rebinding).
+fn host_is_known(shared: &Shared, host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    let loopback = name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let bound = |address: &String| {
+        address.rsplit_once(':').is_some_and(|(bound, _)| {
+            let bound = bound.trim_matches(['[', ']']);
+            let any = bound.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+            bound == name || (any && name.parse::<IpAddr>().is_ok())
+        })
+    };
+    loopback
+        || shared.config.listen.hosts.iter().any(|known| known.eq_ignore_ascii_case(&name))
+        || shared.config.listen.http.iter().any(bound)
+}
+
+/// Who this request's credential names. `None`: it has none.
+fn principal_of(caller: &Inner, request: &Request) -> Result<Option<Principal>, Response> {
+    let bearer = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim().to_owned());
+    let Some(token) = bearer.or_else(|| query_token(request.uri().query())) else {
+        return Ok(None);
+    };
+    let (shared, time) = (&caller.shared, now());
+    if !shared.throttle.allows(caller.peer, time) {
+        return Err(refuse(Code::RateLimited, "too many failed authentications"));
+    }
+    let tenant = TenantId::default_tenant();
+    shared.state.verify_token(&tenant, None, &token, time).map(Some).ok_or_else(|| {
+        shared.throttle.failed(caller.peer, time);
+        shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
+        unauthorized("the credential is not valid")
+    })
+}
+
+fn query_token(query: Option<&str>) -> Option<String> {
+    let token = query?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+    Some(token.replace("%5F", "_").replace("%2D", "-"))
+}
+
+fn unauthorized(message: &'static str) -> Response {
+    let mut response = problem(StatusCode::UNAUTHORIZED, &Fault::new(Code::NotAllowed, message));
+    let challenge = HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    response
+}
+
+/// A principal with this right over everything, or the answer that refuses it.
+fn authorize(caller: &Inner, request: &Request, verb: Verb) -> Result<Principal, Response> {
+    let principal = principal_of(caller, request)?
+        .ok_or_else(|| unauthorized("send Authorization: Bearer with an API key"))?;
+    let everything: Option<Filter> = "#".parse().ok();
+    if everything.is_some_and(|all| principal.may(verb, &all)) {
+        return Ok(principal);
+    }
+    Err(refuse(Code::NotAllowed, "this key has no right to read this"))
+}
+
+async fn ready(State(caller): State<Caller>) -> Response {
+    match readiness(&caller.0.shared) {
+        Ok(()) => "ok\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+fn readiness(shared: &Shared) -> Result<(), &'static str> {
+    if shared.draining.load(Ordering::SeqCst) {
+        return Err("draining");
+    }
+    if shared.log.is_refused(shared.log.frontier().durable) {
+        return Err("storage");
+    }
+    Ok(())
+}
+
+async fn drops(State(caller): State<Caller>, request: Request) -> Response {
+    match authorize(&caller.0, &request, Verb::Read) {
+        Err(response) => response,
+        Ok(principal) => {
+            let ledger = &caller.0.shared.ledger;
+            let items = ledger.newest(&principal.tenant, 1_000);
+            axum::Json(json!({"items": items, "totals": ledger.totals(), "next": null}))
+                .into_response()
+        }
+    }
+}
+
+async fn status(State(caller): State<Caller>, request: Request) -> Response {
+    match authorize(&caller.0, &request, Verb::Read) {
+        Err(response) => response,
+        Ok(_) => axum::Json(status_of(&caller.0.shared)).into_response(),
+    }
+}
+
+/// What `/v1/status` and `fieldgate status` show.
+pub(crate) fn status_of(shared: &Shared) -> serde_json::Value {
+    let frontier = shared.log.frontier();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "epoch": shared.log.epoch().to_string(),
+        "durability": shared.config.store.durability,
+        "ready": readiness(shared).err().unwrap_or("ok"),
+        "seq": frontier.ordered.0,
+        "durable": frontier.durable.0,
+        "oldest": shared.log.oldest().0,
+        "connections": shared.stats.connections.load(Ordering::SeqCst),
+        "drops": shared.ledger.totals(),
+    })
+}
+
+async fn metrics(State(caller): State<Caller>, request: Request) -> Response {
+    match authorize(&caller.0, &request, Verb::Metrics) {
+        Err(response) => response,
+        Ok(_) => open_metrics(State(caller)).await,
+    }
+}
+
+async fn open_metrics(State(caller): State<Caller>) -> Response {
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+    ([kind], metrics_text(&caller.0.shared)).into_response()
+}
+
+fn metrics_text(shared: &Shared) -> String {
+    let stats = &shared.stats;
+    let frontier = shared.log.frontier();
+    let mut out = String::new();
+    let mut figure = |name: &str, kind: &str, help: &str, value: u64| {
+        let _infallible = write!(
+            out,
+            "# HELP fieldgate_{name} {help}\n# TYPE fieldgate_{name} {kind}\nfieldgate_{name} {value}\n"
+        );
+    };
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    figure(
+        "connections",
+        "gauge",
+        "Authenticated connections.",
+        stats.connections.load(Ordering::SeqCst) as u64,
+    );
+    figure(
+        "frames_received_total",
+        "counter",
+        "Frames of authenticated clients.",
+        load(&stats.received),
+    );
+    figure(
+        "messages_delivered_total",
+        "counter",
+        "Messages given to receivers.",
+        load(&stats.delivered),
+    );
+    figure("frames_refused_total", "counter", "Frames answered by an error.", load(&stats.refused));
+    figure("auth_failures_total", "counter", "Wrong credentials.", load(&stats.auth_failures));
+    figure("log_commits_total", "counter", "Batches made durable.", load(&stats.commits));
+    figure("log_seq", "gauge", "The newest number given.", frontier.ordered.0);
+    figure("log_durable_seq", "gauge", "The newest durable number.", frontier.durable.0);
+    out.push_str("# HELP fieldgate_drops_total Messages not delivered.\n# TYPE fieldgate_drops_total counter\n");
+    for (reason, count) in shared.ledger.totals() {
+        let reason = serde_json::to_value(reason).unwrap_or_default();
+        let _infallible = writeln!(out, "fieldgate_drops_total{{reason={reason}}} {count}");
+    }
+    out.push_str(
+        "# HELP fieldgate_closed_total Connections ended.\n# TYPE fieldgate_closed_total counter\n",
+    );
+    let closed = stats.closed.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut closed: Vec<_> = closed.iter().collect();
+    closed.sort_unstable();
+    for (reason, count) in closed {
+        let _infallible = writeln!(out, "fieldgate_closed_total{{reason=\"{reason}\"}} {count}");
+    }
+    out
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The upgrade to WebSocket (`native.md`, "Connecting").
+async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Response {
+    let headers = request.headers();
+    let all = |name: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        Some(values.collect::<Vec<_>>().join(",")).filter(|joined| !joined.is_empty())
+    };
+    let connection = all("connection");
+    let checked = ws::check_upgrade(&ws::UpgradeHeaders {
+        method: request.method().as_str(),
+        http11: request.version() == Version::HTTP_11,
+        host: text(headers, "host"),
+        upgrade: text(headers, "upgrade"),
+        connection: connection.as_deref(),
+        key: text(headers, "sec-websocket-key"),
+        version: text(headers, "sec-websocket-version"),
+    });
+    let accept = match checked {
+        Ok(accept) => accept,
+        Err(error) => return not_an_upgrade(error),
+    };
+    let principal = match principal_of(&caller.0, &request) {
+        Ok(principal) => principal,
+        Err(response) => return response,
+    };
+    if let (Some(hint), Some(principal)) = (text(headers, "device-id"), &principal)
+        && matches!(principal.identity, fieldgate_core::access::Identity::Device { .. })
+        && *principal.name != *hint
+    {
+        return refuse(Code::BadValue, "the header Device-ID contradicts the credential");
+    }
+    let offered = all("sec-websocket-protocol");
+    let subprotocol = ws::choose_subprotocol(offered.as_deref(), native::SUBPROTOCOLS);
+    let permit = caller.0.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(permit) = permit else {
+        return refuse(Code::Busy, "this connection is being upgraded already");
+    };
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let (shared, peer, form, is_tls) =
+        (Arc::clone(&caller.0.shared), caller.0.peer, form_of(subprotocol), caller.0.tls);
+    tokio::spawn(async move {
+        match on_upgrade.await {
+            Ok(upgraded) => match take_back(upgraded, is_tls) {
+                Ok((sink, read_ahead)) => {
+                    shared.hand_over(Handover { sink, read_ahead, form, principal, peer, permit });
+                }
+                Err(error) => tracing::warn!(%error, "an upgraded socket was lost"),
+            },
+            Err(error) => tracing::debug!(%error, "upgrade failed"),
+        }
+    });
+    let mut response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::UPGRADE, "websocket")
+        .header(header::CONNECTION, "Upgrade")
+        .header("sec-websocket-accept", accept)
+        .body(Body::empty())
+        .unwrap_or_default();
+    if let Some(name) = subprotocol {
+        response.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(name));
+    }
+    response
+}
+
+fn not_an_upgrade(error: ws::HandshakeError) -> Response {
+    let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = problem(status, &Fault::new(Code::BadValue, error.to_string()));
+    if status == StatusCode::UPGRADE_REQUIRED {
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+    }
+    response
+}
+
+/// The socket behind an upgrade: the plain one itself, or the near end of a pair behind TLS.
+fn take_back(upgraded: hyper::upgrade::Upgraded, is_tls: bool) -> std::io::Result<(Sink, Bytes)> {
+    if !is_tls {
+        let parts = upgraded
+            .downcast::<TokioIo<TcpStream>>()
+            .map_err(|_| std::io::Error::other("not a plain socket"))?;
+        let stream = parts.io.into_inner().into_std()?;
+        return Ok((Sink::Tcp(stream), parts.read_buf));
+    }
+    let (near, far) = std::os::unix::net::UnixStream::pair()?;
+    near.set_nonblocking(true)?;
+    far.set_nonblocking(true)?;
+    let mut far = tokio::net::UnixStream::from_std(far)?;
+    tokio::spawn(async move {
+        let mut upgraded = TokioIo::new(upgraded);
+        if let Err(error) = tokio::io::copy_bidirectional(&mut upgraded, &mut far).await {
+            tracing::debug!(%error, "TLS connection ended");
+        }
+    });
+    Ok((Sink::Pair(near), Bytes::new()))
+}

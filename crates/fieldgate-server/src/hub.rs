@@ -1,0 +1,483 @@
+//! The hub shard of one worker: who subscribed to what here, and the way of a message to them.
+//!
+//! A message is encoded once per wire form and written straight to each socket. Lives on one thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap, VecDeque},
+    ops::RangeInclusive,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use fieldgate_core::{
+    close::CloseReason,
+    dialect::{Answer, BatchResult, CommandState, Delivery, GapReason, Marks, SlowMode},
+    fault::{Code, Fault},
+    id::{MsgId, Seq, TenantId},
+    message::{Message, Qos},
+    topic::Filter,
+};
+use fieldgate_dialects::{
+    native::{self, Form},
+    ws::{self, Opcode},
+};
+use fieldgate_store::{Log, state::CommandMoved};
+
+use crate::{
+    catchup,
+    fabric::{LinkRef, Shared, message_of, now},
+    ledger::DropReason,
+    link::{Link, Subscription},
+    worker::Routed,
+};
+
+/// What happens once an admitted record is durable.
+#[derive(Debug)]
+pub(crate) enum Then {
+    Ack { reference: MsgId, batch: Option<BatchResult> },
+    CommandAccepted { reference: Option<MsgId>, device_count: usize },
+    SendCommand { command: Seq },
+}
+
+#[derive(Debug)]
+struct Pending {
+    first: Seq,
+    last: Seq,
+    link: u64,
+    then: Then,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    members: Vec<(Rc<Link>, Rc<Subscription>)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) number: usize,
+    pub(crate) scratch: RefCell<Vec<u8>>,
+    pub(crate) space: tokio::sync::Notify,
+    slots: RefCell<HashMap<u32, Slot>>,
+    slot_of: RefCell<HashMap<(TenantId, Filter), u32>>,
+    next_slot: Cell<u32>,
+    links: RefCell<BTreeMap<u64, Rc<Link>>>,
+    next_link: Cell<u64>,
+    pending: RefCell<VecDeque<Pending>>,
+    touched: RefCell<Vec<Rc<Link>>>,
+    text: RefCell<Vec<u8>>,
+}
+
+/// The ready frames of the message in hand, one per wire form and promise.
+#[derive(Debug, Default)]
+struct Frames(Vec<((Form, Qos), Bytes)>);
+
+impl Frames {
+    fn get(&mut self, form: Form, qos: Qos, make: impl FnOnce() -> Bytes) -> Bytes {
+        if let Some((_, frame)) = self.0.iter().find(|(key, _)| *key == (form, qos)) {
+            return frame.clone();
+        }
+        let frame = make();
+        self.0.push(((form, qos), frame.clone()));
+        frame
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(shared: Arc<Shared>, number: usize) -> Self {
+        Self {
+            shared,
+            number,
+            scratch: RefCell::new(vec![0; 64 * 1024]),
+            space: tokio::sync::Notify::new(),
+            slots: RefCell::default(),
+            slot_of: RefCell::default(),
+            next_slot: Cell::new(0),
+            links: RefCell::default(),
+            next_link: Cell::new(0),
+            pending: RefCell::default(),
+            touched: RefCell::default(),
+            text: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn link_ref(&self, link: &Link) -> LinkRef {
+        LinkRef { worker: self.number, link: link.id }
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_link.set(self.next_link.get() + 1);
+        self.next_link.get()
+    }
+
+    pub(crate) fn add_link(&self, link: &Rc<Link>) {
+        self.links.borrow_mut().insert(link.id, Rc::clone(link));
+    }
+
+    /// Forgets a link and its subscriptions.
+    pub(crate) fn remove_link(&self, link: &Rc<Link>) {
+        self.links.borrow_mut().remove(&link.id);
+        let subscriptions = std::mem::take(&mut *link.subscriptions.borrow_mut());
+        for subscription in subscriptions.values() {
+            self.remove_member(link, subscription);
+        }
+        if let Some(principal) = link.principal() {
+            self.shared.leave(&principal, self.link_ref(link));
+        }
+    }
+
+    fn link(&self, id: u64) -> Option<Rc<Link>> {
+        self.links.borrow().get(&id).cloned()
+    }
+
+    /// Enters a subscription; returns the number behind which it is live.
+    pub(crate) fn add_member(&self, link: &Rc<Link>, subscription: &Rc<Subscription>) -> Seq {
+        let key = (subscription.tenant.clone(), subscription.filter.clone());
+        let slot = *self.slot_of.borrow_mut().entry(key).or_insert_with(|| {
+            self.next_slot.set(self.next_slot.get().wrapping_add(1));
+            self.next_slot.get()
+        });
+        let member = (Rc::clone(link), Rc::clone(subscription));
+        self.slots.borrow_mut().entry(slot).or_default().members.push(member);
+        let (tenant, filter) = (&subscription.tenant, &subscription.filter);
+        self.shared.subscribe(tenant, filter, (self.number, slot))
+    }
+
+    pub(crate) fn remove_member(&self, link: &Rc<Link>, subscription: &Rc<Subscription>) {
+        subscription.ended.set(true);
+        let key = (subscription.tenant.clone(), subscription.filter.clone());
+        let Some(slot) = self.slot_of.borrow().get(&key).copied() else { return };
+        let mut slots = self.slots.borrow_mut();
+        let Some(members) = slots.get_mut(&slot).map(|slot| &mut slot.members) else { return };
+        members.retain(|(member, _)| member.id != link.id);
+        if members.is_empty() {
+            slots.remove(&slot);
+            self.slot_of.borrow_mut().remove(&key);
+            self.shared.unsubscribe(&key.0, &key.1, (self.number, slot));
+        }
+    }
+
+    /// Delivers what the router sent, in seq order.
+    pub(crate) fn deliver(self: &Rc<Self>, batch: &[Routed]) {
+        let alone = batch.len() == 1;
+        let time = now();
+        for routed in batch {
+            let Some(message) = message_of(&routed.entry) else { continue };
+            if message.expires.is_some_and(|expires| expires <= time) {
+                continue;
+            }
+            let seq = routed.entry.seq;
+            let mut frames = Frames::default();
+            let slots = self.slots.borrow();
+            let members = || {
+                let slots = routed.slots.iter().filter_map(|slot| slots.get(slot));
+                slots.flat_map(|slot| &slot.members).filter(|(_, s)| s.live_after.get() < seq)
+            };
+            if routed.slots.len() > 1 {
+                // Overlapping subscriptions deliver once, at the highest promise.
+                for (link, subscription) in members() {
+                    let (of, qos) = link.overlap.get();
+                    let qos = if of == seq { qos.max(subscription.qos) } else { subscription.qos };
+                    link.overlap.set((seq, qos));
+                }
+            }
+            for (link, subscription) in members() {
+                if link.delivered.get() == seq || link.is_closing() {
+                    continue;
+                }
+                link.delivered.set(seq);
+                let (of, overlap) = link.overlap.get();
+                let granted = if of == seq { overlap } else { subscription.qos };
+                let qos = granted.min(message.qos);
+                let frame =
+                    frames.get(link.form, qos, || self.encode(seq, message, qos, link.form));
+                self.send(link, subscription, &frame, (seq, message, qos), alone);
+            }
+        }
+    }
+
+    fn encode(&self, seq: Seq, message: &Message, qos: Qos, form: Form) -> Bytes {
+        let marks = Marks { qos, ..Marks::default() };
+        self.encode_marked(seq, message, marks, form)
+    }
+
+    /// One whole frame, header included.
+    pub(crate) fn encode_marked(
+        &self,
+        seq: Seq,
+        message: &Message,
+        marks: Marks<'_>,
+        form: Form,
+    ) -> Bytes {
+        let mut text = self.text.borrow_mut();
+        text.clear();
+        let delivery = Delivery { position: self.shared.position(seq), message, marks };
+        native::encode_delivery(&delivery, form, &mut text);
+        ws::frame(Opcode::Text, &text)
+    }
+
+    /// Gives one frame to one link: to its socket, to this tick, or to what waits.
+    fn send(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        subscription: &Rc<Subscription>,
+        frame: &Bytes,
+        (seq, message, qos): (Seq, &Message, Qos),
+        alone: bool,
+    ) {
+        self.shared.stats.delivered.fetch_add(1, Ordering::Relaxed);
+        let droppable = (qos == Qos::AtMostOnce).then_some(seq);
+        if !link.outbox.has_waiting() {
+            if alone && link.outbox.is_empty() {
+                if link.outbox.write_now(&link.socket, frame, droppable).is_err() {
+                    link.close(CloseReason::PeerClosed);
+                } else if link.outbox.has_waiting() {
+                    link.wake();
+                }
+            } else {
+                self.touch(link);
+                link.outbox.push_tick(|tick| tick.extend_from_slice(frame));
+            }
+            return;
+        }
+        let max = self.shared.config.limits.outbox_bytes_max;
+        if link.outbox.byte_len() + frame.len() <= max && !link.has_conflated() {
+            link.outbox.wait(frame.clone(), droppable);
+            return;
+        }
+        if qos > Qos::AtMostOnce {
+            catchup::fall_behind(self, link, seq);
+            return;
+        }
+        self.spare(link, subscription, frame, seq, message);
+    }
+
+    /// A QoS 0 message for a receiver whose outbox is full (`guarantees.md`, "Slow receivers").
+    fn spare(
+        &self,
+        link: &Rc<Link>,
+        subscription: &Rc<Subscription>,
+        frame: &Bytes,
+        seq: Seq,
+        message: &Message,
+    ) {
+        let max = self.shared.config.limits.outbox_bytes_max;
+        let dropped = |reason, count| {
+            let who = link.principal().map_or_else(String::new, |p| p.name.to_string());
+            self.shared.ledger.record(&message.tenant, &who, reason, count, now());
+        };
+        match subscription.slow {
+            SlowMode::Disconnect => link.close(CloseReason::SlowReceiver),
+            SlowMode::Latest => {
+                if link.conflate(seq, message, max) {
+                    dropped(DropReason::Conflated, 1);
+                }
+            }
+            SlowMode::DropOldest => {
+                if let Some((first, last, count)) = link.outbox.drop_oldest(frame.len(), max) {
+                    dropped(DropReason::Overflow, count);
+                    self.gap_frame(link, first.0..=last.0, GapReason::Overflow);
+                }
+                if link.outbox.byte_len() + frame.len() <= max {
+                    link.outbox.wait(frame.clone(), Some(seq));
+                } else {
+                    dropped(DropReason::Overflow, 1);
+                    self.gap_frame(link, seq.0..=seq.0, GapReason::Overflow);
+                }
+            }
+        }
+    }
+
+    /// Sends the values that were conflated while a receiver was slow.
+    pub(crate) fn flush_conflated(&self, link: &Rc<Link>) {
+        for conflated in link.take_conflated() {
+            let marks = Marks { conflated_count: conflated.count, ..Marks::default() };
+            let frame = self.encode_marked(conflated.seq, &conflated.message, marks, link.form);
+            link.outbox.wait(frame, None);
+        }
+    }
+
+    fn gap_frame(&self, link: &Rc<Link>, range: RangeInclusive<u64>, reason: GapReason) {
+        let from = self.shared.position(Seq(*range.start()));
+        let to = self.shared.position(Seq(*range.end()));
+        self.answer(link, &Answer::Gap { from, to, reason });
+    }
+
+    /// Tells every subscriber here of numbers that will not come.
+    pub(crate) fn tell_gap(&self, range: &RangeInclusive<u64>, reason: GapReason) {
+        for link in self.links.borrow().values() {
+            if !link.subscriptions.borrow().is_empty() {
+                self.gap_frame(link, range.clone(), reason);
+            }
+        }
+    }
+
+    pub(crate) fn touch(&self, link: &Rc<Link>) {
+        if !link.touched.replace(true) {
+            self.touched.borrow_mut().push(Rc::clone(link));
+        }
+    }
+
+    /// Queues an answer for the end of this tick.
+    pub(crate) fn answer(&self, link: &Rc<Link>, answer: &Answer) {
+        let mut text = self.text.borrow_mut();
+        text.clear();
+        native::encode_answer(answer, link.form, &mut text);
+        self.push_text(link, &text);
+    }
+
+    fn push_text(&self, link: &Rc<Link>, text: &[u8]) {
+        self.touch(link);
+        link.outbox.push_tick(|tick| {
+            ws::write_header(tick, Opcode::Text, text.len());
+            tick.extend_from_slice(text);
+        });
+    }
+
+    /// Ends a tick: one write for each link that something was queued for.
+    pub(crate) fn flush(&self) {
+        for link in self.touched.take() {
+            link.touched.set(false);
+            if link.outbox.flush_tick(&link.socket).is_err() {
+                link.close(CloseReason::PeerClosed);
+            } else if link.outbox.has_waiting() {
+                link.wake();
+            }
+        }
+    }
+
+    /// Notes what to do when `range` is durable; at once if it is.
+    pub(crate) fn when_durable(&self, link: &Link, range: RangeInclusive<u64>, then: Then) {
+        let (first, last) = (Seq(*range.start()), Seq(*range.end()));
+        let mut pending = self.pending.borrow_mut();
+        let at = pending.partition_point(|other| other.last <= last);
+        pending.insert(at, Pending { first, last, link: link.id, then });
+    }
+
+    /// The durable frontier moved: acknowledge what is behind it.
+    pub(crate) fn on_durable(self: &Rc<Self>) {
+        let durable = self.shared.log.frontier().durable;
+        loop {
+            let due = {
+                let mut pending = self.pending.borrow_mut();
+                if pending.front().is_none_or(|front| front.last > durable) {
+                    None
+                } else {
+                    pending.pop_front()
+                }
+            };
+            let Some(due) = due else { break };
+            let Some(link) = self.link(due.link) else { continue };
+            if self.shared.log.is_refused(due.first) {
+                self.refuse(&link, due.then);
+            } else {
+                self.confirm(&link, due.first, due.then);
+            }
+        }
+        self.space.notify_waiters();
+    }
+
+    fn refuse(&self, link: &Rc<Link>, then: Then) {
+        let reference = match then {
+            Then::Ack { reference, .. } => Some(reference),
+            Then::CommandAccepted { reference, .. } => reference,
+            Then::SendCommand { .. } => return,
+        };
+        let fault = Fault::new(Code::StorageUnavailable, "the disk failed: nothing is stored");
+        self.answer(link, &Answer::Error { fault, reference, refused: Vec::new() });
+    }
+
+    fn confirm(&self, link: &Rc<Link>, seq: Seq, then: Then) {
+        match then {
+            Then::Ack { reference, batch } => {
+                self.answer(link, &Answer::Ack { reference, seq, batch });
+            }
+            Then::CommandAccepted { reference, device_count } => {
+                self.answer(link, &Answer::CommandAccepted { reference, seq, device_count });
+            }
+            Then::SendCommand { command } => self.send_command(link, command, false),
+        }
+    }
+
+    /// Writes the `control` frame of a command whose `Sent` is durable.
+    pub(crate) fn send_command(&self, link: &Rc<Link>, command: Seq, dup: bool) {
+        let Some(open) = self.shared.state.open_command(command) else { return };
+        let Some(message) = message_of(&open.entry) else { return };
+        let marks = Marks { qos: Qos::AtLeastOnce, dup, ..Marks::default() };
+        let delivery = Delivery { position: self.shared.position(command), message, marks };
+        let mut text = self.text.borrow_mut();
+        text.clear();
+        native::encode_control(&delivery, &open.device, link.form, &mut text);
+        self.push_text(link, &text);
+    }
+
+    /// A command waits for the device of this link.
+    pub(crate) fn offer_command(self: &Rc<Self>, link: u64, seq: Seq) {
+        if let Some(link) = self.link(link) {
+            crate::commands::offer(self, &link, seq);
+        }
+    }
+
+    pub(crate) fn tell_command(&self, link: u64, moved: CommandMoved) {
+        let Some(link) = self.link(link) else { return };
+        if moved.command.state == CommandState::Queued {
+            return;
+        }
+        let seq = moved.command.entry.seq;
+        let reference = moved.command.reference.as_ref().map_or_else(
+            || Arc::from(self.shared.position(seq).to_string()),
+            |reference| Arc::from(reference.as_str()),
+        );
+        let (device, state) = (moved.command.device, moved.command.state);
+        let payload = moved.payload;
+        self.answer(&link, &Answer::CommandState { reference, device, state, payload });
+    }
+
+    pub(crate) fn kick(&self, link: u64, reason: CloseReason) {
+        if let Some(link) = self.link(link) {
+            link.close(reason);
+        }
+    }
+
+    /// Looks at the rights of a link again: what it may no longer see ends.
+    pub(crate) fn recheck(&self, link: u64) {
+        let Some(link) = self.link(link) else { return };
+        let Some(principal) = link.principal() else { return };
+        if self.shared.state.refresh(&principal, now()).is_none() {
+            link.close(CloseReason::RightsWithdrawn);
+        }
+    }
+
+    /// Every link here reads from the log what this worker could not take.
+    pub(crate) fn fall_behind(self: &Rc<Self>, from: Seq) {
+        let links: Vec<_> = self.links.borrow().values().cloned().collect();
+        for link in links {
+            catchup::fall_behind(self, &link, from);
+        }
+    }
+
+    /// Looks at the deadlines of every link.
+    pub(crate) fn on_tick(&self) {
+        for link in self.links.borrow().values() {
+            link.on_tick(&self.shared);
+        }
+        for link in self.links.borrow().values() {
+            if link.wants_ping(&self.shared) {
+                self.touch(link);
+                link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::ping_frame(b"")));
+            }
+        }
+    }
+
+    /// Tells every client to come back later.
+    pub(crate) fn drain(&self) {
+        for link in self.links.borrow().values() {
+            if link.principal().is_some() {
+                self.answer(link, &Answer::Reconnect { after_ms: 1_000 });
+            }
+            link.close(CloseReason::Restart);
+        }
+    }
+}

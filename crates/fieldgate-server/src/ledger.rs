@@ -1,0 +1,94 @@
+//! What was dropped, for whom and why: counters for ever, and the newest entries.
+//!
+//! Entries of one second, receiver and reason are one, so that a flood cannot fill the ring.
+//! Source: `guarantees.md` 7.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use fieldgate_core::id::{TenantId, UnixMs};
+use serde::Serialize;
+
+/// Why something was not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DropReason {
+    /// A newer value took its place for a slow receiver.
+    Conflated,
+    /// The oldest that waited for a slow receiver.
+    Overflow,
+    /// Its time had passed.
+    Expired,
+    /// A retained message above the tenant's bound.
+    RetainedFull,
+}
+
+/// One line of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct DropEntry {
+    /// The second it happened in, in Unix ms.
+    pub(crate) time: u64,
+    /// Who did not get it.
+    pub(crate) who: String,
+    /// Why.
+    pub(crate) reason: DropReason,
+    /// How many in that second.
+    pub(crate) count: u64,
+    #[serde(skip)]
+    tenant: TenantId,
+}
+
+const ENTRIES_MAX: usize = 65_536;
+
+#[derive(Debug, Default)]
+struct Inner {
+    totals: BTreeMap<DropReason, u64>,
+    entries: VecDeque<DropEntry>,
+}
+
+/// The ledger of this process.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Ledger(Arc<Mutex<Inner>>);
+
+impl Ledger {
+    /// Writes down that `who` did not get `count` messages.
+    pub(crate) fn record(
+        &self,
+        tenant: &TenantId,
+        who: &str,
+        reason: DropReason,
+        count: u64,
+        now: UnixMs,
+    ) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *inner.totals.entry(reason).or_default() += count;
+        let time = now.0 / 1_000 * 1_000;
+        let mut newest = inner.entries.iter_mut().rev().take_while(|entry| entry.time == time);
+        let same = |e: &&mut DropEntry| e.who == who && e.reason == reason && e.tenant == *tenant;
+        if let Some(entry) = newest.find(same) {
+            entry.count += count;
+            return;
+        }
+        if inner.entries.len() >= ENTRIES_MAX {
+            inner.entries.pop_front();
+        }
+        let (who, tenant) = (who.to_owned(), tenant.clone());
+        inner.entries.push_back(DropEntry { time, who, reason, count, tenant });
+    }
+
+    /// The newest entries of a tenant, newest first.
+    #[must_use]
+    pub(crate) fn newest(&self, tenant: &TenantId, limit: usize) -> Vec<DropEntry> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_tenant = inner.entries.iter().rev().filter(|entry| entry.tenant == *tenant);
+        of_tenant.take(limit).cloned().collect()
+    }
+
+    /// How many were dropped since the start, by reason.
+    #[must_use]
+    pub(crate) fn totals(&self) -> BTreeMap<DropReason, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).totals.clone()
+    }
+}

@@ -1,0 +1,385 @@
+//! One connection: its socket, its rights, its deadlines, and the task that reads it.
+//!
+//! The hub writes to a link directly; its task reads, obeys, and drains what the socket could not
+//! take at once. It owns no buffer while idle: bytes are read into the worker's scratch.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    io,
+    ops::ControlFlow,
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use fieldgate_core::{
+    access::Principal,
+    close::CloseReason,
+    dialect::SlowMode,
+    id::{Seq, TenantId},
+    message::{Message, Qos},
+    rate::Bucket,
+    topic::{Filter, Topic},
+};
+use fieldgate_dialects::{
+    native::{self, Form, Merge},
+    ws::{self, Decoder, Event},
+};
+use tokio::sync::Notify;
+
+use crate::{
+    asks::{self, Inbound, Outcome},
+    fabric::Shared,
+    hub::Hub,
+    listen::Permit,
+    outbox::Outbox,
+    sink::Socket,
+    worker::Handover,
+};
+
+/// How long a peer may take to read the close frame.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// A subscription of one link.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) tenant: TenantId,
+    pub(crate) filter: Filter,
+    pub(crate) qos: Qos,
+    pub(crate) slow: SlowMode,
+    /// Messages up to here came another way, or will; `u64::MAX` while it reads the log.
+    pub(crate) live_after: Cell<Seq>,
+    pub(crate) replaying: Cell<bool>,
+    pub(crate) ended: Cell<bool>,
+}
+
+/// The newest value of a topic that a slow receiver did not get yet.
+#[derive(Debug)]
+pub(crate) struct Conflated {
+    pub(crate) seq: Seq,
+    pub(crate) message: Message,
+    pub(crate) count: u32,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: u64,
+    pub(crate) form: Form,
+    pub(crate) socket: Socket,
+    pub(crate) outbox: Outbox,
+    pub(crate) touched: Cell<bool>,
+    pub(crate) delivered: Cell<Seq>,
+    pub(crate) overlap: Cell<(Seq, Qos)>,
+    pub(crate) behind: Cell<bool>,
+    pub(crate) subscriptions: RefCell<BTreeMap<Filter, Rc<Subscription>>>,
+    pub(crate) offered: RefCell<BTreeSet<Seq>>,
+    pub(crate) acknowledges: Cell<bool>,
+    pub(crate) buckets: RefCell<Option<Box<(Bucket, Bucket)>>>,
+    pub(crate) started: Instant,
+    pub(crate) peer: std::net::IpAddr,
+    principal: RefCell<Option<Rc<Principal>>>,
+    conflated: RefCell<BTreeMap<Topic, Conflated>>,
+    closing: Cell<Option<CloseReason>>,
+    notify: Notify,
+    heard_ms: Cell<u64>,
+    pinged_ms: Cell<u64>,
+    errors: Cell<(u64, u32)>,
+    limited_since_ms: Cell<Option<u64>>,
+}
+
+impl Link {
+    pub(crate) fn principal(&self) -> Option<Rc<Principal>> {
+        self.principal.borrow().clone()
+    }
+
+    pub(crate) fn set_principal(&self, principal: Principal) -> Rc<Principal> {
+        let principal = Rc::new(principal);
+        *self.principal.borrow_mut() = Some(Rc::clone(&principal));
+        principal
+    }
+
+    pub(crate) fn age_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Ends the connection for this reason, unless it ends already.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        if self.closing.get().is_none() {
+            self.closing.set(Some(reason));
+        }
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get().is_some()
+    }
+
+    pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Counts an error of the client; ten in ten seconds end the connection.
+    pub(crate) fn count_error(&self) {
+        let now = self.age_ms();
+        let (since, count) = self.errors.get();
+        let (since, count) = if now > since + 10_000 { (now, 1) } else { (since, count + 1) };
+        self.errors.set((since, count));
+        if count >= 10 {
+            self.close(CloseReason::ProtocolError);
+        }
+    }
+
+    /// Notes whether a message was over the rate; ten seconds of it end the connection.
+    pub(crate) fn note_limited(&self, limited: bool) {
+        let now = self.age_ms();
+        match (limited, self.limited_since_ms.get()) {
+            (false, _) => self.limited_since_ms.set(None),
+            (true, None) => self.limited_since_ms.set(Some(now)),
+            (true, Some(since)) if now > since + 10_000 => self.close(CloseReason::RateLimited),
+            (true, Some(_)) => (),
+        }
+    }
+
+    /// Looks at what should have happened by now.
+    pub(crate) fn on_tick(&self, shared: &Shared) {
+        let now = self.age_ms();
+        if self.principal.borrow().is_none() && now >= shared.config.limits.auth_ms {
+            self.close(CloseReason::AuthTimeout);
+        } else if now.saturating_sub(self.heard_ms.get()) >= shared.config.heartbeat.silence_ms {
+            self.close(CloseReason::HeartbeatTimeout);
+        }
+    }
+
+    pub(crate) fn wants_ping(&self, shared: &Shared) -> bool {
+        let now = self.age_ms();
+        let due = now.saturating_sub(self.pinged_ms.get()) >= shared.config.heartbeat.ping_ms;
+        if due {
+            self.pinged_ms.set(now);
+        }
+        due && !self.is_closing() && self.principal.borrow().is_some()
+    }
+
+    pub(crate) fn has_conflated(&self) -> bool {
+        !self.conflated.borrow().is_empty()
+    }
+
+    /// Keeps a message as the newest of its topic; tells whether another one gave way.
+    pub(crate) fn conflate(&self, seq: Seq, message: &Message, bytes_max: usize) -> bool {
+        let mut conflated = self.conflated.borrow_mut();
+        let mut next = Conflated { seq, message: message.clone(), count: 1 };
+        let Some(old) = conflated.remove(&message.topic) else {
+            let held: usize = conflated.values().map(|c| c.message.payload.len() + 256).sum();
+            let room = held + message.payload.len() <= bytes_max;
+            if room {
+                conflated.insert(message.topic.clone(), next);
+            }
+            return !room;
+        };
+        next.count = old.count + 1;
+        if let Merge::Merged(both) = native::merge_latest(&old.message.payload, &message.payload) {
+            next.message.payload = both.into();
+        }
+        conflated.insert(message.topic.clone(), next);
+        true
+    }
+
+    pub(crate) fn take_conflated(&self) -> Vec<Conflated> {
+        let mut all: Vec<_> =
+            std::mem::take(&mut *self.conflated.borrow_mut()).into_values().collect();
+        all.sort_by_key(|conflated| conflated.seq);
+        all
+    }
+
+    /// Waits until at least half of the outbox is free, or the link ends.
+    pub(crate) async fn room(&self, bytes_max: usize) {
+        while !self.is_closing() && self.outbox.byte_len() > bytes_max / 2 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn ws_limits(shared: &Shared, authenticated: bool) -> ws::Limits {
+    let limits = &shared.config.limits;
+    let frame_bytes_max = if authenticated {
+        limits.frame_bytes_max
+    } else {
+        limits.unauthenticated_frame_bytes_max.min(limits.frame_bytes_max)
+    };
+    ws::Limits { frame_bytes_max, message_bytes_max: frame_bytes_max, fragment_count_max: 1_024 }
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
+    let Handover { sink, read_ahead, form, principal, peer, permit } = handover;
+    let Ok(socket) = sink.into_socket() else { return };
+    let link = Rc::new(Link {
+        id: hub.next_id(),
+        form,
+        socket,
+        outbox: Outbox::default(),
+        touched: Cell::new(false),
+        delivered: Cell::new(Seq(0)),
+        overlap: Cell::new((Seq(0), Qos::AtMostOnce)),
+        behind: Cell::new(false),
+        subscriptions: RefCell::default(),
+        offered: RefCell::default(),
+        acknowledges: Cell::new(form == Form::V1),
+        buckets: RefCell::new(None),
+        started: Instant::now(),
+        peer,
+        principal: RefCell::new(None),
+        conflated: RefCell::default(),
+        closing: Cell::new(None),
+        notify: Notify::new(),
+        heard_ms: Cell::new(0),
+        pinged_ms: Cell::new(0),
+        errors: Cell::new((0, 0)),
+        limited_since_ms: Cell::new(None),
+    });
+    hub.add_link(&link);
+    let mut permit = permit;
+    let reason = serve(&hub, &link, read_ahead.to_vec(), principal, &mut permit).await;
+    hub.remove_link(&link);
+    hub.shared.count_close(reason);
+    tracing::debug!(link = link.id, reason = reason.label(), "link ended");
+    drop(permit);
+}
+
+async fn serve(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    mut read_ahead: Vec<u8>,
+    principal: Option<Principal>,
+    permit: &mut Permit,
+) -> CloseReason {
+    let mut decoder = Decoder::server(ws_limits(&hub.shared, false));
+    if hub.shared.draining.load(Ordering::SeqCst) {
+        link.close(CloseReason::Restart);
+    }
+    if let Some(principal) = principal {
+        asks::welcome(hub, link, principal);
+    }
+    let mut inbound = Vec::new();
+    decode(&mut decoder, &mut read_ahead, &mut inbound);
+    drop(read_ahead);
+    loop {
+        handle(hub, link, &mut inbound, &mut decoder, permit).await;
+        hub.flush();
+        if let Some(reason) = link.closing.get() {
+            return finish(link, reason).await;
+        }
+        let waiting = link.outbox.has_waiting();
+        tokio::select! {
+            biased;
+            () = link.notify.notified() => (),
+            // Reading goes before draining: a flood then starves only its own sender, where the
+            // other order would let our own traffic hide the peer's heartbeats.
+            ready = link.socket.readable() => {
+                if ready.is_err() || !read(hub, link, &mut decoder, &mut inbound) {
+                    link.close(CloseReason::PeerClosed);
+                }
+            }
+            ready = link.socket.writable(), if waiting => {
+                if ready.is_err() || link.outbox.drain(&link.socket).is_err() {
+                    link.close(CloseReason::PeerClosed);
+                }
+                if !link.outbox.has_waiting() && link.has_conflated() {
+                    hub.flush_conflated(link);
+                }
+            }
+        }
+    }
+}
+
+/// Reads once into the worker's scratch; false at the end of the stream.
+fn read(hub: &Hub, link: &Link, decoder: &mut Decoder, inbound: &mut Vec<Inbound>) -> bool {
+    let mut scratch = hub.scratch.borrow_mut();
+    match link.socket.try_read(&mut scratch) {
+        Ok(0) => false,
+        Ok(len) => {
+            link.heard_ms.set(link.age_ms());
+            decode(decoder, scratch.get_mut(..len).unwrap_or_default(), inbound);
+            true
+        }
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
+fn decode(decoder: &mut Decoder, bytes: &mut [u8], inbound: &mut Vec<Inbound>) {
+    let fed = decoder.feed(bytes, &mut |event| {
+        inbound.push(match event {
+            Event::Text(text) => Inbound::Text(text.to_owned()),
+            Event::Binary(bytes) => Inbound::Binary(bytes.to_vec()),
+            Event::Ping(payload) => Inbound::Ping(payload.to_vec()),
+            Event::Pong(_) => return ControlFlow::Continue(()),
+            Event::Close { code, .. } => Inbound::Close(code),
+        });
+        ControlFlow::Continue(())
+    });
+    if let Err(error) = fed {
+        inbound.push(Inbound::Broken(error.close_reason()));
+    }
+}
+
+/// Obeys what was read, in order; waits where the log is full, which pauses reading.
+async fn handle(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    inbound: &mut Vec<Inbound>,
+    decoder: &mut Decoder,
+    permit: &mut Permit,
+) {
+    for mut frame in inbound.drain(..) {
+        while !link.is_closing() {
+            let anonymous = link.principal.borrow().is_none();
+            match asks::on_frame(hub, link, frame) {
+                Outcome::Done => {
+                    if anonymous && link.principal.borrow().is_some() {
+                        permit.authenticated();
+                    }
+                    break;
+                }
+                Outcome::Full(again) => {
+                    frame = again;
+                    hub.flush();
+                    let moved = hub.space.notified();
+                    let _timed_out = tokio::time::timeout(Duration::from_millis(20), moved).await;
+                }
+            }
+        }
+    }
+    if link.principal.borrow().is_some() {
+        permit.authenticated();
+        decoder.set_limits(ws_limits(&hub.shared, true));
+    }
+}
+
+/// Sends what is left and the close frame, and gives the peer a moment to read it.
+async fn finish(link: &Link, reason: CloseReason) -> CloseReason {
+    if reason == CloseReason::PeerClosed {
+        return reason;
+    }
+    let frame = ws::close_frame(reason);
+    link.outbox.wait(frame, None);
+    let deadline = tokio::time::Instant::now() + CLOSE_WAIT;
+    while link.outbox.has_waiting() {
+        let writable = tokio::time::timeout_at(deadline, link.socket.writable()).await;
+        if !matches!(writable, Ok(Ok(()))) || link.outbox.drain(&link.socket).is_err() {
+            return reason;
+        }
+    }
+    // Until the peer closes: a socket closed with unread bytes would reset, and take the close
+    // frame with it.
+    let mut rest = [0; 1_024];
+    loop {
+        let readable = tokio::time::timeout_at(deadline, link.socket.readable()).await;
+        match readable.map(|ready| ready.and_then(|()| link.socket.try_read(&mut rest))) {
+            Ok(Ok(0)) | Err(_) => return reason,
+            Ok(Ok(_)) => (),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => (),
+            Ok(Err(_)) => return reason,
+        }
+    }
+}

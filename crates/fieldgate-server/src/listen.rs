@@ -1,0 +1,173 @@
+//! Taking connections: permits before anything is read, TLS, HTTP, and the loop over all of it.
+//!
+//! Bounded in connections of one address and in sockets that have not authenticated; a head that
+//! does not come in time ends the connection.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{fabric::Shared, http, throttle::network_of, tls::TlsConfig};
+
+/// Pause after a failed accept: the system is out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Counts the connections of each address.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+
+/// A place of one connection, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    shared: Arc<Shared>,
+    counted: Option<IpAddr>,
+    authenticated: bool,
+}
+
+impl Permit {
+    /// Takes a place; nothing if the address or the waiting room is full.
+    pub(crate) fn take(shared: &Arc<Shared>, peer: IpAddr) -> Option<Self> {
+        let limits = &shared.config.limits;
+        let max = limits.connections_per_address_max;
+        let exempt = peer.is_loopback()
+            && max == crate::config::Limits::default().connections_per_address_max;
+        let counted = (max > 0 && !exempt).then(|| network_of(peer));
+        if let Some(address) = counted {
+            let mut addresses = shared.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = addresses.entry(address).or_default();
+            if *count >= max {
+                return None;
+            }
+            *count += 1;
+        }
+        shared.stats.unauthenticated.fetch_add(1, Ordering::SeqCst);
+        Some(Self { shared: Arc::clone(shared), counted, authenticated: false })
+    }
+
+    /// The connection is somebody's: it counts in the other pool.
+    pub(crate) fn authenticated(&mut self) {
+        if !self.authenticated {
+            self.authenticated = true;
+            self.shared.stats.unauthenticated.fetch_sub(1, Ordering::SeqCst);
+            self.shared.stats.connections.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let stats = &self.shared.stats;
+        let pool = if self.authenticated { &stats.connections } else { &stats.unauthenticated };
+        pool.fetch_sub(1, Ordering::SeqCst);
+        if let Some(address) = self.counted {
+            let mut addresses =
+                self.shared.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = addresses.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    addresses.remove(&address);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a listener answers everything or `/metrics` alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Everything,
+    Metrics,
+}
+
+/// Takes connections until told to stop.
+pub(crate) async fn run(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tls: Option<Arc<TlsConfig>>,
+    purpose: Purpose,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                tokio::spawn(serve(stream, peer, shared, tls, purpose));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    tls: Option<Arc<TlsConfig>>,
+    purpose: Purpose,
+) {
+    let limits = &shared.config.limits;
+    let handshake = Duration::from_millis(limits.handshake_ms);
+    let permit = Permit::take(&shared, peer.ip());
+    let waiting = shared.stats.unauthenticated.load(Ordering::SeqCst);
+    let full = waiting > limits.unauthenticated_max;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let caller = http::Caller::new(shared, peer.ip(), permit, full, purpose, tls.is_some());
+    match tls {
+        None => serve_http(stream, caller, handshake).await,
+        Some(tls) => {
+            let acceptor = tls.acceptor();
+            match tokio::time::timeout(handshake, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => serve_http(stream, caller, handshake).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_) => tracing::debug!("TLS handshake took too long"),
+            }
+        }
+    }
+}
+
+async fn serve_http<S>(stream: S, caller: http::Caller, handshake: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(http::router(caller));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(handshake)
+        .max_buf_size(64 * 1024)
+        .max_headers(100)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "HTTP connection ended");
+    }
+}
+
+/// Binds an address; port 0 takes a free one.
+pub(crate) async fn bind(address: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

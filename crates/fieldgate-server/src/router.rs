@@ -1,0 +1,139 @@
+//! The router: one thread that follows the log in seq order.
+//!
+//! It applies each record to the state, finds the subscriptions that a message reaches, and puts it
+//! into the inbox of each worker concerned. It never waits for a worker.
+
+use std::{sync::Arc, time::Duration};
+
+use fieldgate_core::{
+    dialect::CommandState,
+    id::{Seq, UnixMs},
+    message::Kind,
+};
+use fieldgate_store::{Entry, Follow, Followed, Log, Record, record::CommandChange, state::Effect};
+
+use crate::{
+    fabric::{Shared, message_of, now},
+    ledger::DropReason,
+    worker::{Control, Routed},
+};
+
+const BATCH_LEN_MAX: usize = 512;
+
+/// Follows the log until it is closed.
+pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
+    let mut steps = Vec::new();
+    let mut outgoing: Vec<Vec<Routed>> = shared.inboxes.iter().map(|_| Vec::new()).collect();
+    let mut expiry_looked_at = UnixMs(0);
+    loop {
+        let open = follow.next(&mut steps, BATCH_LEN_MAX, Duration::from_millis(500));
+        let mut effects = Vec::new();
+        {
+            let mut routing = shared.routing();
+            for step in &steps {
+                effects.extend(shared.state.apply(step));
+                let seq = match step {
+                    Followed::Entry(entry) => entry.seq,
+                    Followed::Gap(range, _) => Seq(*range.end()),
+                };
+                routing.routed = routing.routed.max(seq);
+                if let Followed::Entry(entry) = step {
+                    route(&routing, entry, &mut outgoing);
+                }
+            }
+        }
+        for (inbox, routed) in shared.inboxes.iter().zip(&mut outgoing) {
+            if !routed.is_empty() {
+                inbox.route(std::mem::take(routed));
+            }
+        }
+        for step in steps.drain(..) {
+            notice(shared, &step);
+        }
+        effects.into_iter().for_each(|effect| obey(shared, effect));
+        let time = now();
+        if time.0 >= expiry_looked_at.0 + 500 {
+            expiry_looked_at = time;
+            expire_commands(shared, time);
+        }
+        if !open {
+            return;
+        }
+    }
+}
+
+fn route(routing: &crate::fabric::Routing, entry: &Arc<Entry>, outgoing: &mut [Vec<Routed>]) {
+    let Some(message) = message_of(entry) else { return };
+    let Some(index) = routing.tenants.get(&message.tenant) else { return };
+    index.matches(&message.topic, &mut |(worker, slot): (usize, u32)| {
+        let Some(list) = outgoing.get_mut(worker) else { return };
+        match list.last_mut() {
+            Some(last) if last.entry.seq == entry.seq => last.slots.push(slot),
+            _ => list.push(Routed { entry: Arc::clone(entry), slots: vec![slot] }),
+        }
+    });
+}
+
+/// What connections must hear of beside their subscriptions.
+fn notice(shared: &Shared, step: &Followed) {
+    match step {
+        Followed::Gap(range, reason) => {
+            for inbox in &shared.inboxes {
+                inbox.control(Control::Gap(range.clone(), *reason));
+            }
+        }
+        Followed::Entry(entry) => {
+            let Some(message) = message_of(entry).filter(|m| m.kind == Kind::Command) else {
+                return;
+            };
+            let Some(device) = message.topic.device() else { return };
+            // A command goes to the newest connection of its device.
+            if let Some(link) = shared.links_of(&message.tenant, &device.into()).last() {
+                shared.tell(*link, Control::Command { link: link.link, seq: entry.seq });
+            }
+        }
+    }
+}
+
+fn obey(shared: &Shared, effect: Effect) {
+    match effect {
+        Effect::CommandMoved(moved) => {
+            if moved.command.state == CommandState::Expired {
+                let command = &moved.command;
+                let who = command.device.as_str();
+                shared.ledger.record(&command.tenant, who, DropReason::Expired, 1, now());
+            }
+            for link in shared.links_of(&moved.command.tenant, &moved.command.sender) {
+                let control =
+                    Control::CommandMoved { link: link.link, moved: Box::new(moved.clone()) };
+                shared.tell(link, control);
+            }
+        }
+        Effect::RightsChanged { tenant, name } => {
+            for link in shared.links_of(&tenant, &name) {
+                shared.tell(link, Control::RightsChanged { link: link.link });
+            }
+        }
+        Effect::RetainedRefused { tenant, topic } => {
+            shared.ledger.record(&tenant, topic.as_str(), DropReason::RetainedFull, 1, now());
+        }
+    }
+}
+
+fn expire_commands(shared: &Shared, time: UnixMs) {
+    for command in shared.state.expired_commands(time) {
+        let record = Record::Command(CommandChange {
+            tenant: command.tenant,
+            device: command.device,
+            command: command.entry.seq,
+            state: CommandState::Expired,
+            payload: None,
+            by: "gateway".into(),
+        });
+        if let Err(error) = shared.log.append(vec![record], time) {
+            // Looked at again in half a second; the command stays open until then.
+            tracing::debug!(%error, "expiry of a command waits");
+            return;
+        }
+    }
+}

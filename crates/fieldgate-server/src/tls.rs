@@ -1,0 +1,103 @@
+//! TLS: certificates from PEM files or made for this start, read again without a restart.
+//!
+//! TLS 1.2 and later, by rustls with aws-lc-rs. Connections that stand keep the certificate that
+//! they began with.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs as provider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read or is no PEM.
+    #[error("{path}: {why}")]
+    Pem {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The certificate and the key do not go together, or are of no use.
+    #[error("the certificate and key cannot be used")]
+    Rustls(#[from] rustls::Error),
+    /// No certificate could be made.
+    #[error("no certificate could be made")]
+    Make(#[from] rcgen::Error),
+    /// A file could not be written.
+    #[error("the certificate could not be stored")]
+    Io(#[from] io::Error),
+}
+
+/// The certificate in use.
+#[derive(Debug)]
+pub(crate) struct TlsConfig {
+    current: ArcSwap<ServerConfig>,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl TlsConfig {
+    pub(crate) fn load(cert: PathBuf, key: PathBuf) -> Result<Self, TlsError> {
+        let current = ArcSwap::from(read(&cert, &key)?);
+        Ok(Self { current, cert, key })
+    }
+
+    /// Reads the files again; what stood before stays if they are of no use.
+    pub(crate) fn reload(&self) -> Result<(), TlsError> {
+        self.current.store(read(&self.cert, &self.key)?);
+        Ok(())
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.current.load_full())
+    }
+}
+
+fn read(cert: &PathBuf, key: &PathBuf) -> Result<Arc<ServerConfig>, TlsError> {
+    let wrong = |path: &PathBuf, error: rustls::pki_types::pem::Error| TlsError::Pem {
+        path: path.display().to_string(),
+        why: error.to_string(),
+    };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(cert, error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error))?;
+    let provider = Arc::new(provider::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Makes a certificate for these names in `folder`; returns its files and SHA-256 fingerprint.
+pub(crate) fn self_signed(
+    folder: &std::path::Path,
+    names: Vec<String>,
+) -> Result<(PathBuf, PathBuf, String), TlsError> {
+    let made = rcgen::generate_simple_self_signed(names)?;
+    std::fs::create_dir_all(folder)?;
+    let (cert, key) = (folder.join("self-signed.crt"), folder.join("self-signed.key"));
+    std::fs::write(&cert, made.cert.pem())?;
+    write_private(&key, made.signing_key.serialize_pem().as_bytes())?;
+    let hash = digest::digest(&digest::SHA256, made.cert.der());
+    let hex: Vec<String> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    Ok((cert, key, hex.join(":")))
+}
+
+fn write_private(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}

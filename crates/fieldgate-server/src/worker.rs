@@ -1,0 +1,168 @@
+//! A worker: one thread with its own runtime, where links and the hub that writes to them live.
+//!
+//! Other threads reach it through its [`Inbox`] alone. What is routed to a worker that does not keep
+//! up is not queued without bound: past the bound its links read the range from the log.
+
+use std::{
+    ops::RangeInclusive,
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fieldgate_core::{access::Principal, close::CloseReason, dialect::GapReason, id::Seq};
+use fieldgate_dialects::native::Form;
+use fieldgate_store::{Entry, state::CommandMoved};
+use tokio::sync::Notify;
+
+use crate::{fabric::Shared, hub::Hub, link, sink::Sink};
+
+/// Most messages that wait for a worker.
+const ROUTED_LEN_MAX: usize = 65_536;
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A message for some subscriptions of one worker.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) slots: Vec<u32>,
+}
+
+/// A new connection, its upgrade answered.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    pub(crate) sink: Sink,
+    pub(crate) read_ahead: Bytes,
+    pub(crate) form: Form,
+    pub(crate) principal: Option<Principal>,
+    pub(crate) peer: std::net::IpAddr,
+    pub(crate) permit: crate::listen::Permit,
+}
+
+/// What a worker must do beside delivering.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// Serve this connection.
+    Handover(Box<Handover>),
+    /// End a connection.
+    Kick(u64, CloseReason),
+    /// A command waits for the device of this connection.
+    Command { link: u64, seq: Seq },
+    /// A command of this connection's principal moved.
+    CommandMoved { link: u64, moved: Box<CommandMoved> },
+    /// The rights of this connection's principal changed.
+    RightsChanged { link: u64 },
+    /// Numbers that will not come.
+    Gap(RangeInclusive<u64>, GapReason),
+    /// Tell clients to come back later, and close.
+    Drain,
+    /// End the thread.
+    Stop,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    routed: Vec<Routed>,
+    overflowed_from: Option<Seq>,
+    control: Vec<Control>,
+    durable: bool,
+}
+
+/// The only way into a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    queue: Mutex<Queue>,
+    notify: Notify,
+}
+
+impl Inbox {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn control(&self, control: Control) {
+        self.queue().control.push(control);
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn durable_moved(&self) {
+        self.queue().durable = true;
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn route(&self, mut routed: Vec<Routed>) {
+        let mut queue = self.queue();
+        if queue.overflowed_from.is_none() && queue.routed.len() + routed.len() > ROUTED_LEN_MAX {
+            queue.overflowed_from = routed.first().map(|first| first.entry.seq);
+        }
+        if queue.overflowed_from.is_none() {
+            queue.routed.append(&mut routed);
+        }
+        drop(queue);
+        self.notify.notify_one();
+    }
+}
+
+/// Runs one worker until it is told to stop.
+pub(crate) fn run(shared: &Arc<Shared>, number: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a worker could not start");
+            return;
+        }
+    };
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, serve(Arc::clone(shared), number));
+}
+
+async fn serve(shared: Arc<Shared>, number: usize) {
+    let Some(inbox) = shared.inboxes.get(number).map(Arc::clone) else { return };
+    let hub = Rc::new(Hub::new(shared, number));
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = inbox.notify.notified() => (),
+            _ = tick.tick() => hub.on_tick(),
+        }
+        let Queue { routed, overflowed_from, control, durable } =
+            std::mem::take(&mut *inbox.queue());
+        // Acknowledgements go first: a sender waits for them, a receiver does not know yet.
+        if durable {
+            hub.on_durable();
+        }
+        hub.deliver(&routed);
+        if let Some(from) = overflowed_from {
+            hub.fall_behind(from);
+        }
+        for control in control {
+            if !obey(&hub, control) {
+                return;
+            }
+        }
+        hub.flush();
+        // Links run between two rounds; without this a flood of messages would starve them.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn obey(hub: &Rc<Hub>, control: Control) -> bool {
+    match control {
+        Control::Handover(handover) => {
+            tokio::task::spawn_local(link::run(Rc::clone(hub), *handover));
+        }
+        Control::Kick(link, reason) => hub.kick(link, reason),
+        Control::Command { link, seq } => hub.offer_command(link, seq),
+        Control::CommandMoved { link, moved } => hub.tell_command(link, *moved),
+        Control::RightsChanged { link } => hub.recheck(link),
+        Control::Gap(range, reason) => hub.tell_gap(&range, reason),
+        Control::Drain => hub.drain(),
+        Control::Stop => return false,
+    }
+    true
+}
