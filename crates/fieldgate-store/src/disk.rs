@@ -2,6 +2,9 @@
 //!
 //! [`RealDisk`] is a folder; `faulty::FaultyDisk` a simulated one for the tests.
 
+#[cfg(test)]
+pub(crate) mod faulty;
+
 use std::{
     fmt,
     fs::{File, OpenOptions},
@@ -63,6 +66,13 @@ pub trait Disk: Send + Sync + fmt::Debug {
     ///
     /// The disk's.
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>>;
+
+    /// Gives a file another name, on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// The disk's; then either name may stand.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
     ///
@@ -126,6 +136,11 @@ impl Disk for RealDisk {
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.folder.join(name))?;
         Ok(Box::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.folder.join(from), self.folder.join(to))?;
+        File::open(&self.folder)?.sync_all()
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

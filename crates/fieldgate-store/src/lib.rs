@@ -6,12 +6,16 @@
 pub mod codec;
 pub mod disk;
 pub mod log;
+pub mod memory;
 pub mod port;
 pub mod record;
 pub mod registry;
 pub mod secret;
 pub mod state;
 pub mod store;
+
+#[cfg(test)]
+mod suite;
 
 pub use port::{AppendError, Chunk, Follow, Followed, Frontier, Log, ReadError, ReadFilter};
 pub use record::{Entry, Record};

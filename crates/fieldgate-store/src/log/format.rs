@@ -1,7 +1,8 @@
 //! The bytes of a segment: header and batches, in and out.
 //!
-//! All integers little-endian. Header, 64 bytes: magic 8, version u32, epoch u32, first seq u64, salt
-//! 16, running ms u64, zeros 12, crc u32. Batch: salt 16, body length u32, record count u32, first
+//! All integers little-endian. Header, 96 bytes: magic 8, version u32, epoch u32, first seq u64, salt
+//! 16, running ms u64; after a failed sync the void part of an older segment: its first seq, the last
+//! seq that stands, the byte offset behind it, u64 each, else zeros; zeros 20, crc u32. Batch: salt 16, body length u32, record count u32, first
 //! seq u64; per record: length u32, arrival u64, body; then the footer: last seq u64, reserved
 //! until u64, applied seq u64, running ms u64, flags u32, crc u32 over the whole batch before it.
 
@@ -9,9 +10,11 @@ use fieldgate_core::id::{Epoch, Seq, UnixMs};
 
 use crate::{codec, record::Entry};
 
-pub(super) const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 96;
 pub(super) const BATCH_START_BYTES: usize = 32;
 pub(super) const FOOTER_BYTES: usize = 40;
+/// What every record takes beside its body.
+pub(super) const RECORD_BYTES_MIN: usize = 12;
 const MAGIC: [u8; 8] = *b"FGLOG\0\0\x01";
 const VERSION: u32 = 1;
 const END_MARK: u32 = 1;
@@ -25,6 +28,18 @@ pub(super) struct Header {
     pub(super) first: Seq,
     pub(super) salt: Salt,
     pub(super) running_ms: u64,
+    pub(super) voids: Option<Void>,
+}
+
+/// The part of an older segment that a failed sync left in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Void {
+    /// First seq of the segment.
+    pub(super) segment: Seq,
+    /// The last number that stands.
+    pub(super) last: Seq,
+    /// Bytes from here on mean nothing.
+    pub(super) offset: u64,
 }
 
 /// What stands behind the records of a batch.
@@ -55,7 +70,9 @@ pub(super) fn encode_header(header: &Header) -> [u8; HEADER_BYTES] {
     bytes.extend_from_slice(&header.first.0.to_le_bytes());
     bytes.extend_from_slice(&header.salt);
     bytes.extend_from_slice(&header.running_ms.to_le_bytes());
-    bytes.extend_from_slice(&[0; 12]);
+    let voids = header.voids.map_or([0; 3], |void| [void.segment.0, void.last.0, void.offset]);
+    voids.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+    bytes.resize(HEADER_BYTES - 4, 0);
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     bytes.try_into().unwrap_or([0; HEADER_BYTES])
@@ -72,13 +89,19 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 pub(super) fn decode_header(bytes: &[u8]) -> Option<Header> {
     let good = bytes.get(..8)? == MAGIC
         && u32_at(bytes, 8)? == VERSION
-        && u32_at(bytes, 60)? == crc32c::crc32c(bytes.get(..60)?);
+        && u32_at(bytes, HEADER_BYTES - 4)? == crc32c::crc32c(bytes.get(..HEADER_BYTES - 4)?);
+    let void = Void {
+        segment: Seq(u64_at(bytes, 48)?),
+        last: Seq(u64_at(bytes, 56)?),
+        offset: u64_at(bytes, 64)?,
+    };
     let salt = bytes.get(24..40)?.try_into().ok()?;
     good.then_some(Header {
         epoch: Epoch(u32_at(bytes, 12)?),
         first: Seq(u64_at(bytes, 16)?),
         salt,
         running_ms: u64_at(bytes, 40)?,
+        voids: (void.segment > Seq(0)).then_some(void),
     })
 }
 
@@ -179,6 +202,20 @@ impl Batch<'_> {
             seq = seq.next();
             let record = codec::decode(body).ok();
             Some((at, record.map(|record| Entry { seq: at, arrived, record })))
+        })
+    }
+
+    /// When each record arrived, by number.
+    pub(super) fn arrivals(&self) -> impl Iterator<Item = (Seq, UnixMs)> {
+        let mut rest = self.records;
+        let mut seq = self.first;
+        std::iter::from_fn(move || {
+            let len = u32_at(rest, 0)? as usize;
+            let arrived = UnixMs(u64_at(rest, 4)?);
+            rest = rest.get(RECORD_BYTES_MIN + len..)?;
+            let at = seq;
+            seq = seq.next();
+            Some((at, arrived))
         })
     }
 

@@ -26,6 +26,8 @@ use crate::{
 /// Most records and bytes of one batch (`storage.md` 1.5, "Writer").
 pub(super) const BATCH_LEN_MAX: usize = 4_096;
 pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How many records a reader takes at once.
+const READ_RUN: usize = 256;
 /// The longest that QoS 0 waits for company before it is written.
 const LAZY_WAIT: Duration = Duration::from_millis(50);
 
@@ -38,6 +40,13 @@ pub(super) struct Taken {
     pub(super) closing: bool,
 }
 
+/// What came as one and stays in one batch.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    end: Seq,
+    bytes: usize,
+}
+
 struct State {
     next: Seq,
     reserved_until: Seq,
@@ -47,13 +56,16 @@ struct State {
     taken: Seq,
     durable: Seq,
     followed: Seq,
-    refused_from: Option<Seq>,
+    following: bool,
+    refused: Vec<RangeInclusive<u64>>,
+    stopped: bool,
     waiting_bytes: usize,
-    group_ends: VecDeque<Seq>,
+    groups: VecDeque<Group>,
     waiting_since: Option<Instant>,
     urgent: bool,
     unavailable: Option<&'static str>,
     low_disk: bool,
+    no_disk: bool,
     closed: bool,
     written_out: bool,
     wake: Option<Wake>,
@@ -74,8 +86,14 @@ impl fmt::Debug for Intake {
 
 fn byte_len(record: &Record) -> usize {
     match record {
-        Record::Message(message) => 160 + message.payload.len() + message.topic.as_str().len(),
-        Record::Command(change) => 160 + change.payload.as_ref().map_or(0, |p| p.len()),
+        Record::Message(message) => {
+            let reference = message.reference.as_ref().map_or(0, |id| id.as_str().len());
+            let names = message.topic.as_str().len() + message.tenant.as_str().len() + reference;
+            64 + names + message.from.len() + message.payload.len()
+        }
+        Record::Command(change) => {
+            320 + change.by.len() + change.payload.as_ref().map_or(0, |payload| payload.len())
+        }
         Record::Registry(_) => 1_024,
         Record::Gap { .. } => 64,
     }
@@ -93,13 +111,16 @@ impl Intake {
             taken: durable,
             durable,
             followed: durable,
-            refused_from: None,
+            following: false,
+            refused: Vec::new(),
+            stopped: false,
             waiting_bytes: 0,
-            group_ends: VecDeque::new(),
+            groups: VecDeque::new(),
             waiting_since: None,
             urgent: false,
             unavailable: None,
             low_disk: false,
+            no_disk: false,
             closed: false,
             written_out: false,
             wake: None,
@@ -120,27 +141,31 @@ impl Intake {
         if bytes > BATCH_BYTES_MAX || group.len() > BATCH_LEN_MAX || group.is_empty() {
             return Err(AppendError::TooLarge { bytes, max: BATCH_BYTES_MAX });
         }
+        let urgent = group.iter().any(Record::waits_for_sync);
+        let message = group.iter().any(|record| matches!(record, Record::Message(_)));
+        let entry = |record| Arc::new(Entry { seq: Seq(0), arrived, record });
+        let group: Vec<Arc<Entry>> = group.into_iter().map(entry).collect();
         let mut state = self.lock();
-        state.check(&group, bytes, &self.options)?;
+        state.check(group.len(), message, bytes, &self.options)?;
         let first = state.next;
-        let mut urgent = false;
-        for record in group {
-            urgent |= record.waits_for_sync();
-            let seq = state.next;
-            state.next = seq.next();
-            state.tail.push_back(Arc::new(Entry { seq, arrived, record }));
+        for mut entry in group {
+            if let Some(entry) = Arc::get_mut(&mut entry) {
+                entry.seq = state.next;
+            }
+            state.next = state.next.next();
+            state.tail.push_back(entry);
         }
         let last = state.next.prev();
         state.tail_bytes += bytes;
         state.waiting_bytes += bytes;
-        state.group_ends.push_back(last);
+        state.groups.push_back(Group { end: last, bytes });
         let idle = state.waiting_since.is_none();
         if idle {
             state.waiting_since = Some(Instant::now());
         }
         let wake_writer = idle || (urgent && !state.urgent);
         state.urgent |= urgent;
-        let follower_waits = state.followed == first.prev();
+        let follower_waits = state.following && state.followed == first.prev();
         drop(state);
         if wake_writer {
             self.writer.notify_one();
@@ -157,15 +182,30 @@ impl Intake {
     }
 
     pub(super) fn is_refused(&self, seq: Seq) -> bool {
-        self.lock().refused_from.is_some_and(|from| seq >= from)
+        self.lock().refused(seq).is_some()
     }
 
     pub(super) fn set_wake(&self, wake: Wake) {
         self.lock().wake = Some(wake);
     }
 
-    pub(super) fn set_low_disk(&self, low: bool) {
-        self.lock().low_disk = low;
+    /// Tells how the disk is: `low` refuses messages, `none` everything.
+    pub(super) fn set_low_disk(&self, low: bool, none: bool) {
+        let mut state = self.lock();
+        state.low_disk = low;
+        state.no_disk = none;
+    }
+
+    /// The next number to be given.
+    pub(super) fn next(&self) -> Seq {
+        self.lock().next
+    }
+
+    /// The follower goes on behind `from`; what it has not seen stays in memory.
+    pub(super) fn join(&self, from: Seq) {
+        let mut state = self.lock();
+        state.following = true;
+        state.followed = from.max(state.tail_first.prev()).min(state.durable);
     }
 
     pub(super) fn tail_start(&self) -> Seq {
@@ -201,29 +241,58 @@ impl Intake {
         Some(state.take_run())
     }
 
+    /// The writer takes what waits, without waiting.
+    #[cfg(test)]
+    pub(super) fn take_now(&self) -> Taken {
+        self.lock().take_run()
+    }
+
     /// The batch is on stable storage.
     pub(super) fn committed(&self, durable: Seq, reserved_until: Seq) {
         let mut state = self.lock();
         state.durable = durable;
         state.reserved_until = reserved_until;
         state.trim(self.options.tail_bytes_max);
-        let frontier = Frontier { ordered: state.next.prev(), durable };
-        let wake = state.wake.clone();
-        drop(state);
-        self.follower.notify_one();
-        if let Some(wake) = wake {
-            wake(frontier);
-        }
+        self.tell(state);
     }
 
-    /// A write or sync failed: every number behind the durable frontier is refused, and no more is
-    /// given until the log is opened anew (the page cache proves nothing after a failed sync).
-    pub(super) fn failed(&self, why: &'static str) {
+    /// A write or sync failed: no number is given until [`Intake::revived`].
+    pub(super) fn stop(&self, why: &'static str) {
         let mut state = self.lock();
         state.unavailable = Some(why);
-        state.refused_from = Some(state.durable.next());
-        state.durable = state.next.prev();
-        let frontier = Frontier { ordered: state.durable, durable: state.durable };
+        state.stopped = true;
+        state.groups.clear();
+        state.waiting_bytes = 0;
+        state.waiting_since = None;
+        state.urgent = false;
+        state.taken = state.next.prev();
+    }
+
+    /// Every number that was given and not stored is refused.
+    pub(super) fn refuse(&self) {
+        let mut state = self.lock();
+        state.refuse();
+        self.tell(state);
+    }
+
+    /// The log goes on: `entry` records the gap of what was refused, and is on stable storage.
+    pub(super) fn revived(&self, entry: Arc<Entry>, reserved_until: Seq) {
+        let mut state = self.lock();
+        state.refuse();
+        state.stopped = false;
+        state.unavailable = None;
+        state.reserved_until = reserved_until;
+        state.next = entry.seq.next();
+        state.taken = entry.seq;
+        state.durable = entry.seq;
+        state.tail_bytes += byte_len(&entry.record);
+        state.tail.push_back(entry);
+        self.tell(state);
+    }
+
+    /// Tells everybody that the durable frontier moved.
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        let frontier = Frontier { ordered: state.next.prev(), durable: state.durable };
         let wake = state.wake.clone();
         drop(state);
         self.follower.notify_one();
@@ -263,27 +332,38 @@ impl Intake {
         }
     }
 
-    /// Reads from memory; nothing if `from` is older than what is kept there.
+    /// Reads from memory what may be routed; nothing if `from` is older than what is kept there.
     pub(super) fn read_tail(
         &self,
         from: Seq,
         filter: &ReadFilter,
         bytes_max: usize,
     ) -> Option<Chunk> {
-        let state = self.lock();
-        let skip = usize::try_from(from.0.checked_sub(state.tail_first.0)?).ok()?;
         let mut chunk = Chunk { items: Vec::new(), next: from };
+        let mut run = Vec::new();
         let mut bytes = 0;
-        for entry in state.tail.iter().skip(skip).take(BATCH_LEN_MAX) {
-            if bytes >= bytes_max {
+        while bytes < bytes_max && chunk.items.len() < BATCH_LEN_MAX {
+            let before = chunk.next;
+            if !self.lock().copy(&mut chunk.next, &mut run) {
+                // The tail was trimmed meanwhile: what was found so far stands.
+                return (before > from).then_some(chunk);
+            }
+            if chunk.next == before {
                 break;
             }
-            chunk.next = entry.seq.next();
-            if state.refused_from.is_some_and(|refused| entry.seq >= refused) {
-                chunk.items.push(Followed::Gap(entry.seq.0..=entry.seq.0, GapReason::Crash));
-            } else if filter.selects(entry) {
-                bytes += byte_len(&entry.record);
-                chunk.items.push(Followed::Entry(Arc::clone(entry)));
+            for item in run.drain(..) {
+                if let Followed::Entry(entry) = &item {
+                    if !filter.selects(entry) {
+                        continue;
+                    }
+                    bytes += byte_len(&entry.record);
+                    if bytes >= bytes_max {
+                        chunk.next = entry.seq.next();
+                        chunk.items.push(item);
+                        return Some(chunk);
+                    }
+                }
+                chunk.items.push(item);
             }
         }
         Some(chunk)
@@ -293,7 +373,8 @@ impl Intake {
 impl State {
     fn check(
         &self,
-        group: &[Record],
+        len: usize,
+        message: bool,
         bytes: usize,
         options: &LogOptions,
     ) -> Result<(), AppendError> {
@@ -303,13 +384,13 @@ impl State {
         if self.closed {
             return Err(AppendError::Unavailable("the log is closed"));
         }
-        let message = group.iter().any(|record| matches!(record, Record::Message(_)));
-        if self.low_disk && message {
+        if self.no_disk || self.low_disk && message {
             return Err(AppendError::Unavailable("the disk is almost full"));
         }
-        let waiting = self.next.0 - 1 - self.taken.0.min(self.followed.0);
-        let last = self.next.0 + group.len() as u64 - 1;
-        let full = waiting as usize + group.len() > options.intake_len_max
+        let followed = if self.following { self.followed } else { self.durable };
+        let waiting = self.next.0 - 1 - self.taken.min(followed).0;
+        let last = self.next.0 + len as u64 - 1;
+        let full = waiting + len as u64 > options.intake_len_max as u64
             || self.waiting_bytes + bytes > options.intake_bytes_max
             || last > self.reserved_until.0;
         if full { Err(AppendError::Full) } else { Ok(()) }
@@ -319,58 +400,81 @@ impl State {
         usize::try_from(seq.0.saturating_sub(self.tail_first.0)).unwrap_or(usize::MAX)
     }
 
+    /// The refused range that holds `seq`.
+    fn refused(&self, seq: Seq) -> Option<&RangeInclusive<u64>> {
+        self.refused.iter().rev().find(|range| range.contains(&seq.0))
+    }
+
+    fn refuse(&mut self) {
+        let range = self.durable.0 + 1..=self.next.0 - 1;
+        if !range.is_empty() {
+            self.refused.push(range);
+            self.durable = self.next.prev();
+        }
+    }
+
     fn take_run(&mut self) -> Taken {
         let mut taken = Taken { entries: Vec::new(), closing: self.closed };
-        let mut bytes = 0;
-        while let Some(&end) = self.group_ends.front() {
-            let (from, to) = (self.index_of(self.taken.next()), self.index_of(end));
-            let group_bytes: usize =
-                self.tail.range(from..=to).map(|entry| byte_len(&entry.record)).sum();
-            let over = taken.entries.len() + (to + 1 - from) > BATCH_LEN_MAX
-                || bytes + group_bytes > BATCH_BYTES_MAX;
-            if over && !taken.entries.is_empty() {
+        let (mut bytes, mut end) = (0, self.taken);
+        while let Some(group) = self.groups.front() {
+            let len = group.end.0 - self.taken.0;
+            let over = len > BATCH_LEN_MAX as u64 || bytes + group.bytes > BATCH_BYTES_MAX;
+            if over && end > self.taken {
                 taken.closing = false;
                 break;
             }
-            bytes += group_bytes;
-            taken.entries.extend(self.tail.range(from..=to).cloned());
-            self.taken = end;
-            self.group_ends.pop_front();
+            bytes += group.bytes;
+            end = group.end;
+            self.groups.pop_front();
         }
+        let (from, to) = (self.index_of(self.taken.next()), self.index_of(end.next()));
+        taken.entries.extend(self.tail.range(from..to).cloned());
+        self.taken = end;
         self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
-        if self.group_ends.is_empty() {
+        if self.groups.is_empty() {
             self.waiting_since = None;
             self.urgent = false;
         }
         taken
     }
 
-    /// Hands out what may be routed, from `next` on.
-    fn give(&mut self, next: &mut Seq, out: &mut Vec<Followed>, max: usize) -> bool {
-        let from = self.index_of(*next);
-        let before = out.len();
-        for entry in self.tail.range(from.min(self.tail.len())..).take(max) {
-            if let Some(refused) = self.refused_from
-                && entry.seq >= refused
-            {
-                out.push(Followed::Gap(entry.seq.0..=self.durable.0, GapReason::Crash));
-                *next = self.durable.next();
-                self.followed = self.durable;
-                return true;
-            }
-            if entry.record.waits_for_sync() && entry.seq > self.durable {
-                break;
-            }
-            *next = entry.seq.next();
-            out.push(Followed::Entry(Arc::clone(entry)));
+    /// Copies a short run of what may be routed; false if `next` is older than the tail.
+    fn copy(&mut self, next: &mut Seq, run: &mut Vec<Followed>) -> bool {
+        if *next < self.tail_first {
+            return false;
         }
+        self.routable(next, run, READ_RUN);
+        true
+    }
+
+    /// Hands out what may be routed, from `next` on, to the follower.
+    fn give(&mut self, next: &mut Seq, out: &mut Vec<Followed>, max: usize) -> bool {
+        let before = out.len();
+        self.routable(next, out, max);
         self.followed = next.prev();
         out.len() > before
     }
 
+    fn routable(&self, next: &mut Seq, out: &mut Vec<Followed>, max: usize) {
+        let before = out.len();
+        while out.len() - before < max {
+            let Some(entry) = self.tail.get(self.index_of(*next)) else { return };
+            if let Some(range) = self.refused(entry.seq) {
+                out.push(Followed::Gap(entry.seq.0..=*range.end(), GapReason::Crash));
+                *next = Seq(range.end() + 1);
+                continue;
+            }
+            if entry.seq > self.durable && (self.stopped || entry.record.waits_for_sync()) {
+                return;
+            }
+            *next = entry.seq.next();
+            out.push(Followed::Entry(Arc::clone(entry)));
+        }
+    }
+
     /// Forgets what is durable and followed, beyond what readers are likely to ask for.
     fn trim(&mut self, tail_bytes_max: usize) {
-        let done = self.durable.min(self.followed);
+        let done = if self.following { self.durable.min(self.followed) } else { self.durable };
         while self.tail_bytes > tail_bytes_max
             && let Some(entry) = self.tail.front()
             && entry.seq <= done

@@ -3,12 +3,21 @@
 //! Source: `storage.md` 1.5. `append` gives numbers and places in one step; the writer thread puts
 //! what waits on stable storage in one batch; the follower and the readers see one sequence.
 
+mod ahead;
+mod control;
 mod format;
+mod index;
 mod inspect;
 mod intake;
+mod reader;
 mod recover;
+mod repair;
+mod segment;
 mod segments;
 mod writer;
+
+#[cfg(test)]
+mod faults;
 
 use std::{
     io,
@@ -26,6 +35,7 @@ use fieldgate_core::{
 
 pub use inspect::{DumpedEntry, VerifyReport, dump, verify};
 pub use recover::Recovery;
+pub use repair::{RepairReport, repair};
 
 use crate::{
     disk::{Disk, RealDisk},
@@ -89,7 +99,7 @@ pub struct LocalLog {
     epoch: Epoch,
     intake: Arc<Intake>,
     segments: Arc<Segments>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl LocalLog {
@@ -111,15 +121,22 @@ impl LocalLog {
         disk: Arc<dyn Disk>,
         options: LogOptions,
     ) -> Result<(Arc<Self>, Recovery), OpenError> {
-        let (segments, writer, recovery) = recover::recover(disk, options)?;
+        let (segments, mut writer, recovery) = recover::recover(disk, options)?;
         let segments = Arc::new(segments);
         let intake = Arc::new(Intake::new(&recovery, options));
-        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn({
+        writer.keep_house(&intake, &segments);
+        let ahead = Arc::clone(&writer.ahead);
+        let builder = || std::thread::Builder::new();
+        let helper = builder().name("log-ahead".to_owned()).spawn({
+            let segments = Arc::clone(&segments);
+            move || ahead.run(&segments, options.segment_bytes)
+        })?;
+        let writer = builder().name("log-writer".to_owned()).spawn({
             let (intake, segments) = (Arc::clone(&intake), Arc::clone(&segments));
             move || writer.run(&intake, &segments)
         })?;
-        let writer = Mutex::new(Some(thread));
-        Ok((Arc::new(Self { epoch: recovery.epoch, intake, segments, writer }), recovery))
+        let threads = Mutex::new(vec![writer, helper]);
+        Ok((Arc::new(Self { epoch: recovery.epoch, intake, segments, threads }), recovery))
     }
 
     /// Tells how far the tables have come; retention stays below it.
@@ -155,6 +172,7 @@ impl Log for LocalLog {
 
     fn follow(&self, from: Seq) -> Box<dyn Follow> {
         let (intake, segments) = (Arc::clone(&self.intake), Arc::clone(&self.segments));
+        intake.join(from);
         Box::new(Follower { intake, segments, next: from.next() })
     }
 
@@ -170,16 +188,25 @@ impl Log for LocalLog {
     }
 
     fn seek_time(&self, time: UnixMs) -> Seq {
-        self.segments.seek_time(time)
+        let Frontier { ordered, durable } = self.intake.frontier();
+        match self.segments.seek_time(time, durable) {
+            Ok(Some(seq)) => seq,
+            Ok(None) => ordered.next(),
+            Err(error) => {
+                tracing::error!(%error, "times in the log are unreadable");
+                self.segments.oldest()
+            }
+        }
     }
 
     fn close(&self) {
         self.intake.close();
-        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the log's writer panicked");
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
         }
     }
 }
@@ -207,18 +234,20 @@ impl Follow for Follower {
 }
 
 impl Follower {
-    /// What is older than the tail in memory comes from the disk.
+    /// What is older than the tail in memory comes from the disk. What cannot be read is tried
+    /// again, then given up a number at a time, so that a bad place costs no more than itself.
     fn catch_up(&mut self, out: &mut Vec<Followed>) -> bool {
         let end = self.intake.tail_start().prev();
-        match self.segments.read(self.next, end, &ReadFilter::default(), 1 << 20) {
+        let read = || self.segments.read(self.next, end, &ReadFilter::default(), 1 << 20);
+        match read().or_else(|_| read()).or_else(|_| read()) {
             Ok(chunk) => {
                 out.extend(chunk.items);
                 self.next = chunk.next;
             }
             Err(error) => {
-                tracing::error!(%error, from = self.next.0, to = end.0, "log range unreadable");
-                out.push(Followed::Gap(self.next.0..=end.0, GapReason::Damaged));
-                self.next = end.next();
+                tracing::error!(%error, seq = self.next.0, "log unreadable");
+                out.push(Followed::Gap(self.next.0..=self.next.0, GapReason::Damaged));
+                self.next = self.next.next();
             }
         }
         true

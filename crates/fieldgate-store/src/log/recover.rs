@@ -2,6 +2,7 @@
 //!
 //! Only the last segment is walked. Bytes behind its last whole batch are a torn tail: they are kept
 //! in a `.cut` file and zeroed. Without an end mark, the numbers up to the reservation are a gap.
+//! Invariant: what was accepted is on stable storage before anybody reads or gets a number.
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,9 +13,12 @@ use fieldgate_core::{
 
 use super::{
     LogOptions, OpenError,
-    format::{self, BATCH_START_BYTES, BatchBuilder, Footer, HEADER_BYTES},
+    ahead::Ahead,
+    control,
+    format::{BATCH_START_BYTES, BatchBuilder, Footer, HEADER_BYTES, RECORD_BYTES_MIN},
     intake::Taken,
-    segments::{Hole, Mark, Segment, Segments},
+    segment::{Hole, Segment},
+    segments::Segments,
     writer::{RESERVE_COUNT, Writer, create, new_header},
 };
 use crate::{
@@ -35,6 +39,8 @@ pub struct Recovery {
     pub applied: Seq,
     /// Bytes cut from a torn tail.
     pub cut_bytes: u64,
+    /// Damaged places that the start came across; `verify` looks everywhere and names them.
+    pub damage_count: u32,
     /// Numbers that the stop took: first and last.
     pub crash_gap: Option<(Seq, Seq)>,
     /// Whether the log is new.
@@ -47,61 +53,91 @@ struct End {
     last: Seq,
     footer: Footer,
     torn: bool,
+    damage_count: u32,
+    last_batch: Option<u64>,
 }
 
 pub(super) fn recover(
     disk: Arc<dyn Disk>,
     options: LogOptions,
 ) -> Result<(Segments, Writer, Recovery), OpenError> {
-    let names = disk.list()?;
-    let names = names.into_iter().filter(|name| name.ends_with(".seg"));
-    let mut list = Vec::new();
-    for name in names {
-        match open_segment(disk.as_ref(), name) {
-            Ok(segment) => list.push(Arc::new(segment)),
-            // A crash between making a file and writing its header leaves zeros: it holds nothing.
-            Err(OpenError::BadHeader(name)) => {
-                tracing::warn!(segment = name, "segment without a header is set aside");
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let mut list = open_all(disk.as_ref())?;
     let created = list.is_empty();
     if created {
         let header = new_header(new_epoch(), Seq(1), 0);
-        list.push(Arc::new(create(disk.as_ref(), header, options.segment_bytes)?));
+        let segment = create(disk.as_ref(), header, options.segment_bytes, None)?;
+        list.push(Arc::new(segment));
     }
     let Some(segment) = list.last().map(Arc::clone) else {
         return Err(OpenError::BadHeader("none".to_owned()));
     };
+    let epoch = list.iter().rev().find(|segment| !segment.bad_header);
+    let epoch = epoch.map_or_else(new_epoch, |segment| segment.header.epoch);
     let end = find_end(&segment)?;
-    let cut_bytes = if end.torn { cut(disk.as_ref(), &segment, end.offset)? } else { 0 };
-    let clean = created || end.footer.end_mark;
-    let next = if clean { end.last.next() } else { end.footer.reserved_until.next() };
+    let mut cut_bytes = 0;
+    if end.torn {
+        cut_bytes = cut(disk.as_ref(), &segment, end.offset)?;
+    }
+    harden(&segment, &end)?;
+    let clean = created || end.footer.end_mark && cut_bytes == 0;
+    // Behind more than one batch that cannot be read, the reservation may lie before what was given.
+    let unseen = if cut_bytes > 2 << 20 { cut_bytes / RECORD_BYTES_MIN as u64 } else { 0 };
+    let reserved = if control::RESERVATION_REMOVED.is_on() {
+        end.last
+    } else {
+        Seq(end.footer.reserved_until.0.max(end.last.0) + unseen)
+    };
+    let next = if clean { end.last.next() } else { reserved.next() };
     let mut writer = Writer {
         options,
-        epoch: segment.header.epoch,
+        epoch,
         segment,
         offset: end.offset,
         last: next.prev(),
         running_base_ms: end.footer.running_ms,
         started: Instant::now(),
         builder: BatchBuilder::default(),
+        ahead: Arc::new(Ahead::default()),
+        asked_ahead: false,
+        failed: None,
     };
+    let damage_count = end.damage_count + count_bad(&list);
     let segments = Segments::new(disk, options, list);
     segments.set_applied(end.footer.applied);
-    let crash_gap = (!clean).then_some((end.last.next(), next.prev()));
-    let next = settle(&mut writer, &segments, crash_gap, next)?;
+    let gap = (!clean && next > end.last.next()).then_some((end.last.next(), next.prev()));
+    let next = settle(&mut writer, &segments, gap, next)?;
     let recovery = Recovery {
-        epoch: writer.epoch,
+        epoch,
         next,
         reserved_until: Seq(next.0 - 1 + RESERVE_COUNT),
         applied: end.footer.applied,
         cut_bytes,
-        crash_gap,
+        damage_count,
+        crash_gap: gap,
         created,
     };
     Ok((segments, writer, recovery))
+}
+
+fn count_bad(list: &[Arc<Segment>]) -> u32 {
+    u32::try_from(list.iter().filter(|segment| segment.bad_header).count()).unwrap_or(u32::MAX)
+}
+
+/// Opens every segment, by number, and ends those that a failed sync left in doubt.
+pub(super) fn open_all(disk: &dyn Disk) -> Result<Vec<Arc<Segment>>, OpenError> {
+    let mut list: Vec<Arc<Segment>> = Vec::new();
+    for name in disk.list()? {
+        if name.ends_with(".seg") {
+            list.push(Arc::new(Segment::open(disk, name)?));
+        }
+    }
+    for void in list.iter().filter_map(|segment| segment.header.voids) {
+        let holder = list.iter().find(|segment| segment.header.first == void.segment);
+        if let Some(segment) = holder {
+            segment.set_end(void.offset);
+        }
+    }
+    Ok(list)
 }
 
 /// Makes what was accepted last, and reserves anew, before anybody reads or gets a number.
@@ -128,42 +164,53 @@ fn new_epoch() -> Epoch {
     Epoch(u32::from_le_bytes(bytes))
 }
 
-pub(super) fn open_segment(disk: &dyn Disk, name: String) -> Result<Segment, OpenError> {
-    let file = disk.open(&name)?;
-    let mut bytes = [0; HEADER_BYTES];
-    file.read_at(0, &mut bytes)?;
-    let byte_len = file.byte_len()?;
-    match format::decode_header(&bytes) {
-        Some(header) => Ok(Segment::new(name, header, file, byte_len)),
-        None => Err(OpenError::BadHeader(name)),
-    }
-}
-
 fn find_end(segment: &Segment) -> Result<End, OpenError> {
+    let last = segment.header.voids.map_or(segment.header.first.prev(), |void| void.last);
     let mut end = End {
         offset: HEADER_BYTES as u64,
-        last: segment.header.first.prev(),
+        last,
         footer: Footer {
             reserved_until: Seq(segment.header.first.0 + RESERVE_COUNT),
             running_ms: segment.header.running_ms,
             ..Footer::default()
         },
         torn: false,
+        damage_count: 0,
+        last_batch: None,
     };
+    if segment.lost {
+        // Nothing can be appended here, and any number may have been given in it.
+        end.offset = segment.byte_len;
+        end.footer.reserved_until = Seq(segment.seq_bound().0 + RESERVE_COUNT);
+        return Ok(end);
+    }
     segment.walk(HEADER_BYTES as u64, &mut |offset, step| {
         match step {
             Ok(batch) => {
+                end.last_batch = Some(offset);
                 end.offset = offset + batch.byte_len as u64;
                 end.last = batch.last;
                 end.footer = batch.footer;
-                let arrived = batch.arrived().unwrap_or_default();
-                segment.mark(Mark { first: batch.first, offset, arrived });
             }
+            Err(Hole::Damage) => end.damage_count += 1,
             Err(hole) => end.torn = hole == Hole::Torn,
         }
         true
     })?;
     Ok(end)
+}
+
+/// Puts what was accepted on stable storage. The last batch is written again: after a stop its pages
+/// may count as clean without ever having reached the disk.
+fn harden(segment: &Segment, end: &End) -> Result<(), OpenError> {
+    let Some(offset) = end.last_batch else { return Ok(()) };
+    let mut bytes = vec![0; usize::try_from(end.offset - offset).unwrap_or(0)];
+    segment.file.read_at(offset, &mut bytes)?;
+    segment.file.write_at(offset, &bytes)?;
+    if !control::SYNC_REMOVED.is_on() {
+        segment.file.sync()?;
+    }
+    Ok(())
 }
 
 /// Keeps what stands behind the last whole batch in a file of its own, then zeroes it.
@@ -175,9 +222,12 @@ fn cut(disk: &dyn Disk, segment: &Segment, offset: u64) -> Result<u64, OpenError
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
     let used = used.max(BATCH_START_BYTES.min(have));
     bytes.truncate(used);
-    let copy = disk.create(&format!("{}.{offset}.cut", segment.name), used as u64)?;
-    copy.write_at(0, &bytes)?;
-    copy.sync()?;
+    let name = format!("{}.{offset}.cut", segment.name);
+    if !disk.list()?.contains(&name) {
+        let copy = disk.create(&name, used as u64)?;
+        copy.write_at(0, &bytes)?;
+        copy.sync()?;
+    }
     segment.file.write_at(offset, &vec![0; used])?;
     segment.file.sync()?;
     tracing::warn!(segment = segment.name, offset, bytes = used, "torn tail cut from the log");

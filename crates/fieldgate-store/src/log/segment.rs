@@ -1,0 +1,226 @@
+//! One segment file: walking its batches, and the places where reading may start.
+//!
+//! Invariant: a walk never goes past the segment's end, which moves down when a failed sync leaves
+//! the rest void; what it hands out passed its checksum and does not go back in number.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use fieldgate_core::id::{Epoch, Seq, UnixMs};
+
+use super::{
+    format::{self, BATCH_START_BYTES, Batch, HEADER_BYTES, Header, RECORD_BYTES_MIN},
+    index::BlockIndex,
+};
+use crate::disk::{Disk, LogFile};
+
+const WINDOW_BYTES: usize = 256 << 10;
+const MARK_BYTES: u64 = 64 << 10;
+
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) name: String,
+    pub(super) header: Header,
+    pub(super) file: Box<dyn LogFile>,
+    pub(super) byte_len: u64,
+    /// Neither its header nor its first batch can be read: nothing in it can.
+    pub(super) lost: bool,
+    /// Its header is damaged; what is needed was found elsewhere.
+    pub(super) bad_header: bool,
+    end: AtomicU64,
+    marks: Mutex<BTreeMap<Seq, u64>>,
+    first_arrived: OnceLock<UnixMs>,
+    pub(super) blocks: Mutex<Option<BlockIndex>>,
+}
+
+/// Why there is no batch at an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hole {
+    /// Zeros to the end: nothing was written here.
+    End,
+    /// Bytes that are no whole batch, with none behind them.
+    Torn,
+    /// Bytes that are no whole batch, with one behind them.
+    Damage,
+}
+
+impl Segment {
+    pub(super) fn new(name: String, header: Header, file: Box<dyn LogFile>, byte_len: u64) -> Self {
+        Self {
+            name,
+            header,
+            file,
+            byte_len,
+            lost: false,
+            bad_header: false,
+            end: AtomicU64::new(byte_len),
+            marks: Mutex::new(BTreeMap::new()),
+            first_arrived: OnceLock::new(),
+            blocks: Mutex::new(None),
+        }
+    }
+
+    /// Opens a segment. A damaged header costs nothing while the first batch behind it is whole.
+    pub(super) fn open(disk: &dyn Disk, name: String) -> io::Result<Self> {
+        let file = disk.open(&name)?;
+        let byte_len = file.byte_len()?;
+        let mut bytes = [0; HEADER_BYTES];
+        file.read_at(0, &mut bytes)?;
+        if let Some(header) = format::decode_header(&bytes) {
+            return Ok(Self::new(name, header, file, byte_len));
+        }
+        tracing::error!(segment = name, "the header of a segment is damaged");
+        let first = Seq(name.trim_end_matches(".seg").parse().unwrap_or(0));
+        let mut start = [0; BATCH_START_BYTES];
+        file.read_at(HEADER_BYTES as u64, &mut start)?;
+        let salt = start.first_chunk().copied().unwrap_or([0; 16]);
+        let header = Header { epoch: Epoch(0), first, salt, running_ms: 0, voids: None };
+        let mut segment = Self::new(name, header, file, byte_len);
+        segment.bad_header = true;
+        let mut found = None;
+        segment.walk(HEADER_BYTES as u64, &mut |_, step| {
+            found = step.ok().filter(|batch| batch.first == first).map(|batch| batch.footer);
+            false
+        })?;
+        match found {
+            Some(footer) => segment.header.running_ms = footer.running_ms,
+            None => segment.lost = true,
+        }
+        Ok(segment)
+    }
+
+    /// No batch counts from `offset` on.
+    pub(super) fn set_end(&self, offset: u64) {
+        self.end.fetch_min(offset, Ordering::Release);
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// A number that nothing in this segment reaches.
+    pub(super) fn seq_bound(&self) -> Seq {
+        Seq(self.header.first.0 + self.byte_len / RECORD_BYTES_MIN as u64)
+    }
+
+    fn marks(&self) -> MutexGuard<'_, BTreeMap<Seq, u64>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers where a batch starts, about every 64 KiB.
+    pub(super) fn mark(&self, first: Seq, offset: u64) {
+        let mut marks = self.marks();
+        let before = marks.range(..=first).next_back().map(|(_, at)| *at);
+        let after = marks.range(first..).next().map(|(_, at)| *at);
+        let near = |at: Option<u64>| at.is_some_and(|at| at.abs_diff(offset) < MARK_BYTES);
+        if !near(before) && !near(after) {
+            marks.insert(first, offset);
+        }
+    }
+
+    /// Where to start reading for `seq`.
+    pub(super) fn seek(&self, seq: Seq) -> u64 {
+        self.marks().range(..=seq).next_back().map_or(HEADER_BYTES as u64, |(_, offset)| *offset)
+    }
+
+    /// When the first record arrived; nothing if there is none.
+    pub(super) fn first_arrived(&self) -> io::Result<Option<UnixMs>> {
+        if let Some(arrived) = self.first_arrived.get() {
+            return Ok(Some(*arrived));
+        }
+        let mut found = None;
+        self.walk(HEADER_BYTES as u64, &mut |_, step| {
+            found = step.ok().and_then(|batch| batch.arrived());
+            found.is_none() && step.is_ok()
+        })?;
+        Ok(found.map(|arrived| *self.first_arrived.get_or_init(|| arrived)))
+    }
+
+    /// Walks the batches from `offset` on. `visit` gets each whole batch with its offset, or the
+    /// offset where damage or the end stands, and says whether to go on.
+    pub(super) fn walk(
+        &self,
+        mut offset: u64,
+        visit: &mut dyn FnMut(u64, Result<Batch<'_>, Hole>) -> bool,
+    ) -> io::Result<()> {
+        let mut window = Window { segment: self, bytes: Vec::new(), at: 0 };
+        let mut expected = Seq(0);
+        while offset + (BATCH_START_BYTES as u64) < self.end() {
+            let start = window.get(offset, BATCH_START_BYTES)?;
+            let empty = start.iter().all(|byte| *byte == 0);
+            let len = format::batch_len(start, &self.header.salt).unwrap_or(0);
+            if len > 0 && offset + len as u64 <= self.end() {
+                let batch = format::decode_batch(window.get(offset, len)?, &self.header.salt);
+                if let Some(batch) = batch.filter(|batch| batch.first >= expected) {
+                    expected = batch.last.next();
+                    self.mark(batch.first, offset);
+                    if !visit(offset, Ok(batch)) {
+                        return Ok(());
+                    }
+                    offset += len as u64;
+                    continue;
+                }
+            }
+            let Some(next) = self.resume_after(offset)? else {
+                visit(offset, Err(if empty { Hole::End } else { Hole::Torn }));
+                return Ok(());
+            };
+            if !visit(offset, Err(Hole::Damage)) {
+                return Ok(());
+            }
+            offset = next;
+        }
+        Ok(())
+    }
+
+    /// Looks for the next whole batch behind `offset`: the salt, then a checksum that holds.
+    fn resume_after(&self, offset: u64) -> io::Result<Option<u64>> {
+        let mut rest = vec![0; usize::try_from(self.end() - offset).unwrap_or(usize::MAX)];
+        let have = self.file.read_at(offset, &mut rest)?;
+        rest.truncate(have);
+        let used = rest.chunks(4_096).rposition(|chunk| chunk.iter().any(|byte| *byte != 0));
+        rest.truncate(used.map_or(0, |at| (at + 1) * 4_096));
+        let salt = self.header.salt;
+        let lead = salt.first().copied().unwrap_or(1);
+        let mut at = 1;
+        while let Some(tail) = rest.get(at..)
+            && let Some(found) = tail.iter().position(|byte| *byte == lead)
+        {
+            at += found;
+            let batch = rest.get(at..).and_then(|bytes| format::decode_batch(bytes, &salt));
+            if batch.is_some() {
+                return Ok(Some(offset + at as u64));
+            }
+            at += 1;
+        }
+        Ok(None)
+    }
+}
+
+/// A stretch of the file in memory, so that small batches do not cost a read each.
+struct Window<'a> {
+    segment: &'a Segment,
+    bytes: Vec<u8>,
+    at: u64,
+}
+
+impl Window<'_> {
+    fn get(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        let held = offset >= self.at && offset + len as u64 <= self.at + self.bytes.len() as u64;
+        if !held {
+            let room = usize::try_from(self.segment.end() - offset).unwrap_or(usize::MAX);
+            self.bytes.resize(len.max(WINDOW_BYTES).min(room), 0);
+            self.at = offset;
+            let have = self.segment.file.read_at(offset, &mut self.bytes)?;
+            self.bytes.truncate(have);
+        }
+        let start = usize::try_from(offset - self.at).unwrap_or(usize::MAX);
+        Ok(self.bytes.get(start..start.saturating_add(len)).unwrap_or_default())
+    }
+}
