@@ -1,0 +1,129 @@
+//! Clients and suites that nobody here wrote, installed by name from their registries.
+//!
+//! npm and PyPI packages go into `target/foreign`; nothing is installed into the system.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+
+use crate::steps::{root, run, run_in};
+
+/// How a foreign suite ended.
+pub(crate) enum Suite {
+    /// All of this many cases passed.
+    Passed(usize),
+    /// It could not run here.
+    Skipped(String),
+}
+
+fn folder() -> anyhow::Result<PathBuf> {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let folder = target.join("foreign");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Installs the clients of the examples; returns the Python that has them.
+pub(crate) fn install_clients() -> anyhow::Result<String> {
+    let node = root().join("examples/node");
+    if !node.join("node_modules").is_dir() {
+        run_in(&node, "npm", &["install", "--no-audit", "--no-fund", "--no-package-lock"], &[])?;
+    }
+    let environment = folder()?.join("python");
+    let python = environment.join("bin/python").display().to_string();
+    if !environment.is_dir() {
+        run("python3", &["-m", "venv", &environment.display().to_string()])?;
+    }
+    let requirements = root().join("examples/python/requirements.txt");
+    run(&python, &["-m", "pip", "install", "--quiet", "-r", &requirements.display().to_string()])?;
+    Ok(python)
+}
+
+/// A process that ends with its owner.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.kill().and_then(|()| self.0.wait()) {
+            eprintln!("a test server did not end: {error}");
+        }
+    }
+}
+
+/// Runs the core cases of the Autobahn suite against an echo server on our WebSocket code.
+pub(crate) fn autobahn() -> anyhow::Result<Suite> {
+    let Some(python) = python2() else {
+        return Ok(Suite::Skipped("no Python 2.7 under pyenv".to_owned()));
+    };
+    let folder = folder()?.join("autobahn");
+    let wstest = folder.join("env/bin/wstest");
+    if !wstest.is_file() {
+        fs::create_dir_all(&folder)?;
+        let env = folder.join("env").display().to_string();
+        run(&python, &["-m", "pip", "install", "--quiet", "--user", "virtualenv==20.15.1"])?;
+        run(&python, &["-m", "virtualenv", "--quiet", &env])?;
+        let pip = folder.join("env/bin/pip").display().to_string();
+        run(&pip, &["install", "--quiet", "autobahntestsuite==25.10.1"])?;
+    }
+    run(
+        "cargo",
+        &["build", "--release", "--locked", "-p", "fieldgate-dialects", "--example", "echo"],
+    )?;
+    let target = folder.parent().and_then(Path::parent).unwrap_or(&folder);
+    let port_file = folder.join("port");
+    if port_file.exists() {
+        fs::remove_file(&port_file)?;
+    }
+    let echo = Command::new(target.join("release/examples/echo")).arg(&port_file).spawn();
+    let _echo = Running(echo.context("the echo server did not start")?);
+    let port = wait_for(&port_file)?;
+    let specification = format!(
+        r#"{{"outdir":"{0}/reports","servers":[{{"url":"ws://127.0.0.1:{port}"}}],"cases":["1.*","2.*","3.*","4.*","5.*","6.*","7.*","9.*","10.*"],"exclude-cases":[],"exclude-agent-cases":{{}}}}"#,
+        folder.display()
+    );
+    let file = folder.join("spec.json");
+    fs::write(&file, specification)?;
+    let file = file.display().to_string();
+    run(&wstest.display().to_string(), &["-m", "fuzzingclient", "-s", &file])?;
+    judge(&folder.join("reports/index.json"))
+}
+
+fn python2() -> Option<String> {
+    let versions = std::env::var_os("PYENV_ROOT").map(PathBuf::from)?.join("versions");
+    let mut found = fs::read_dir(versions).ok()?.flatten().map(|entry| entry.path());
+    let two =
+        found.find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("2.7")))?;
+    Some(two.join("bin/python2.7").display().to_string())
+}
+
+fn wait_for(file: &Path) -> anyhow::Result<String> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        if let Ok(text) = fs::read_to_string(file)
+            && !text.is_empty()
+        {
+            return Ok(text);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bail!("{} did not appear", file.display())
+}
+
+/// Every graded case must be OK; three of the suite's cases only inform.
+fn judge(report: &Path) -> anyhow::Result<Suite> {
+    let text = fs::read_to_string(report).context("the suite left no report")?;
+    let behaviours = text.lines().filter_map(|line| line.trim().strip_prefix("\"behavior\": "));
+    let behaviours: Vec<&str> = behaviours.map(|b| b.trim_matches([',', '"'])).collect();
+    let passed = behaviours.iter().filter(|b| **b == "OK").count();
+    let graded = behaviours.iter().filter(|b| **b != "INFORMATIONAL").count();
+    if graded == 0 || passed != graded {
+        bail!("Autobahn: {passed} of {graded} graded cases are OK; see {}", report.display());
+    }
+    Ok(Suite::Passed(passed))
+}
