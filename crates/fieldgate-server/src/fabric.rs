@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) draining: AtomicBool,
+    /// The bound addresses, by listener name; set once everything is bound.
+    pub(crate) listeners: std::sync::OnceLock<serde_json::Value>,
     pub(crate) throttle: Throttle,
     pub(crate) addresses: Addresses,
     routing: Mutex<Routing>,
@@ -220,6 +222,7 @@ impl Fabric {
             stats: Stats::default(),
             inboxes: (0..worker_count.max(1)).map(|_| Arc::new(Inbox::default())).collect(),
             draining: AtomicBool::new(false),
+            listeners: std::sync::OnceLock::new(),
             routing: Mutex::new(Routing { routed: store.applied, ..Routing::default() }),
             present: Mutex::default(),
             next_worker: AtomicUsize::new(0),

@@ -260,6 +260,8 @@ pub(crate) fn status_of(shared: &Shared) -> serde_json::Value {
         "oldest": shared.log.oldest().0,
         "connections": shared.stats.connections.load(Ordering::SeqCst),
         "drops": shared.ledger.totals(),
+        "listeners": shared.listeners.get().and_then(|bound| bound.get("listeners")),
+        "tls": shared.listeners.get().and_then(|bound| bound.get("tls")),
     })
 }
 

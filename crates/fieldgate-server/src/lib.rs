@@ -115,6 +115,9 @@ pub async fn start(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let worker_count = if options.worker_count == 0 { cores } else { options.worker_count };
     let fabric = Fabric::start(config, store, worker_count)?;
+    let _set_once = fabric.shared.listeners.set(serde_json::json!({
+        "listeners": listeners, "tls": tls.is_some(),
+    }));
     let stop = CancellationToken::new();
     admin::serve(Arc::clone(&fabric.shared), &folder, stop.clone()).await?;
     for (listener, purpose) in bound {
