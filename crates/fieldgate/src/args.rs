@@ -1,0 +1,464 @@
+//! The command line: what a person types in, checked values out.
+//!
+//! The names are settled in the operator's page and change only on purpose. A token is never an
+//! argument: other users of the machine would see it.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Self-hosted real-time gateway for the Internet of Things.
+#[derive(Debug, Parser)]
+#[command(name = "fieldgate", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Try it: fieldgate demo")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway.
+    #[command(
+        after_help = "Example: fieldgate serve --data /var/lib/fieldgate --listen 127.0.0.1:8080"
+    )]
+    Serve(ServeArgs),
+    /// Run the gateway with a small simulated building, in a temporary folder.
+    #[command(after_help = "Example: fieldgate demo --for 30s")]
+    Demo(DemoArgs),
+    /// Devices and their tokens.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// People.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// API keys for programs.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Publish a message, or one for each line of stdin.
+    #[command(after_help = "Example: fieldgate publish plant/line-1/note '\"started\"' --retain")]
+    Publish(PublishArgs),
+    /// Receive messages: a live table on a terminal, JSON lines elsewhere.
+    #[command(
+        after_help = "Example: fieldgate subscribe 'devices/+/telemetry' --since -10m --json"
+    )]
+    Subscribe(SubscribeArgs),
+    /// Send a command to a device, and tell how it ended.
+    #[command(after_help = r#"Example: fieldgate command lamp-1 '{"on":true}' --wait 5s"#)]
+    #[command(name = "command")]
+    Send(CommandArgs),
+    /// How the gateway is, and what it dropped.
+    #[command(after_help = "Example: fieldgate status --json")]
+    Status(StatusArgs),
+    /// The log on disk.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell.
+    #[command(
+        after_help = "Example: fieldgate completions bash > /etc/bash_completion.d/fieldgate"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the version.
+    #[command(after_help = "Example: fieldgate version --json")]
+    Version {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Output {
+    /// Print JSON, errors too.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where a command that administers finds the gateway.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Place {
+    /// The data folder: through the running gateway's admin.sock, else the store itself.
+    #[arg(long, value_name = "DIR", default_value = "fieldgate-data", env = "FIELDGATE_DATA")]
+    pub(crate) data: PathBuf,
+    /// The tenant.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) tenant: String,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Where a command that sends or receives finds the gateway. The token is in FIELDGATE_TOKEN.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Remote {
+    /// The gateway's address.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FIELDGATE_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub(crate) url: String,
+    /// The data folder of a gateway that runs on this machine; no token is needed.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// PEM file of certificates to trust in place of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The tenant.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) tenant: String,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// What makes a configuration.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConfigSources {
+    /// The configuration file.
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "FIELDGATE_CONFIG")]
+    pub(crate) file: Option<PathBuf>,
+    /// One setting, as TOML; beats the environment and the file.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) sources: ConfigSources,
+    /// The data folder.
+    #[arg(long, value_name = "DIR", default_value = "fieldgate-data", env = "FIELDGATE_DATA")]
+    pub(crate) data: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<String>,
+    /// Written once every listener accepts.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// Make a certificate for the bound names, and print its fingerprint.
+    #[arg(long)]
+    pub(crate) self_signed: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The data folder; else a temporary one, removed at exit.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where to listen; else 127.0.0.1:8080, or a free port if that is taken.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// End by itself after this time, with a summary.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(crate) limit: Option<Duration>,
+    /// Written once the data moves.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Make a device; prints its secret once.
+    #[command(after_help = "Example: fieldgate device add sensor-001 --group cellar")]
+    Add(DeviceAdd),
+    /// List the devices.
+    #[command(after_help = "Example: fieldgate device list --json")]
+    List(Place2),
+    /// Show one device.
+    #[command(after_help = "Example: fieldgate device show sensor-001")]
+    Show(Named),
+    /// Remove a device; its token ends.
+    #[command(after_help = "Example: fieldgate device remove sensor-001 --yes")]
+    Remove(NamedYes),
+    /// Replace a device's secret; prints the new one once.
+    #[command(after_help = "Example: fieldgate device rotate sensor-001 --yes")]
+    Rotate(NamedYes),
+}
+
+/// [`Place`] alone, as a variant's arguments.
+#[derive(Debug, Args)]
+pub(crate) struct Place2 {
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// Its id or name.
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NamedYes {
+    /// Its id or name.
+    pub(crate) id: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceAdd {
+    /// Its id: 1 to 128 of A-Z a-z 0-9 . _ : ~ -
+    pub(crate) id: String,
+    /// What kind of thing it is.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// A group that it is in; may be given several times.
+    #[arg(long = "group", value_name = "G")]
+    pub(crate) groups: Vec<String>,
+    /// A name for people.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: Option<String>,
+    /// The device ids that it may speak for.
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) gateway_for: Option<String>,
+    /// The kind of its credential.
+    #[arg(long = "type", value_enum, default_value = "token")]
+    pub(crate) credential: CredentialType,
+    /// Take the token from stdin (16 bytes or more) in place of a new one.
+    #[arg(long)]
+    pub(crate) token_stdin: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CredentialType {
+    Token,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Make a user.
+    #[command(
+        after_help = "Example: fieldgate user add ada --role operator --password-stdin < secret"
+    )]
+    Add {
+        /// The name.
+        name: String,
+        /// What they may do.
+        #[arg(long, value_enum)]
+        role: RoleName,
+        /// Take the password from stdin.
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the users.
+    #[command(after_help = "Example: fieldgate user list")]
+    List(Place2),
+    /// Remove a user.
+    #[command(after_help = "Example: fieldgate user remove ada --yes")]
+    Remove(NamedYes),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleName {
+    Admin,
+    Operator,
+    Viewer,
+}
+
+impl RoleName {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Viewer => "viewer",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make an API key; prints it once.
+    #[command(
+        after_help = "Example: fieldgate key add dashboard --grant 'subscribe:devices/+/telemetry'"
+    )]
+    Add {
+        /// Its name.
+        name: String,
+        /// What it may do; without a role the grants are all it has.
+        #[arg(long, value_enum)]
+        role: Option<RoleName>,
+        /// VERB:FILTER, `!` in front denies; may be given several times.
+        #[arg(long = "grant", value_name = "VERB:FILTER")]
+        grants: Vec<String>,
+        /// When it ends by itself.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the keys.
+    #[command(after_help = "Example: fieldgate key list")]
+    List(Place2),
+    /// End a key.
+    #[command(after_help = "Example: fieldgate key revoke dashboard --yes")]
+    Revoke(NamedYes),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// Where to.
+    pub(crate) topic: String,
+    /// JSON if it is JSON, else text; `-`: one message for each line of stdin; absent: null.
+    pub(crate) payload: Option<String>,
+    /// The promise: 0 fire and forget, 1 stored.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) qos: u8,
+    /// Keep it as the topic's retained message.
+    #[arg(long)]
+    pub(crate) retain: bool,
+    /// Send it this often.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) repeat: u64,
+    /// Time between repeats.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
+    pub(crate) every: Duration,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubscribeArgs {
+    /// What; several are one stream each.
+    #[arg(required = true)]
+    pub(crate) filters: Vec<String>,
+    /// The highest promise wanted.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) qos: u8,
+    /// Begin with the history: a position `epoch:seq`, an RFC 3339 time, `-10m`, or `all`.
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub(crate) since: Option<String>,
+    /// End after this many messages.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CommandArgs {
+    /// A device, `group:NAME`, or a filter such as `devices/+`.
+    pub(crate) to: String,
+    /// What to do: JSON, else text.
+    pub(crate) payload: String,
+    /// How long to wait for its end.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    pub(crate) wait: Duration,
+    /// When it becomes worthless.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1h")]
+    pub(crate) expires: Duration,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Read every batch and say what is whole and what is not.
+    #[command(after_help = "Example: fieldgate log verify --data /var/lib/fieldgate")]
+    Verify(Place2),
+    /// Print every record as a JSON line.
+    #[command(after_help = "Example: fieldgate log dump --data /var/lib/fieldgate | head")]
+    Dump(Place2),
+    /// Cut a torn tail, after asking; damage elsewhere stays fenced.
+    #[command(after_help = "Example: fieldgate log repair --yes")]
+    Repair {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check the configuration; exit 2 names every mistake.
+    #[command(after_help = "Example: fieldgate config check -c fieldgate.toml")]
+    Check(ConfigArgs),
+    /// Print every value and where it came from, secrets masked.
+    #[command(after_help = "Example: fieldgate config print --set drain.grace_ms=5000")]
+    Print(ConfigArgs),
+    /// Print a configuration file with every key and its default.
+    #[command(after_help = "Example: fieldgate config template > fieldgate.toml")]
+    Template,
+    /// Print the JSON Schema of the configuration.
+    #[command(after_help = "Example: fieldgate config schema > fieldgate.schema.json")]
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(flatten)]
+    pub(crate) sources: ConfigSources,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Reads `500ms`, `30s`, `5m`, `2h`, `90d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("{text:?} is no time: write 500ms, 30s, 5m, 2h or 90d");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| invalid())?;
+    let ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(invalid()),
+    };
+    number.checked_mul(ms).map(Duration::from_millis).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_carry_their_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        for text in ["", "5", "s", "5 s", "-1s", "1w", "99999999999999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command) {
+            for sub in command.get_subcommands() {
+                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(sub.has_subcommands() || help.contains("Example:"), "{}", sub.get_name());
+                check(sub);
+            }
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,152 @@
+//! Why a command failed, and the exit code that says so.
+//!
+//! Invariant: the exit codes are the operator's page's: 1 failed, 2 usage, 3 unreachable, 4 refused,
+//! 5 store damaged or in use, 130 interrupted.
+
+use std::{error::Error, io::Write, process::ExitCode};
+
+use fieldgate_client::{ConnectError, End, SendError, SubscribeError};
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Failed = 1,
+    Usage = 2,
+    Unreachable = 3,
+    Refused = 4,
+    Store = 5,
+    Interrupted = 130,
+}
+
+/// A failure, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// A stable word.
+    pub(crate) code: String,
+    pub(crate) message: String,
+    /// What to do; may be empty.
+    pub(crate) hint: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
+        Self { exit, code: code.to_owned(), message: message.into(), hint: String::new() }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "usage", message)
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        Self::new(Exit::Interrupted, "interrupted", "interrupted")
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// Tells it on stderr, and gives the exit code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        let mut stderr = std::io::stderr().lock();
+        // Nothing is left to tell a failure of stderr to.
+        let _ = if json {
+            let Self { code, message, hint, .. } = self;
+            let error =
+                serde_json::json!({"error": {"code": code, "message": message, "hint": hint}});
+            writeln!(stderr, "{error}")
+        } else if self.exit == Exit::Interrupted {
+            Ok(())
+        } else if self.hint.is_empty() {
+            writeln!(stderr, "fieldgate: {} ({})", self.message, self.code)
+        } else {
+            writeln!(stderr, "fieldgate: {} ({})\n  {}", self.message, self.code, self.hint)
+        };
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+/// An error and everything that caused it, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Failed, "io", chain(&error))
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let message = chain(&error);
+        match error {
+            ConnectError::Address(_) => Self::usage(message),
+            ConnectError::Refused { .. } | ConnectError::Closed { code: 4403, .. } => {
+                Self::new(Exit::Refused, "not_authenticated", message)
+                    .hint("is FIELDGATE_TOKEN a key or token of this gateway?")
+            }
+            ConnectError::Protocol(_) => Self::new(Exit::Failed, "protocol", message),
+            ConnectError::Unreachable { .. }
+            | ConnectError::TimedOut { .. }
+            | ConnectError::Busy { .. }
+            | ConnectError::Closed { .. }
+            | _ => Self::new(Exit::Unreachable, "unreachable", message)
+                .hint("is the gateway running? name it with --url or FIELDGATE_URL"),
+        }
+    }
+}
+
+impl From<End> for Failure {
+    fn from(end: End) -> Self {
+        let message = chain(&end);
+        match end {
+            End::Refused(error) => error.into(),
+            End::ByServer { code: 4403, .. } => {
+                Self::new(Exit::Refused, "not_authenticated", message)
+            }
+            End::Closed | End::ByServer { .. } | _ => Self::new(Exit::Failed, "closed", message),
+        }
+    }
+}
+
+fn refused(code: &str, message: String) -> Failure {
+    let exit = if code == "not_allowed" { Exit::Refused } else { Exit::Failed };
+    Failure::new(exit, code, message)
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        let message = chain(&error);
+        match error {
+            SendError::Refused { code, message } => refused(&code, message),
+            SendError::Payload(_) => Self::usage(message),
+            SendError::Ended(end) => end.into(),
+            SendError::Unacknowledged { .. } => {
+                Self::new(Exit::Failed, "not_acknowledged", message)
+            }
+            SendError::Full { .. } | SendError::Duplicate | _ => {
+                Self::new(Exit::Failed, "not_sent", message)
+            }
+        }
+    }
+}
+
+impl From<SubscribeError> for Failure {
+    fn from(error: SubscribeError) -> Self {
+        let message = chain(&error);
+        match error {
+            SubscribeError::Refused { code, message } => refused(&code, message),
+            SubscribeError::Ended(end) => end.into(),
+            SubscribeError::Filter(_) | SubscribeError::Twice | _ => Self::usage(message),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The one place that puts a gateway together: store, server, certificate.
+//!
+//! Invariant: whatever starts a gateway also stops it, and the store is closed before this returns.
+
+use std::path::Path;
+
+use fieldgate_core::fault::Code;
+use fieldgate_server::{Config, Running, StartError, StartOptions, admin};
+use fieldgate_store::{OpenStoreError, Store, StoreOptions};
+use serde_json::Value;
+
+use crate::failure::{Exit, Failure, chain};
+
+/// Opens a data folder.
+pub(crate) fn open_store(folder: &Path, options: StoreOptions) -> Result<Store, Failure> {
+    Store::open(folder, options).map_err(|error| {
+        let text = format!("{}: {}", folder.display(), chain(&error));
+        let failure = Failure::new(Exit::Store, "storage", text);
+        if matches!(error, OpenStoreError::InUse) {
+            return failure.hint("another gateway runs on this folder");
+        }
+        failure
+    })
+}
+
+/// Starts a gateway.
+pub(crate) async fn start(
+    config: Config,
+    folder: &Path,
+    options: StartOptions,
+) -> Result<Running, Failure> {
+    let mut store_options = StoreOptions::default();
+    store_options.log.free_bytes_min = config.store.free_bytes_min;
+    let store = open_store(folder, store_options)?;
+    fieldgate_server::start(config, store, options).await.map_err(|error| {
+        let failure = Failure::new(Exit::Failed, "start", error.to_string());
+        match error {
+            StartError::Bind { .. } => failure.hint("--listen 127.0.0.1:0 takes any free port"),
+            StartError::Plaintext(_) | StartError::Tls(_) => {
+                Failure { exit: Exit::Usage, ..failure }
+            }
+            StartError::Io(_) | _ => failure,
+        }
+    })
+}
+
+/// One administrative request on a folder that no gateway has open.
+pub(crate) fn offline(
+    folder: &Path,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<Value, Failure> {
+    let mut options = StoreOptions::default();
+    options.log.free_bytes_min = 0;
+    let store = open_store(folder, options)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(admin::offline(store, method, path, body)).map_err(|fault| {
+        let exit = if fault.code == Code::BadValue { Exit::Usage } else { Exit::Failed };
+        Failure::new(exit, fault.code.as_str(), fault.message)
+    })
+}
