@@ -1,0 +1,45 @@
+//! Idle connections: resident memory of the gateway for each, authenticated, with one subscription.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::Result;
+
+use crate::{
+    Plan, load,
+    process::{Gateway, data_folder},
+    report::{Budget, Report},
+};
+
+/// Measures and reports.
+pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
+    report.section(&format!("Idle memory, {} connections", plan.connection_count));
+    for (what, tls, max_kib) in [("plain", false, 4.0), ("TLS", true, 14.0)] {
+        match measure(plan, tls) {
+            Ok((rest_mib, kib)) => {
+                report.row(&format!("gateway at rest, {what}"), rest_mib, "MiB", Budget::None);
+                let what = format!("each connection, {what}");
+                report.row(&what, kib, "KiB", Budget::AtMost(max_kib));
+            }
+            Err(error) => report.note(&format!("{what}: not measured: {error:#}")),
+        }
+    }
+    Ok(())
+}
+
+fn measure(plan: &Plan, tls: bool) -> Result<(f64, f64)> {
+    let folder = data_folder()?;
+    let gateway = Gateway::start(&plan.binary, &folder.path().join("data"), tls)?;
+    let key = gateway.key("bench", &["subscribe:bench/#"])?;
+    // One connection comes and goes first, so that what is made once is not counted.
+    drop(load::native(gateway.address, tls, None, &key)?);
+    let before = gateway.process.resident_bytes()?;
+    let mut links = Vec::with_capacity(plan.connection_count);
+    for number in 0..plan.connection_count {
+        let mut link = load::native(gateway.address, tls, None, &key)?;
+        load::subscribe(&mut link, &format!("bench/idle/{number}"), 0)?;
+        links.push(link);
+    }
+    sleep(Duration::from_secs(1));
+    let after = gateway.process.resident_bytes()?;
+    Ok((before / 1024.0 / 1024.0, (after - before) / 1024.0 / links.len() as f64))
+}
