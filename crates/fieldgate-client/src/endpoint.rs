@@ -135,14 +135,12 @@ impl Endpoint {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|e| ConnectError::Address(format!("{host:?} is no server name: {e}")))?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
-        let tls = connector.connect(name, tcp).await.map_err(|e| {
-            match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(error) => {
-                    ConnectError::Refused { status: None, reason: format!("TLS: {error}") }
-                }
-                None => unreachable(e),
-            }
-        })?;
+        let failed = |error: io::Error| {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            let Some(reason) = inner.map(ToString::to_string) else { return unreachable(error) };
+            ConnectError::Tls { address: self.address(), reason }
+        };
+        let tls = connector.connect(name, tcp).await.map_err(failed)?;
         Ok(Box::new(tls))
     }
 

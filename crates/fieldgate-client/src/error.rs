@@ -32,6 +32,14 @@ pub enum ConnectError {
         /// For people.
         reason: String,
     },
+    /// The server's certificate is not trusted, or TLS failed otherwise.
+    #[error("TLS with {address} failed: {reason}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What was wrong.
+        reason: String,
+    },
     /// The server is there but cannot serve now.
     #[error("the server is busy (HTTP {status})")]
     Busy {
@@ -58,7 +66,7 @@ impl ConnectError {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Busy { .. } => true,
             Self::Closed { code, .. } => may_return(*code),
-            Self::Address(_) | Self::Refused { .. } | Self::Protocol(_) => false,
+            Self::Address(_) | Self::Tls { .. } | Self::Refused { .. } | Self::Protocol(_) => false,
         }
     }
 }

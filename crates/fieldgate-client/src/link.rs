@@ -135,7 +135,7 @@ impl Runner {
                     Err(None) => break End::Closed,
                     Err(Some(error)) if !error.is_temporary() => break End::Refused(error),
                     Err(Some(error)) => {
-                        self.rest(&mut attempt, error.to_string()).await;
+                        self.rest(&mut attempt, chain(&error)).await;
                         continue;
                     }
                 },
@@ -464,6 +464,17 @@ fn next_frame(state: &mut State, now: Instant) -> Option<Frame> {
         Some(tracked) => Some(Frame::text(tracked.encode())),
         None => state.outbox.next(now),
     }
+}
+
+/// An error with everything that caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 async fn room(handoff: &VecDeque<Handoff>) {

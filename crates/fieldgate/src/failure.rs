@@ -94,6 +94,8 @@ impl From<ConnectError> for Failure {
                 Self::new(Exit::Refused, "not_authenticated", message)
                     .hint("is FIELDGATE_TOKEN a key or token of this gateway?")
             }
+            ConnectError::Tls { .. } => Self::new(Exit::Unreachable, "untrusted", message)
+                .hint("--ca FILE trusts the certificates of a PEM file"),
             ConnectError::Protocol(_) => Self::new(Exit::Failed, "protocol", message),
             ConnectError::Unreachable { .. }
             | ConnectError::TimedOut { .. }

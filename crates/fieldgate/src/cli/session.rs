@@ -46,8 +46,11 @@ impl Session {
             Some(folder) => by_folder(folder)?,
             None => (remote.url.clone(), token()?, None),
         };
+        // Whoever can read the folder may trust the certificate that the gateway made there.
+        let own = remote.data.as_ref().map(|folder| folder.join("certs/self-signed.crt"));
+        let ca = remote.ca.clone().or_else(|| own.filter(|own| own.exists()));
         let mut builder = Client::builder(url).token(token);
-        if let Some(ca) = &remote.ca {
+        if let Some(ca) = &ca {
             let pem = std::fs::read(ca)
                 .map_err(|e| Failure::usage(format!("{} cannot be read: {e}", ca.display())))?;
             builder = builder.roots_pem(pem);
