@@ -379,7 +379,7 @@ pub(crate) enum LogCommand {
     /// Print every record as a JSON line.
     #[command(after_help = "Example: fieldgate log dump --data /var/lib/fieldgate | head")]
     Dump(Place2),
-    /// Cut a torn tail, after asking; damage elsewhere stays fenced.
+    /// Rewrite damaged segments without what cannot be read, after asking.
     #[command(after_help = "Example: fieldgate log repair --yes")]
     Repair {
         /// Do not ask.

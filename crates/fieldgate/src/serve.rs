@@ -44,6 +44,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         if let Some(path) = &args.ready_file {
             ready(path, &running, started.elapsed())?;
         }
+        // Fails where nobody waits for it, which is everywhere but under systemd.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         signals.run_until_drained(running).await
     });
     // A second signal must not wait for what the first began.

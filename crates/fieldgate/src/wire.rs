@@ -2,14 +2,30 @@
 //!
 //! Invariant: whatever starts a gateway also stops it, and the store is closed before this returns.
 
-use std::path::Path;
+use std::{
+    fs::{File, OpenOptions},
+    path::Path,
+};
 
 use fieldgate_core::fault::Code;
 use fieldgate_server::{Config, Running, StartError, StartOptions, admin};
 use fieldgate_store::{OpenStoreError, Store, StoreOptions};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use crate::failure::{Exit, Failure, chain};
+
+/// Takes the lock of a data folder, as a running gateway does.
+pub(crate) fn lock(folder: &Path) -> Result<File, Failure> {
+    let lock = OpenOptions::new().write(true).open(folder.join("LOCK")).map_err(|error| {
+        Failure::new(Exit::Store, "storage", format!("{}: {error}", folder.display()))
+    })?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        let text = format!("{}: the data folder is in use", folder.display());
+        Failure::new(Exit::Store, "storage", text).hint("another gateway runs on this folder")
+    })?;
+    Ok(lock)
+}
 
 /// Opens a data folder.
 pub(crate) fn open_store(folder: &Path, options: StoreOptions) -> Result<Store, Failure> {

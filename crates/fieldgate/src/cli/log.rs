@@ -15,7 +15,7 @@ use super::confirm;
 use crate::{
     args::{LogCommand, Place},
     failure::{Exit, Failure, chain},
-    output,
+    output, wire,
 };
 
 pub(crate) fn run(command: LogCommand) -> Result<(), Failure> {
@@ -84,16 +84,29 @@ fn dump(place: &Place) -> Result<(), Failure> {
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// A start repairs; this starts the store for the moment and says what was found before.
+/// Rewrites damaged segments. The folder is locked meanwhile, and the old files are kept beside.
 fn repair(place: &Place, yes: bool) -> Result<(), Failure> {
+    let _lock = wire::lock(&place.data)?;
     let report = check(&place.data)?;
-    let Some((segment, offset)) = report.torn_tail else {
-        output::note("there is no torn tail: nothing to repair");
+    if report.damages.is_empty() {
+        output::note("nothing is damaged: nothing to repair");
         return Ok(());
-    };
-    confirm(&format!("Cut {segment} at byte {offset}?"), yes)?;
-    drop(crate::wire::open_store(&place.data, fieldgate_store::StoreOptions::default())?);
-    output::note(&format!("{segment} is cut at byte {offset}"));
+    }
+    let count = report.damages.len();
+    confirm(&format!("Give up {count} damaged places for good?"), yes)?;
+    let repaired = log::repair(&place.data.join("log")).map_err(|error| store(&error))?;
+    if place.output.json {
+        let lost: Vec<_> =
+            repaired.lost.iter().map(|(from, to)| json!({"from": from.0, "to": to.0})).collect();
+        let line = json!({"rewritten": repaired.rewritten, "lost": lost});
+        return Ok(output::line(&line.to_string())?);
+    }
+    for segment in &repaired.rewritten {
+        output::line(&format!("rewritten: {segment}"))?;
+    }
+    for (from, to) in &repaired.lost {
+        output::line(&format!("lost: {from} to {to}; subscribers are told of the gap"))?;
+    }
     Ok(())
 }
 

@@ -41,7 +41,8 @@ impl View {
             seen: 0,
             gaps: 0,
             since: Instant::now(),
-            dirty: true,
+            // Nothing is drawn before the first message, so that no note comes between two drawings.
+            dirty: false,
         }
     }
 
