@@ -8,6 +8,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
     ops::ControlFlow,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use fieldgate_dialects::ws::{Event, Opcode, frame_masked};
 use crate::{
     Plan, bare,
     load::{self, Crowd, Link},
-    process::{Gateway, Process, data_folder},
+    process::{DiskUse, Gateway, Process, data_folder},
     report::{Budget, Report, percentile},
 };
 
@@ -37,7 +38,9 @@ struct Figures {
     p50_ms: f64,
     p99_ms: f64,
     cpu_us: f64,
-    bytes: f64,
+    dirtied_bytes: f64,
+    disk_bytes: f64,
+    flushes: f64,
     message_count: f64,
 }
 
@@ -93,7 +96,7 @@ fn gateway(
         let value = |of: &std::collections::HashMap<String, f64>| of.get(name).copied();
         Some(value(&after)? - value(&before).unwrap_or_default()).filter(|gained| *gained > 0.0)
     };
-    let Some(sync_count) = gained("fieldgate_log_syncs_total") else {
+    let Some(sync_count) = gained("fieldgate_log_commits_total") else {
         report.note("The gateway tells no number of syncs: batches are taken as half the window.");
         return Ok((figures, (link_count * window / 2).max(1)));
     };
@@ -113,8 +116,12 @@ fn mosquitto(
     let folder = data_folder()?;
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let port = address.port();
-    let configuration =
-        format!("listener {port} 127.0.0.1\nprotocol websockets\nallow_anonymous true\n");
+    // Release 2.0.11 gives up if all its listeners are WebSockets: the second one is never used.
+    let spare = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let configuration = format!(
+        "listener {port} 127.0.0.1\nprotocol websockets\nlistener {spare} 127.0.0.1\n\
+         allow_anonymous true\n"
+    );
     let path = folder.path().join("mosquitto.conf");
     fs::write(&path, configuration)?;
     let process = Process::start(Command::new(MOSQUITTO).arg("-c").arg(&path))?;
@@ -136,7 +143,12 @@ fn state(report: &mut Report, who: &str, figures: &Figures) {
     report.row(&format!("{who}, p50"), figures.p50_ms, "ms", Budget::None);
     report.row(&format!("{who}, p99"), figures.p99_ms, "ms", Budget::None);
     report.row(&format!("{who}, CPU per message"), figures.cpu_us, "µs", Budget::None);
-    report.row(&format!("{who}, bytes written per record"), figures.bytes, "B", Budget::None);
+    let what = format!("{who}, bytes written to the disk per record (all that the machine wrote)");
+    report.row(&what, figures.disk_bytes, "B", Budget::None);
+    let what = format!("{who}, bytes of pages made dirty per record");
+    report.row(&what, figures.dirtied_bytes, "B", Budget::None);
+    let what = format!("{who}, disk flushes per acknowledgement, as the disk counts them");
+    report.row(&what, figures.flushes, "", Budget::None);
 }
 
 fn mqtt(address: SocketAddr, number: usize) -> Result<Link> {
@@ -187,20 +199,25 @@ fn measure(
         link.send_raw(&out)?;
     }
     flow(&mut crowd, &mut senders, wire, plan.seconds / 5.0)?;
-    let (cpu, written) = (process.cpu_seconds()?, process.written_bytes()?);
+    let target = Path::new("target");
+    let (cpu, dirtied) = (process.cpu_seconds()?, process.dirtied_bytes()?);
+    let disk = DiskUse::now(target)?;
     let started = Instant::now();
     let mut latencies = flow(&mut crowd, &mut senders, wire, plan.seconds)?;
     let seconds = started.elapsed().as_secs_f64();
     let message_count = latencies.len() as f64;
     let cpu_us = (process.cpu_seconds()? - cpu) * 1e6 / message_count;
-    let bytes = (process.written_bytes()? - written) / message_count;
+    let dirtied_bytes = (process.dirtied_bytes()? - dirtied) / message_count;
+    let disk_then = DiskUse::now(target)?;
     latencies.sort_by(f64::total_cmp);
     Ok(Figures {
         rate: message_count / seconds,
         p50_ms: percentile(&latencies, 0.5),
         p99_ms: percentile(&latencies, 0.99),
         cpu_us,
-        bytes,
+        dirtied_bytes,
+        disk_bytes: (disk_then.written_bytes - disk.written_bytes) / message_count,
+        flushes: (disk_then.flush_count - disk.flush_count) / message_count,
         message_count,
     })
 }

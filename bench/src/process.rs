@@ -40,8 +40,8 @@ impl Process {
         Ok(self.field("status", "VmRSS:")? * 1024.0)
     }
 
-    /// Bytes it caused to be written to disk so far.
-    pub(crate) fn written_bytes(&self) -> Result<f64> {
+    /// Bytes of the pages that it made dirty. A large page counts whole for one byte of it.
+    pub(crate) fn dirtied_bytes(&self) -> Result<f64> {
         self.field("io", "write_bytes:")
     }
 
@@ -62,6 +62,30 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// What the disk under `target` did so far, for whoever asked it to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DiskUse {
+    /// Bytes written to the device.
+    pub(crate) written_bytes: f64,
+    /// Flushes that the device completed.
+    pub(crate) flush_count: f64,
+}
+
+impl DiskUse {
+    /// Reads `/proc/diskstats` for the device of `folder`. Source: kernel, `admin-guide/iostats`.
+    pub(crate) fn now(folder: &Path) -> Result<Self> {
+        let device = rustix::fs::stat(folder)?.st_dev;
+        let wanted = [rustix::fs::major(device), rustix::fs::minor(device)].map(|n| n.to_string());
+        let text = fs::read_to_string("/proc/diskstats")?;
+        let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = lines.find(|fields| fields.starts_with(&wanted.each_ref().map(|n| &**n)));
+        let line = line.context("the disk is not in /proc/diskstats")?;
+        let field = |at: usize| line.get(at).and_then(|field| field.parse::<f64>().ok());
+        let written_bytes = field(9).context("no sectors written")? * 512.0;
+        Ok(Self { written_bytes, flush_count: field(18).unwrap_or(f64::NAN) })
     }
 }
 
