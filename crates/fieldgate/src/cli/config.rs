@@ -64,8 +64,7 @@ fn defaults() -> Result<Value, Failure> {
     serde_json::to_value(Config::default()).map_err(|e| Failure::usage(e.to_string()))
 }
 
-/// Every value with the source that set it. A source set a value if leaving it out changes it, or if
-/// it names it; sources are asked from the strongest.
+/// Every value with the strongest source that names it.
 fn print(sources: &Sources, json: bool) -> Result<(), Failure> {
     let value = |sources: &Sources| -> Result<Value, Failure> {
         serde_json::to_value(read(sources)?).map_err(|e| Failure::usage(e.to_string()))
