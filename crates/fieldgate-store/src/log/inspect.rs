@@ -87,13 +87,22 @@ fn walk(disk: &dyn Disk, visit: &mut dyn FnMut(Entry)) -> Result<VerifyReport, O
     report.first = segments.first().map_or(Seq(1), |segment| segment.header.first);
     report.last = report.first.prev();
     report.segment_count = segments.len();
+    let mut suspect = None;
     for (at, segment) in segments.iter().enumerate() {
         if segment.bad_header {
             report.damages.push((segment.name.clone(), 0));
         }
-        if !segment.lost {
-            walk_segment(segment, at + 1 == segments.len(), visit, &mut report)?;
+        if segment.lost {
+            continue;
         }
+        let missing = report.missing.len();
+        let newest = at + 1 == segments.len();
+        let torn = walk_segment(segment, newest, visit, &mut report)?;
+        // The remains of a write that was given up are no damage while every number is there.
+        if report.missing.len() > missing {
+            report.damages.extend(suspect.take());
+        }
+        suspect = torn;
     }
     Ok(report)
 }
@@ -103,7 +112,8 @@ fn walk_segment(
     newest: bool,
     visit: &mut dyn FnMut(Entry),
     report: &mut VerifyReport,
-) -> Result<(), OpenError> {
+) -> Result<Option<(String, u64)>, OpenError> {
+    let mut torn = None;
     let place = |offset| (segment.name.clone(), offset);
     segment.walk(HEADER_BYTES as u64, &mut |offset, step| {
         match step {
@@ -124,12 +134,12 @@ fn walk_segment(
                 report.torn_tail = Some(place(offset));
                 report.clean_end = false;
             }
-            Err(Hole::Torn) => report.damages.push(place(offset)),
+            Err(Hole::Torn) => torn = Some(place(offset)),
             Err(Hole::End) => (),
         }
         true
     })?;
-    Ok(())
+    Ok(torn)
 }
 
 impl VerifyReport {

@@ -230,9 +230,7 @@ impl Intake {
             };
             let now = Instant::now();
             if now >= ready {
-                if state.waiting_since.is_none() {
-                    return None;
-                }
+                state.waiting_since?;
                 break;
             }
             let waited = self.writer.wait_timeout(state, ready - now);

@@ -16,9 +16,6 @@ mod segment;
 mod segments;
 mod writer;
 
-#[cfg(test)]
-mod faults;
-
 use std::{
     io,
     ops::RangeInclusive,
@@ -254,5 +251,7 @@ impl Follower {
     }
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

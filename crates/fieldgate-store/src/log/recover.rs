@@ -73,15 +73,19 @@ pub(super) fn recover(
     };
     let epoch = list.iter().rev().find(|segment| !segment.bad_header);
     let epoch = epoch.map_or_else(new_epoch, |segment| segment.header.epoch);
-    let end = find_end(&segment)?;
+    let mut end = find_end(&segment)?;
+    if end.last_batch.is_none() && segment.header.voids.is_none() {
+        adopt_older(&mut end, &list)?;
+    }
     let mut cut_bytes = 0;
     if end.torn {
         cut_bytes = cut(disk.as_ref(), &segment, end.offset)?;
     }
     harden(&segment, &end)?;
     let clean = created || end.footer.end_mark && cut_bytes == 0;
-    // Behind more than one batch that cannot be read, the reservation may lie before what was given.
-    let unseen = if cut_bytes > 2 << 20 { cut_bytes / RECORD_BYTES_MIN as u64 } else { 0 };
+    // What was cut may have been whole batches with numbers and a reservation of their own.
+    let unseen = cut_bytes.div_ceil(RECORD_BYTES_MIN as u64);
+    let unseen = if cut_bytes > 0 { unseen + RESERVE_COUNT } else { 0 };
     let reserved = if control::RESERVATION_REMOVED.is_on() {
         end.last
     } else {
@@ -162,6 +166,20 @@ fn new_epoch() -> Epoch {
         tracing::warn!("no randomness for an epoch");
     }
     Epoch(u32::from_le_bytes(bytes))
+}
+
+/// Nothing stands in the newest segment yet: what went before says where the log ends.
+fn adopt_older(end: &mut End, list: &[Arc<Segment>]) -> Result<(), OpenError> {
+    for segment in list.iter().rev().skip(1) {
+        let older = find_end(segment)?;
+        if older.last_batch.is_some() || segment.header.voids.is_some() || segment.lost {
+            end.last = older.last;
+            end.footer.applied = older.footer.applied;
+            end.footer.reserved_until = end.footer.reserved_until.max(older.footer.reserved_until);
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn find_end(segment: &Segment) -> Result<End, OpenError> {

@@ -46,16 +46,20 @@ pub fn repair(folder: &Path) -> Result<RepairReport, OpenError> {
 pub(super) fn repair_on(disk: &dyn Disk) -> Result<RepairReport, OpenError> {
     let mut report = RepairReport::default();
     let segments = open_all(disk)?;
+    let mut next = segments.first().map_or(Seq(1), |segment| segment.header.first);
     for (at, segment) in segments.iter().enumerate() {
         let newer = segments.get(at + 1);
-        if is_damaged(segment, newer.is_none())? {
-            rewrite(disk, segment, newer.map(Arc::as_ref), &mut report)?;
+        let mut behind = next;
+        if is_damaged(segment, newer.is_none(), &mut behind)? {
+            behind = rewrite(disk, segment, newer.map(Arc::as_ref), next, &mut report)?;
         }
+        next = behind.max(next);
     }
     Ok(report)
 }
 
-fn is_damaged(segment: &Segment, newest: bool) -> Result<bool, OpenError> {
+/// Tells whether a segment needs repair, and moves `behind` past its last number.
+fn is_damaged(segment: &Segment, newest: bool, behind: &mut Seq) -> Result<bool, OpenError> {
     let mut damaged = segment.bad_header;
     // A lost last segment stays: only its size says which numbers may have been given in it.
     if segment.lost {
@@ -63,7 +67,10 @@ fn is_damaged(segment: &Segment, newest: bool) -> Result<bool, OpenError> {
     }
     segment.walk(HEADER_BYTES as u64, &mut |_, step| {
         match step {
-            Ok(batch) => damaged |= batch.entries().any(|(_, entry)| entry.is_none()),
+            Ok(batch) => {
+                *behind = batch.last.next();
+                damaged |= batch.entries().any(|(_, entry)| entry.is_none());
+            }
             Err(Hole::Damage) => damaged = true,
             Err(Hole::Torn) => damaged |= !newest,
             Err(Hole::End) => (),
@@ -111,8 +118,9 @@ fn rewrite(
     disk: &dyn Disk,
     segment: &Segment,
     newer: Option<&Segment>,
+    next: Seq,
     report: &mut RepairReport,
-) -> Result<(), OpenError> {
+) -> Result<Seq, OpenError> {
     let mut header = new_header(segment.header.epoch, segment.header.first, 0);
     header.running_ms = segment.header.running_ms;
     header.voids = segment.header.voids;
@@ -120,21 +128,21 @@ fn rewrite(
         header.epoch = newer.header.epoch;
     }
     let footer = Footer { running_ms: header.running_ms, ..Footer::default() };
-    let mut copy =
-        Copy { salt: header.salt, bytes: Vec::new(), next: header.first, footer, report };
+    // The record of a gap before this segment may be among what is lost.
+    let next = next.min(header.first);
+    let mut copy = Copy { salt: header.salt, bytes: Vec::new(), next, footer, report };
     if !segment.lost {
         copy_batches(segment, &mut copy)?;
     }
     if let Some(newer) = newer {
-        // A gap that the next segment records itself is not lost here.
-        let recorded = first_gap(newer)?.map_or(newer.header.first, |gap| gap);
-        copy.lose(recorded.min(newer.header.first).prev());
+        copy.lose(told_from(newer)?.prev());
     }
+    let behind = copy.next;
     let content = std::mem::take(&mut copy.bytes);
     // The next segment ends this one at an offset; what does not fit before it cannot be rewritten.
     let room = segment.end().saturating_sub(HEADER_BYTES as u64);
     if segment.end() < segment.byte_len && content.len() as u64 > room {
-        return Ok(());
+        return Ok(behind);
     }
     let byte_len = segment.byte_len.max((HEADER_BYTES + content.len()) as u64);
     let file = ahead::make(disk, byte_len)?;
@@ -144,7 +152,7 @@ fn rewrite(
     keep_damaged(disk, segment)?;
     disk.rename(AHEAD_NAME, &segment.name)?;
     report.rewritten.push(segment.name.clone());
-    Ok(())
+    Ok(behind)
 }
 
 fn copy_batches(segment: &Segment, copy: &mut Copy<'_>) -> Result<(), OpenError> {
@@ -179,15 +187,19 @@ fn gap(entry: &Entry) -> Option<Seq> {
     if let Record::Gap { from, .. } = entry.record { Some(from) } else { None }
 }
 
-/// Where the gap begins that stands at the start of a segment.
-fn first_gap(segment: &Segment) -> Result<Option<Seq>, OpenError> {
-    let mut found = None;
+/// The first number that a segment accounts for itself, by a record or by a gap at its start. One
+/// that will be rewritten accounts for all before it.
+fn told_from(segment: &Segment) -> Result<Seq, OpenError> {
+    let mut told = segment.header.first;
     segment.walk(HEADER_BYTES as u64, &mut |_, step| {
-        let first = step.ok().and_then(|batch| batch.entries().next());
-        found = first.and_then(|(_, entry)| entry).and_then(|entry| gap(&entry));
+        match step.map(|batch| batch.entries().next().and_then(|(_, entry)| entry)) {
+            Ok(entry) => told = entry.and_then(|entry| gap(&entry)).unwrap_or(told).min(told),
+            Err(Hole::Damage) => told = Seq(0),
+            Err(Hole::Torn | Hole::End) => (),
+        }
         false
     })?;
-    Ok(found)
+    Ok(told)
 }
 
 fn keep_damaged(disk: &dyn Disk, segment: &Segment) -> Result<(), OpenError> {
