@@ -27,7 +27,7 @@ use fieldgate_dialects::{
 use fieldgate_store::{AppendError, Log, Record, state::Admit};
 
 use crate::{
-    catchup, commands,
+    commands,
     fabric::{append_fault, message_of, now},
     hub::{Hub, Then},
     link::{Link, Subscription},
@@ -225,8 +225,12 @@ fn on_ask(
     match ask {
         Ask::Publish(draft) => publish(hub, link, principal, *draft),
         Ask::Batch { reference, qos, items } => batch(hub, link, principal, reference, qos, items),
-        Ask::Subscribe(ask) => subscribe(hub, link, principal, ask).map_err(Refused::Fault),
-        Ask::Unsubscribe(filter) => unsubscribe(hub, link, filter).map_err(Refused::Fault),
+        Ask::Subscribe(ask) => {
+            subscriptions::subscribe(hub, link, principal, ask).map_err(Refused::Fault)
+        }
+        Ask::Unsubscribe(filter) => {
+            subscriptions::unsubscribe(hub, link, filter).map_err(Refused::Fault)
+        }
         Ask::Command(ask) => commands::send(hub, link, principal, *ask),
         Ask::Cancel(position) => commands::cancel(hub, principal, position),
         Ask::Reply { command, ok, payload, reference } => {
@@ -442,84 +446,6 @@ fn batch(
             }
         }
     }
-    Ok(())
-}
-
-fn subscribe(
-    hub: &Rc<Hub>,
-    link: &Rc<Link>,
-    principal: &Principal,
-    ask: Subscribe,
-) -> Result<(), Fault> {
-    let limits = &hub.shared.config.limits;
-    if !principal.may_subscribe(&ask.filter) {
-        let text = format!("no right to subscribe to {}", ask.filter);
-        return Err(Fault::new(Code::NotAllowed, text));
-    }
-    if ask.rate_max.is_some() {
-        return Err(Fault::new(Code::BadValue, "maxRate is not served yet"));
-    }
-    if let Some(old) = link.subscriptions.borrow_mut().remove(&ask.filter) {
-        hub.remove_member(link, &old);
-    }
-    if link.subscriptions.borrow().len() >= limits.topics_per_connection_max {
-        return Err(Fault::new(Code::TooLarge, "limits.topics_per_connection_max is reached"));
-    }
-    if ask.since.is_some() {
-        let replaying = link.subscriptions.borrow().values().filter(|s| s.replaying.get()).count();
-        if replaying >= limits.replays_per_principal_max {
-            return Err(Fault::new(Code::Busy, "limits.replays_per_principal_max are running"));
-        }
-    }
-    let subscription = Rc::new(Subscription {
-        tenant: principal.tenant.clone(),
-        filter: ask.filter.clone(),
-        qos: ask.qos,
-        slow: ask.slow.unwrap_or_default(),
-        live_after: Cell::new(Seq(u64::MAX)),
-        replaying: Cell::new(ask.since.is_some()),
-        ended: Cell::new(false),
-    });
-    link.subscriptions.borrow_mut().insert(ask.filter.clone(), Rc::clone(&subscription));
-    let routed = hub.add_member(link, &subscription);
-    match ask.since {
-        Some(since) => catchup::start_replay(hub, link, &subscription, since),
-        None => {
-            if !link.behind.get() {
-                subscription.live_after.set(routed);
-            }
-            let position = hub.shared.position(routed);
-            let (filter, qos) = (ask.filter.clone(), ask.qos);
-            hub.answer(link, &Answer::Subscribed { filter, qos, position });
-            send_retained(hub, link, &subscription, routed);
-        }
-    }
-    Ok(())
-}
-
-/// Sends the retained messages of a subscription, as they were when it began.
-pub(crate) fn send_retained(hub: &Hub, link: &Rc<Link>, subscription: &Subscription, until: Seq) {
-    let time = now();
-    for entry in hub.shared.state.retained(&subscription.tenant, &subscription.filter) {
-        let Some(message) = message_of(&entry).filter(|_| entry.seq <= until) else { continue };
-        if message.expires.is_some_and(|expires| expires <= time) {
-            continue;
-        }
-        let qos = subscription.qos.min(message.qos);
-        let marks = Marks { qos, retain: true, ..Marks::default() };
-        let frame = hub.encode_marked(entry.seq, message, marks, link.form);
-        hub.touch(link);
-        link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
-    }
-}
-
-fn unsubscribe(hub: &Rc<Hub>, link: &Rc<Link>, filter: Filter) -> Result<(), Fault> {
-    let removed = link.subscriptions.borrow_mut().remove(&filter);
-    let Some(subscription) = removed else {
-        return Err(Fault::new(Code::NotFound, format!("there is no subscription of {filter}")));
-    };
-    hub.remove_member(link, &subscription);
-    hub.answer(link, &Answer::Unsubscribed { filter });
     Ok(())
 }
 

@@ -17,10 +17,10 @@ use fieldgate_core::{
 use fieldgate_store::{Chunk, Entry, Followed, Log, ReadFilter};
 
 use crate::{
-    asks::send_retained,
     fabric::{message_of, now},
     hub::Hub,
     link::{Link, Subscription},
+    subscriptions::send_retained,
 };
 
 const CHUNK_BYTES_MAX: usize = 256 * 1024;

@@ -39,7 +39,7 @@ pub(crate) fn send(
     if ask.expires.is_some_and(|expires| expires <= time) {
         return Err(Fault::new(Code::Expired, "expires is in the past").into());
     }
-    let retention_ms = hub.shared.config.retention.age_days.saturating_mul(86_400_000);
+    let retention_ms = hub.shared.config.retention.age_ms;
     let latest = UnixMs(time.0 + retention_ms);
     let expires = ask.expires.unwrap_or(UnixMs(time.0 + EXPIRES_MS)).min(latest);
     let devices = devices_of(hub, principal, &ask.to)?;

@@ -3,6 +3,8 @@
 //! Later sources win: defaults, file, environment (`FIELDGATE__LIMITS__AUTH_MS`), `--set`. An unknown
 //! key is an error that names the nearest known one. Source: `cli.md`, "Configuration".
 
+mod units;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -142,7 +144,8 @@ section! {
     StoreConfig {
         /// `"fsync"`, or `"os"`, which weakens every acknowledgement.
         durability: String = "fsync".to_owned(),
-        /// Below this much free disk new messages are refused, in bytes.
+        /// Below this much free disk new messages are refused: bytes, or `"1GiB"`.
+        #[serde(with = "units::size")]
         free_bytes_min: u64 = 1 << 30,
     }
 }
@@ -150,9 +153,11 @@ section! {
 section! {
     /// How long the log keeps.
     Retention {
-        /// Days.
-        age_days: u64 = 7,
-        /// Bytes.
+        /// Milliseconds, or `"7d"`.
+        #[serde(rename = "age", with = "units::duration")]
+        age_ms: u64 = 7 * 86_400_000,
+        /// Bytes, or `"10GiB"`.
+        #[serde(with = "units::size")]
         bytes: u64 = 10 << 30,
     }
 }
@@ -197,6 +202,9 @@ pub enum ConfigError {
     },
 }
 
+/// Errors told of one file; the rest is for the next run.
+const FILE_ERRORS_MAX: usize = 32;
+
 /// Where a configuration comes from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -217,10 +225,7 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
     let mut table = Table::new();
     let mut errors = Vec::new();
     if let Some(file) = &sources.file {
-        match read_file(file) {
-            Ok(read) => table = read,
-            Err(error) => errors.push(error),
-        }
+        table = read_file(file, &mut errors);
     }
     for (name, value) in &sources.environment {
         if let Some(path) = name.strip_prefix("FIELDGATE__") {
@@ -251,22 +256,38 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
     }
 }
 
-fn read_file(path: &Path) -> Result<Table, ConfigError> {
+/// What the file says without its wrong lines; each of them is an error.
+fn read_file(path: &Path, errors: &mut Vec<ConfigError>) -> Table {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::File { file: file.clone(), why: error.to_string() })?;
-    let located = |error: &toml::de::Error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let before = text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, str::len) + 1;
-        ConfigError::Value {
-            place: format!("{file}:{line}:{column}"),
-            why: with_nearest(error.message()),
+    let mut text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            errors.push(ConfigError::File { file, why: error.to_string() });
+            return Table::new();
         }
     };
-    toml::from_str::<Config>(&text).map_err(|error| located(&error))?;
-    toml::from_str::<Table>(&text).map_err(|error| located(&error))
+    for _ in 0..FILE_ERRORS_MAX {
+        let table = toml::from_str::<Table>(&text);
+        let error = match (&table, toml::from_str::<Config>(&text)) {
+            (Ok(_), Ok(_)) => break,
+            (Ok(_), Err(error)) => error,
+            (Err(error), _) => error.clone(),
+        };
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let place =
+            format!("{file}:{}:{}", before.matches('\n').count() + 1, before.len() - start + 1);
+        errors.push(ConfigError::Value { place, why: with_nearest(error.message()) });
+        if table.is_err() {
+            return Table::new();
+        }
+        // Blanked, the line no longer hides the errors after it, and every place stays right.
+        let end =
+            text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |n| start + n);
+        text.replace_range(start..end, &" ".repeat(end - start));
+    }
+    toml::from_str(&text).unwrap_or_default()
 }
 
 /// An unknown field's message lists the known ones; the nearest is named first.
@@ -406,6 +427,41 @@ mod tests {
     #[test]
     fn every_error_is_told_at_once() {
         assert_eq!(set(&["limits.x=1", "heartbeat.y=2", "nonsense"]).unwrap_err().len(), 3);
+    }
+
+    #[test]
+    fn every_wrong_line_of_a_file_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f.toml");
+        let text =
+            "[limits]\nauht_ms = 1\nbatch_len_max = \"x\"\n\n[retention]\nage = \"7w\"\n[drian]\n";
+        std::fs::write(&file, text).unwrap();
+        let errors = load(&Sources { file: Some(file), ..Sources::default() }).unwrap_err();
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 4, "{told:#?}");
+        for (place, word) in [
+            ("f.toml:2:1", "auth_ms"),
+            ("f.toml:3:17", "expected usize"),
+            ("f.toml:6:7", "7d"),
+            ("f.toml:7:2", "drain"),
+        ] {
+            assert!(
+                told.iter().any(|t| t.contains(place) && t.contains(word)),
+                "{place} {told:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_and_durations_are_written_as_people_do() {
+        let config = set(&["retention.age=2d", "retention.bytes=\"1GiB\""]).unwrap();
+        assert_eq!((config.retention.age_ms, config.retention.bytes), (172_800_000, 1 << 30));
+    }
+
+    #[test]
+    fn the_example_file_is_the_template() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fieldgate.example.toml");
+        assert_eq!(std::fs::read_to_string(file).unwrap(), Config::default().to_toml());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{
     fmt::Write as _,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use axum::{
@@ -37,6 +38,12 @@ use crate::{
     sink::Sink,
     worker::Handover,
 };
+
+/// How long a peer over TLS may take to close its side after ours.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Buffers of one TLS connection's relay: small, since they stay while it is idle.
+const RELAY_IN_BYTES: usize = 2_048;
+const RELAY_OUT_BYTES: usize = 4_096;
 
 /// Who is at the other end of one HTTP connection.
 #[derive(Debug, Clone)]
@@ -125,14 +132,16 @@ async fn guard(
     request: Request,
     next: axum::middleware::Next,
 ) -> Response {
-    match caller.0.refused {
-        Some(Refusal::Address) => {
-            return refuse(Code::RateLimited, "limits.connections_per_address_max is reached");
+    let refused = caller.0.refused.map(|refusal| match refusal {
+        Refusal::Address => {
+            refuse(Code::RateLimited, "limits.connections_per_address_max is reached")
         }
-        Some(Refusal::Full) => {
-            return refuse(Code::Busy, "limits.unauthenticated_max is reached");
-        }
-        None => (),
+        Refusal::Full => refuse(Code::Busy, "limits.unauthenticated_max is reached"),
+    });
+    if let Some(mut response) = refused {
+        // A refused connection is not counted, or counted too many: it must not stay.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return response;
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     if !host.is_none_or(|host| host_is_known(&caller.0.shared, host)) {
@@ -161,7 +170,7 @@ fn host_is_known(shared: &Shared, host: &str) -> bool {
     };
     loopback
         || shared.config.listen.hosts.iter().any(|known| known.eq_ignore_ascii_case(&name))
-        || shared.config.listen.http.iter().any(bound)
+        || shared.config.listen.http.iter().chain(&shared.config.listen.metrics).any(bound)
 }
 
 /// Who this request's credential names. `None`: it has none.
@@ -353,6 +362,9 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Response
         Ok(accept) => accept,
         Err(error) => return not_an_upgrade(error),
     };
+    if caller.0.shared.draining.load(Ordering::SeqCst) {
+        return refuse(Code::Busy, "the gateway is draining");
+    }
     let principal = match principal_of(&caller.0, &request) {
         Ok(principal) => principal,
         Err(response) => return response,
@@ -420,12 +432,38 @@ fn take_back(upgraded: hyper::upgrade::Upgraded, is_tls: bool) -> std::io::Resul
     let (near, far) = std::os::unix::net::UnixStream::pair()?;
     near.set_nonblocking(true)?;
     far.set_nonblocking(true)?;
-    let mut far = tokio::net::UnixStream::from_std(far)?;
-    tokio::spawn(async move {
-        let mut upgraded = TokioIo::new(upgraded);
-        if let Err(error) = tokio::io::copy_bidirectional(&mut upgraded, &mut far).await {
-            tracing::debug!(%error, "TLS connection ended");
-        }
-    });
+    let far = tokio::net::UnixStream::from_std(far)?;
+    tokio::spawn(relay(TokioIo::new(upgraded), far));
     Ok((Sink::Pair(near), Bytes::new()))
+}
+
+/// Carries bytes between the TLS connection and its worker until the worker has closed.
+///
+/// A peer that never answers the close is left after [`CLOSE_LIMIT`]; one that takes nothing falls
+/// to the socket's own time limit (`listen`).
+async fn relay(upgraded: TokioIo<hyper::upgrade::Upgraded>, far: tokio::net::UnixStream) {
+    use tokio::io::{AsyncWriteExt, BufReader, copy_buf};
+    let (from_peer, mut to_peer) = tokio::io::split(upgraded);
+    let (from_worker, mut to_worker) = far.into_split();
+    let mut from_peer = BufReader::with_capacity(RELAY_IN_BYTES, from_peer);
+    let mut from_worker = BufReader::with_capacity(RELAY_OUT_BYTES, from_worker);
+    let inbound = async {
+        let copied = copy_buf(&mut from_peer, &mut to_worker).await;
+        let _closed_already = to_worker.shutdown().await;
+        copied
+    };
+    let outbound = async {
+        let copied = copy_buf(&mut from_worker, &mut to_peer).await;
+        let _gone_already = to_peer.shutdown().await;
+        copied
+    };
+    tokio::pin!(inbound, outbound);
+    let ended = tokio::select! {
+        biased;
+        copied = &mut outbound => tokio::time::timeout(CLOSE_LIMIT, inbound).await.map(|_| copied),
+        _copied = &mut inbound => Ok(outbound.await),
+    };
+    if let Ok(Err(error)) = ended {
+        tracing::debug!(%error, "TLS connection ended");
+    }
 }

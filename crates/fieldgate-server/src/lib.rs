@@ -16,6 +16,7 @@ mod listen;
 mod outbox;
 mod router;
 mod sink;
+mod subscriptions;
 mod throttle;
 mod tls;
 mod worker;
@@ -36,6 +37,9 @@ pub use config::{Config, ConfigError, Sources};
 pub use tls::TlsError;
 
 use crate::{config::Plaintext, fabric::Fabric, listen::Purpose, tls::TlsConfig};
+
+/// How often the certificate's files are looked at.
+const CERTIFICATE_WATCH: Duration = Duration::from_secs(2);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +124,9 @@ pub async fn start(
     }));
     let stop = CancellationToken::new();
     admin::serve(Arc::clone(&fabric.shared), &folder, stop.clone()).await?;
+    if let Some(tls) = &tls {
+        tokio::spawn(Arc::clone(tls).watch(CERTIFICATE_WATCH, stop.clone()));
+    }
     for (listener, purpose) in bound {
         let tls = tls.clone().filter(|_| purpose == Purpose::Everything);
         let shared = Arc::clone(&fabric.shared);

@@ -136,6 +136,10 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
+    let silence_ms = u32::try_from(shared.config.heartbeat.silence_ms).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, silence_ms) {
+        tracing::debug!(%error, "no TCP_USER_TIMEOUT");
+    }
     let caller = http::Caller::new(shared, peer.ip(), permit, full, purpose, tls.is_some());
     match tls {
         None => serve_http(stream, caller, handshake).await,

@@ -3,7 +3,12 @@
 //! TLS 1.2 and later, by rustls with aws-lc-rs. Connections that stand keep the certificate that
 //! they began with.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
@@ -13,6 +18,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +61,26 @@ impl TlsConfig {
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
         self.current.store(read(&self.cert, &self.key)?);
         Ok(())
+    }
+
+    /// Reads the files again whenever one of them has changed, until told to stop.
+    pub(crate) async fn watch(self: Arc<Self>, every: Duration, stop: CancellationToken) {
+        let mut seen = self.changed_at();
+        while tokio::time::timeout(every, stop.cancelled()).await.is_err() {
+            let changed = self.changed_at();
+            if changed == seen {
+                continue;
+            }
+            seen = changed;
+            match self.reload() {
+                Ok(()) => tracing::info!("the certificate was read again"),
+                Err(error) => tracing::error!(%error, "the changed certificate is of no use"),
+            }
+        }
+    }
+
+    fn changed_at(&self) -> [Option<SystemTime>; 2] {
+        [&self.cert, &self.key].map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok())
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
@@ -100,4 +126,35 @@ fn write_private(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_changed_certificate_is_taken_and_a_broken_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || vec!["localhost".to_owned()];
+        let (cert, key, _) = self_signed(folder.path(), names()).unwrap();
+        let tls = Arc::new(TlsConfig::load(cert.clone(), key).unwrap());
+        let first = tls.current.load_full();
+        std::fs::write(&cert, "no certificate").unwrap();
+        assert!(tls.reload().is_err());
+        assert!(Arc::ptr_eq(&first, &tls.current.load_full()));
+
+        let stop = CancellationToken::new();
+        let every = Duration::from_millis(1);
+        let watching = tokio::spawn(Arc::clone(&tls).watch(every, stop.clone()));
+        tokio::task::yield_now().await;
+        self_signed(folder.path(), names()).unwrap();
+        let taken = async {
+            while Arc::ptr_eq(&first, &tls.current.load_full()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+        stop.cancel();
+        watching.await.unwrap();
+    }
 }

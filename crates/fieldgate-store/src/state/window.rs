@@ -84,9 +84,9 @@ impl Window {
         sender: &Arc<str>,
         work: impl FnOnce(&mut Sender) -> T,
     ) -> T {
-        let shard = self.hasher.hash_one(sender) as usize % SHARD_COUNT;
         let [first, ..] = &self.shards;
-        let shard = self.shards.get(shard).unwrap_or(first);
+        let shard = usize::try_from(self.hasher.hash_one(sender) % SHARD_COUNT as u64).ok();
+        let shard = shard.and_then(|at| self.shards.get(at)).unwrap_or(first);
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         work(shard.entry((tenant.clone(), Arc::clone(sender))).or_default())
     }

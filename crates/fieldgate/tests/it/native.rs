@@ -1,0 +1,294 @@
+//! The native dialect on a real gateway: frames of `docs/protocol/native.md`.
+
+use serde_json::json;
+
+use crate::support::{Gateway, Wire};
+
+#[test]
+fn a_device_sends_and_an_app_sees_it_live_and_again_after_a_reconnect() {
+    let gateway = Gateway::start();
+    let (token, key) = (gateway.device("sensor-001"), gateway.key("operator"));
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "devices/+/telemetry", "qos": 1}));
+    let position = app.next()["position"].clone();
+    let mut device = gateway.as_device("sensor-001", &token);
+    device
+        .send_text(r#"{"type":"status","deviceId":"sensor-001","msgid":"m-1","data":{"t":21.30}}"#);
+    let ack = device.next();
+    assert_eq!((&ack["type"], &ack["msgid"]), (&json!("ack"), &json!("m-1")));
+    let live = app.next();
+    assert_eq!(live["topic"], "devices/sensor-001/telemetry");
+    assert_eq!(live["payload"], json!({"t": 21.30}));
+    assert_eq!(
+        (&live["seq"], &live["ref"], &live["from"]),
+        (&ack["seq"], &json!("m-1"), &json!("sensor-001"))
+    );
+    drop(app);
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "devices/+/telemetry", "qos": 1, "since": {"after": position}}));
+    assert_eq!(app.next()["type"], "subscribed");
+    let again = app.next();
+    assert_eq!(
+        (&again["msgid"], &again["replay"]),
+        (&live["msgid"], &json!("devices/+/telemetry"))
+    );
+    assert_eq!(app.next()["type"], "caught_up");
+}
+
+#[test]
+fn a_lessons_client_gets_payloads_as_strings() {
+    let gateway = Gateway::start();
+    let (token, key) = (gateway.device("d"), gateway.key("operator"));
+    let mut lesson = Wire::open(&gateway.address, &format!("/?token={key}"), &[]).unwrap();
+    assert_eq!(lesson.next()["type"], "auth_response");
+    lesson.send(&json!({"type": "subscribe", "topic": "#"}));
+    assert_eq!(lesson.next()["type"], "subscribed");
+    gateway.as_device("d", &token).send(&json!({"type": "status", "data": {"t": 1}}));
+    assert_eq!(lesson.next()["payload"], r#"{"t":1}"#);
+}
+
+#[test]
+fn a_repeat_is_acknowledged_again_and_routed_once_also_after_a_restart() {
+    let mut gateway = Gateway::start();
+    let (token, key) = (gateway.device("d"), gateway.key("operator"));
+    let frame = json!({"type": "status", "msgid": "same", "data": {"t": 1}});
+    let mut first = gateway.as_device("d", &token);
+    first.send(&frame);
+    let seq = first.next()["seq"].clone();
+    let mut second = gateway.as_device("d", &token);
+    second.send(&frame);
+    assert_eq!(second.next()["seq"], seq);
+    gateway.kill();
+    gateway.up();
+    let mut third = gateway.as_device("d", &token);
+    third.send(&frame);
+    assert_eq!(third.next()["seq"], seq);
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "#", "since": "all"}));
+    let mut count = 0;
+    loop {
+        let frame = app.next();
+        match frame["type"].as_str().unwrap() {
+            "mqtt" => count += 1,
+            "caught_up" => break,
+            _ => (),
+        }
+    }
+    assert_eq!(count, 1);
+}
+
+#[test]
+fn a_wrong_token_and_an_unknown_device_get_the_same_words() {
+    let gateway = Gateway::start();
+    gateway.device("known");
+    let mut answers = Vec::new();
+    for id in ["known", "unknown"] {
+        let mut wire = gateway.connect();
+        wire.send(&json!({"type": "auth", "deviceId": id, "token": "wrong-wrong-wrong"}));
+        let mut answer = wire.next();
+        answer["timestamp"] = json!(0);
+        answers.push((answer, wire.closed()));
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0].1, Some(4403));
+    let refused = Wire::open(&gateway.address, "/ws", &["Authorization: Bearer nonsense"]).err();
+    assert!(refused.unwrap().contains("401"));
+    assert!(Wire::open(&gateway.address, "/ws?token=x", &[]).err().unwrap().contains("401"));
+}
+
+#[test]
+fn before_authentication_anything_else_ends_the_connection() {
+    let gateway = Gateway::start();
+    let mut wire = gateway.connect();
+    wire.send(&json!({"type": "status", "data": {"t": 1}}));
+    assert_eq!(wire.closed(), Some(4400));
+}
+
+#[test]
+fn a_second_connection_of_a_device_takes_over() {
+    let gateway = Gateway::start();
+    let token = gateway.device("d");
+    let mut first = gateway.as_device("d", &token);
+    let mut second = gateway.as_device("d", &token);
+    assert_eq!(first.closed(), Some(4409));
+    second.send(&json!({"type": "ping"}));
+    assert_eq!(second.next()["type"], "pong");
+}
+
+#[test]
+fn a_refusal_has_its_code_and_the_connection_goes_on() {
+    let gateway = Gateway::start();
+    let token = gateway.device("d");
+    let mut device = gateway.as_device("d", &token);
+    for (frame, code) in [
+        ("{", "bad_json"),
+        (r#"{"type":"x","msgid":"m"}"#, "unknown_type"),
+        (r#"{"type":"status","deviceId":"other","data":{}}"#, "not_allowed"),
+        (r#"{"type":"subscribe","topic":"devices/+/telemetry"}"#, "not_allowed"),
+        (r#"{"type":"publish","topic":"a/#","payload":1}"#, "bad_topic"),
+        (r#"{"type":"unsubscribe","topic":"never"}"#, "not_found"),
+    ] {
+        device.send_text(frame);
+        let error = device.next();
+        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{frame}");
+        assert!(error.get("msgid").is_none());
+    }
+    device.send(&json!({"type": "ping"}));
+    assert_eq!(device.next()["type"], "pong");
+    for _ in 0..10 {
+        device.send_text("{");
+    }
+    assert_eq!(device.closed(), Some(4400));
+}
+
+#[test]
+fn a_batch_is_one_group_and_its_bad_elements_are_named() {
+    let gateway = Gateway::start();
+    let token = gateway.device("d");
+    let mut device = gateway.as_device("d", &token);
+    device.send(&json!({"type": "batch", "msgid": "b", "data": [
+        {"data": {"t": 1}}, {"nonsense": true}, {"values": [{"tag": "p", "value": 2}]},
+    ]}));
+    let ack = device.next();
+    assert_eq!(ack["accepted"], 2);
+    assert_eq!(ack["refused"][0]["index"], 1);
+}
+
+#[test]
+fn protobuf_telemetry_arrives_as_json() {
+    let gateway = Gateway::start();
+    let (token, key) = (gateway.device("sensor-001"), gateway.key("viewer"));
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "devices/#"}));
+    app.next();
+    let hex = "0a0a73656e736f722d30303110cbc9da9ec92f1a0e0a0474656d70150000bc411a01431a0f0a0568756d696415cdcc34421a0125";
+    let bytes: Vec<u8> = (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect();
+    gateway.as_device("sensor-001", &token).send_binary(&bytes);
+    let message = app.next();
+    assert_eq!(
+        message["payload"]["values"][1],
+        json!({"tag": "humid", "value": 45.2, "unit": "%"})
+    );
+    assert_eq!(message["timestamp"], 1_634_567_890_123_u64);
+}
+
+#[test]
+fn a_subscription_starts_with_the_retained_message() {
+    let gateway = Gateway::start();
+    let key = gateway.key("operator");
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "publish", "topic": "plant/x", "payload": "on", "retain": true, "msgid": "1"}));
+    assert_eq!(app.next()["type"], "ack");
+    let mut late = gateway.as_app(&key);
+    late.send(&json!({"type": "subscribe", "topic": "plant/#"}));
+    assert_eq!(late.next()["type"], "subscribed");
+    let retained = late.next();
+    assert_eq!((&retained["payload"], &retained["retain"]), (&json!("on"), &json!(true)));
+}
+
+#[test]
+fn a_command_waits_for_its_device_and_its_life_comes_back() {
+    let gateway = Gateway::start();
+    let (token, key) = (gateway.device("lamp-1"), gateway.key("operator"));
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "command", "to": "lamp-1", "msgid": "c1", "payload": {"on": true}}));
+    assert_eq!(app.next()["devices"], 1);
+    let mut lamp = gateway.as_device("lamp-1", &token);
+    let control = lamp.next();
+    assert_eq!((&control["type"], &control["payload"]), (&json!("control"), &json!({"on": true})));
+    lamp.send(&json!({"type": "ack", "msgid": control["msgid"]}));
+    lamp.send(&json!({"type": "reply", "msgid": control["msgid"], "status": "ok", "payload": {"on": true}}));
+    let states: Vec<_> = (0..3).map(|_| app.next_of("command_state")).collect();
+    let words: Vec<_> = states.iter().map(|s| s["state"].as_str().unwrap()).collect();
+    assert_eq!(words, ["sent", "acknowledged", "completed"]);
+    assert_eq!((&states[2]["ref"], &states[2]["payload"]), (&json!("c1"), &json!({"on": true})));
+    app.send(&json!({"type": "command", "to": "nobody", "msgid": "c2", "payload": {}}));
+    assert_eq!(app.next()["code"], "not_found");
+}
+
+#[test]
+fn a_command_that_nobody_took_expires() {
+    let gateway = Gateway::start();
+    gateway.device("lamp-1");
+    let mut app = gateway.as_app(&gateway.key("operator"));
+    let soon =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()
+            + 300;
+    app.send(&json!({"type": "command", "to": "lamp-1", "msgid": "c", "payload": {}, "expires": u64::try_from(soon).unwrap()}));
+    assert_eq!(app.next()["type"], "ack");
+    assert_eq!(app.next_of("command_state")["state"], "expired");
+    let (status, drops) = gateway.get("/v1/drops", Some(&gateway.key("admin")));
+    assert_eq!(status, 200);
+    assert!(drops.contains("expired"), "{drops}");
+}
+
+#[test]
+fn overlapping_subscriptions_deliver_once_at_the_highest_promise() {
+    let gateway = Gateway::start();
+    let mut app = gateway.as_app(&gateway.key("operator"));
+    app.send(&json!({"type": "subscribe", "topic": "a/#", "qos": 0}));
+    app.send(&json!({"type": "subscribe", "topic": "a/b", "qos": 1}));
+    app.next();
+    app.next();
+    app.send(&json!({"type": "publish", "topic": "a/b", "payload": 1, "msgid": "1"}));
+    app.send(&json!({"type": "publish", "topic": "a/c", "payload": 2, "msgid": "2"}));
+    let (first, second) = (app.next_of("mqtt"), app.next_of("mqtt"));
+    assert_eq!((&first["payload"], &first["qos"]), (&json!(1), &json!(1)));
+    assert_eq!(second["payload"], 2);
+}
+
+#[test]
+fn a_removed_device_is_closed_at_once() {
+    let gateway = Gateway::start();
+    let token = gateway.device("d");
+    let mut device = gateway.as_device("d", &token);
+    gateway.admin(&["device", "remove", "d", "--yes"]);
+    assert_eq!(device.closed(), Some(4403));
+}
+
+#[test]
+fn a_position_of_another_life_is_answered_by_a_gap() {
+    let gateway = Gateway::start();
+    let mut app = gateway.as_app(&gateway.key("operator"));
+    app.send(&json!({"type": "subscribe", "topic": "#", "since": {"after": "1:5"}}));
+    assert_eq!(app.next()["type"], "subscribed");
+    let gap = app.next();
+    assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("epoch")));
+    assert_eq!(app.next()["type"], "caught_up");
+}
+
+#[test]
+fn a_slow_subscriber_costs_the_others_nothing_and_loses_nothing_at_qos_1() {
+    let gateway = Gateway::with(&[
+        "limits.outbox_bytes_max=65536",
+        "limits.messages_per_second=1000000",
+        "limits.message_burst=1000000",
+        "limits.bytes_per_second=1000000000",
+    ]);
+    let key = gateway.key("operator");
+    let (mut slow, mut fast, mut sender) =
+        (gateway.as_app(&key), gateway.as_app(&key), gateway.as_app(&key));
+    for wire in [&mut slow, &mut fast] {
+        wire.send(&json!({"type": "subscribe", "topic": "load", "qos": 1}));
+        wire.next();
+    }
+    let text = "x".repeat(4_000);
+    let count = 5_000_u64;
+    let reader = std::thread::spawn(move || {
+        (0..count).for_each(|n| assert_eq!(fast.next()["payload"]["n"], n));
+    });
+    for n in 0..count {
+        sender.send(&json!({"type": "publish", "topic": "load", "qos": 1, "payload": {"n": n, "text": text}}));
+    }
+    reader.join().unwrap();
+    let mut last_seq = 0;
+    for n in 0..count {
+        let frame = slow.next_of("mqtt");
+        assert_eq!(frame["payload"]["n"], n);
+        assert!(frame["seq"].as_u64().unwrap() > last_seq);
+        last_seq = frame["seq"].as_u64().unwrap();
+    }
+}

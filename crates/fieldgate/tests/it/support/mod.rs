@@ -1,0 +1,194 @@
+//! A gateway in a process of its own, and a plain WebSocket to talk to it.
+//!
+//! Every gateway has its own folder and a free port, and ends with its value. Reads have a limit.
+
+mod wire;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+pub(crate) use wire::{Seen, Wire};
+
+/// How long anything may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Waits until `ready` gives a value.
+pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A command of the binary under test.
+pub(crate) fn fieldgate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate"));
+    command
+        .env_remove("FIELDGATE_TOKEN")
+        .env_remove("FIELDGATE_URL")
+        .env_remove("FIELDGATE_CONFIG");
+    command
+}
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    child: Option<Child>,
+    folder: tempfile::TempDir,
+    settings: Vec<String>,
+    pub(crate) address: String,
+}
+
+impl Gateway {
+    /// Starts on an empty folder.
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts with settings (`KEY=VALUE`) or flags (`--…`).
+    pub(crate) fn with(settings: &[&str]) -> Self {
+        let mut gateway = Self {
+            child: None,
+            folder: tempfile::tempdir().unwrap(),
+            settings: settings.iter().map(|s| (*s).to_owned()).collect(),
+            address: String::new(),
+        };
+        gateway.up();
+        gateway
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Everything that the gateway wrote to stderr.
+    pub(crate) fn output(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// Starts the process and waits for its ready file.
+    pub(crate) fn up(&mut self) {
+        let ready = self.folder.path().join("ready");
+        if ready.exists() {
+            std::fs::remove_file(&ready).unwrap();
+        }
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("stderr"))
+            .unwrap();
+        let mut command = fieldgate();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--set", "store.free_bytes_min=0"])
+            .args(["--set", "log.level=debug", "--data"])
+            .arg(self.data())
+            .arg("--ready-file")
+            .arg(&ready);
+        for setting in &self.settings {
+            if setting.starts_with("--") {
+                command.arg(setting);
+            } else {
+                command.args(["--set", setting]);
+            }
+        }
+        self.child = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let text = wait_for("the ready file", || {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the gateway ended: {}", self.output());
+            std::fs::read_to_string(&ready).ok()
+        });
+        let ready: Value = serde_json::from_str(&text).unwrap();
+        self.address = ready["listeners"]["http"][0].as_str().unwrap().to_owned();
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Waits for the process to end; its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let child = self.child.as_mut().unwrap();
+        let status = wait_for("the end of the gateway", || child.try_wait().unwrap());
+        self.child = None;
+        status.code()
+    }
+
+    /// Runs an administrative command on this gateway's folder; its JSON.
+    pub(crate) fn admin(&self, arguments: &[&str]) -> Value {
+        let output = run(arguments, &self.data());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+    }
+
+    /// Makes a device; its token.
+    pub(crate) fn device(&self, id: &str) -> String {
+        self.admin(&["device", "add", id])["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes an API key with a role; the key.
+    pub(crate) fn key(&self, role: &str) -> String {
+        let name = format!("{role}-key");
+        self.admin(&["key", "add", &name, "--role", role])["key"].as_str().unwrap().to_owned()
+    }
+
+    /// A connection without a credential.
+    pub(crate) fn connect(&self) -> Wire {
+        Wire::open(&self.address, "/ws", &[]).unwrap()
+    }
+
+    /// A connection of a device in the lesson's form, authenticated.
+    pub(crate) fn as_device(&self, id: &str, token: &str) -> Wire {
+        let mut wire = self.connect();
+        wire.send(&serde_json::json!({"type": "auth", "deviceId": id, "token": token}));
+        assert_eq!(wire.next()["status"], "success");
+        wire
+    }
+
+    /// A connection of a program, in the first form of JSON, authenticated.
+    pub(crate) fn as_app(&self, key: &str) -> Wire {
+        let bearer = format!("Authorization: Bearer {key}");
+        let headers = [bearer.as_str(), "Sec-WebSocket-Protocol: fieldgate.v1.json"];
+        let mut wire = Wire::open(&self.address, "/", &headers).unwrap();
+        assert_eq!(wire.next()["status"], "success");
+        wire
+    }
+
+    /// A plain GET; status and body.
+    pub(crate) fn get(&self, path: &str, key: Option<&str>) -> (u16, String) {
+        let bearer = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+        wire::get(&self.address, path, &bearer)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // A test that failed already says so; the process must end all the same.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Runs a command of the binary with `--data` and `--json`.
+pub(crate) fn run(arguments: &[&str], data: &Path) -> Output {
+    fieldgate().args(arguments).arg("--json").arg("--data").arg(data).output().unwrap()
+}

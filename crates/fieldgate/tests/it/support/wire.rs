@@ -1,0 +1,159 @@
+//! A WebSocket client on nothing but a socket and the codec: what it sends is what the test says.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read, Write},
+    net::TcpStream,
+    ops::ControlFlow,
+    time::Instant,
+};
+
+use fieldgate_dialects::ws::{self, Decoder, Event, Limits, Opcode};
+use serde_json::Value;
+
+use super::LIMIT;
+
+const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+
+/// What came.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Seen {
+    Frame(Value),
+    Ping,
+    Pong,
+    Close(Option<u16>),
+    /// The stream ended without a close frame.
+    End,
+}
+
+pub(crate) struct Wire {
+    stream: TcpStream,
+    decoder: Decoder,
+    seen: VecDeque<Seen>,
+}
+
+/// Sends a GET and reads the whole answer.
+pub(crate) fn get(address: &str, path: &str, headers: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+impl Wire {
+    /// Opens a connection; the answer's status line is the error where it is not 101.
+    pub(crate) fn open(address: &str, path: &str, headers: &[&str]) -> Result<Self, String> {
+        let mut stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+        );
+        stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            if stream.read(&mut byte).map_err(|e| e.to_string())? == 0 {
+                return Err("the connection ended".to_owned());
+            }
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let status = head.lines().next().unwrap_or_default().to_owned();
+        if !status.contains("101") {
+            return Err(status);
+        }
+        let limits =
+            Limits { frame_bytes_max: 1 << 24, message_bytes_max: 1 << 24, fragment_count_max: 64 };
+        Ok(Self { stream, decoder: Decoder::client(limits), seen: VecDeque::new() })
+    }
+
+    pub(crate) fn send(&mut self, frame: &Value) {
+        self.send_text(&frame.to_string());
+    }
+
+    pub(crate) fn send_text(&mut self, text: &str) {
+        self.raw(&ws::frame_masked(Opcode::Text, text.as_bytes(), MASK)).unwrap();
+    }
+
+    pub(crate) fn send_binary(&mut self, bytes: &[u8]) {
+        self.raw(&ws::frame_masked(Opcode::Binary, bytes, MASK)).unwrap();
+    }
+
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The next thing that comes, pings aside.
+    pub(crate) fn see(&mut self) -> Seen {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.seen.pop_front() {
+                Some(Seen::Ping) => continue,
+                Some(seen) => return seen,
+                None => (),
+            }
+            assert!(Instant::now() < deadline, "nothing came");
+            let mut buffer = vec![0; 64 * 1024];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Seen::End,
+                Ok(len) => self.decode(&mut buffer[..len]),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Seen::End,
+                Err(error) => panic!("nothing came: {error}"),
+            }
+        }
+    }
+
+    fn decode(&mut self, bytes: &mut [u8]) {
+        let seen = &mut self.seen;
+        let fed = self.decoder.feed(bytes, &mut |event| {
+            seen.push_back(match event {
+                Event::Text(text) => Seen::Frame(serde_json::from_str(text).unwrap()),
+                Event::Binary(_) => panic!("the gateway sends text alone"),
+                Event::Ping(_) => Seen::Ping,
+                Event::Pong(_) => Seen::Pong,
+                Event::Close { code, .. } => Seen::Close(code),
+            });
+            ControlFlow::Continue(())
+        });
+        assert!(fed.is_ok(), "{fed:?}");
+    }
+
+    /// The next frame.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Value {
+        match self.see() {
+            Seen::Frame(frame) => frame,
+            other => panic!("a frame was expected, not {other:?}"),
+        }
+    }
+
+    /// The next frame of this type; others are passed over.
+    #[track_caller]
+    pub(crate) fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let frame = self.next();
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// The close code; frames before it are passed over.
+    pub(crate) fn closed(&mut self) -> Option<u16> {
+        loop {
+            match self.see() {
+                Seen::Close(code) => return code,
+                Seen::End => return None,
+                Seen::Frame(_) | Seen::Ping | Seen::Pong => (),
+            }
+        }
+    }
+}
