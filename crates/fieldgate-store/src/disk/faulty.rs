@@ -74,7 +74,7 @@ fn eio() -> io::Error {
 }
 
 impl Inode {
-    fn page<'a>(bytes: &'a [u8], page: usize) -> &'a [u8] {
+    fn page(bytes: &[u8], page: usize) -> &[u8] {
         let start = (page * PAGE).min(bytes.len());
         &bytes[start..(start + PAGE).min(bytes.len())]
     }

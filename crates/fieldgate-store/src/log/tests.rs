@@ -9,7 +9,7 @@ use fieldgate_core::{
 
 use super::*;
 
-pub(super) fn message(qos: Qos, payload: &str) -> Record {
+fn message(qos: Qos, payload: &str) -> Record {
     let topic: Topic = "devices/a/telemetry".parse().unwrap();
     Record::Message(Message {
         tenant: TenantId::default_tenant(),
@@ -28,7 +28,7 @@ pub(super) fn message(qos: Qos, payload: &str) -> Record {
     })
 }
 
-pub(super) fn small() -> LogOptions {
+fn small() -> LogOptions {
     LogOptions {
         segment_bytes: 64 << 10,
         tail_bytes_max: 4 << 10,
@@ -37,7 +37,7 @@ pub(super) fn small() -> LogOptions {
     }
 }
 
-pub(super) fn wait_durable(log: &LocalLog, seq: u64) {
+fn wait_durable(log: &LocalLog, seq: u64) {
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while log.frontier().durable.0 < seq {
         assert!(std::time::Instant::now() < deadline, "{:?} not durable", log.frontier());
@@ -45,8 +45,10 @@ pub(super) fn wait_durable(log: &LocalLog, seq: u64) {
     }
 }
 
+type Lost = (u64, u64, GapReason);
+
 /// Every payload in the log with its number, and every gap.
-pub(super) fn read_all(log: &LocalLog) -> (Vec<(u64, String)>, Vec<(u64, u64, GapReason)>) {
+fn read_all(log: &LocalLog) -> (Vec<(u64, String)>, Vec<Lost>) {
     let (mut messages, mut gaps) = (Vec::new(), Vec::new());
     let mut from = log.oldest();
     let end = log.frontier().durable;
