@@ -55,8 +55,8 @@ struct NewKey {
     expires_ms: Option<u64>,
 }
 
-fn bad(error: impl ToString) -> Fault {
-    Fault::new(Code::BadValue, error.to_string())
+fn bad(error: impl std::fmt::Display) -> Fault {
+    Fault::new(Code::BadValue, format!("{error}"))
 }
 
 fn io_fault(error: &std::io::Error) -> Fault {

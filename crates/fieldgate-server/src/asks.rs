@@ -4,7 +4,6 @@
 //! and never waits: where the log is full, the frame comes back to be tried again.
 
 use std::{
-    cell::Cell,
     net::IpAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -13,12 +12,12 @@ use std::{
 use fieldgate_core::{
     access::{Identity, Principal},
     close::CloseReason,
-    dialect::{Answer, Ask, Authenticate, BatchResult, Draft, Marks, Subscribe, Target},
+    dialect::{Answer, Ask, Authenticate, BatchResult, Draft, Target},
     fault::{Code, Fault},
-    id::{MsgId, Seq, TenantId, UnixMs},
+    id::{MsgId, TenantId, UnixMs},
     message::{Kind, Message, Priority, Qos},
     rate::Bucket,
-    topic::{Filter, Topic},
+    topic::Topic,
 };
 use fieldgate_dialects::{
     native::{self, Form},
@@ -28,9 +27,10 @@ use fieldgate_store::{AppendError, Log, Record, state::Admit};
 
 use crate::{
     commands,
-    fabric::{append_fault, message_of, now},
+    fabric::{append_fault, now},
     hub::{Hub, Then},
-    link::{Link, Subscription},
+    link::Link,
+    subscriptions,
     worker::Control,
 };
 
@@ -226,7 +226,7 @@ fn on_ask(
         Ask::Publish(draft) => publish(hub, link, principal, *draft),
         Ask::Batch { reference, qos, items } => batch(hub, link, principal, reference, qos, items),
         Ask::Subscribe(ask) => {
-            subscriptions::subscribe(hub, link, principal, ask).map_err(Refused::Fault)
+            subscriptions::subscribe(hub, link, principal, &ask).map_err(Refused::Fault)
         }
         Ask::Unsubscribe(filter) => {
             subscriptions::unsubscribe(hub, link, filter).map_err(Refused::Fault)
@@ -320,7 +320,7 @@ pub(crate) fn admit(hub: &Hub, principal: &Principal, draft: Draft) -> Result<Me
     };
     let priority = match draft.priority {
         Priority::Critical if kind != Kind::Event && !may_command() => Priority::Normal,
-        other => other,
+        asked @ (Priority::Critical | Priority::Normal | Priority::Bulk) => asked,
     };
     Ok(Message {
         tenant: principal.tenant.clone(),

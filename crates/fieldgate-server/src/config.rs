@@ -343,10 +343,7 @@ fn overlay(table: &mut Table, path: &str, value: &str, place: &str, errors: &mut
         at = inner;
     }
     let wants_list = matches!((last, at.get(last)), ("http" | "metrics" | "hosts", _));
-    let value = match value {
-        single @ Value::String(_) if wants_list => Value::Array(vec![single]),
-        other => other,
-    };
+    let value = if wants_list && value.is_str() { Value::Array(vec![value]) } else { value };
     at.insert(last.to_owned(), value);
     if let Err(error) = Value::Table(table.clone()).try_into::<Config>() {
         let why = with_nearest(error.message());

@@ -48,6 +48,9 @@ pub(crate) struct Routing {
     pub(crate) routed: Seq,
 }
 
+/// The connections of each principal, oldest first.
+type Present = HashMap<(TenantId, Arc<str>), Vec<LinkRef>>;
+
 /// Figures for `/metrics` and `/v1/status`.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
@@ -75,7 +78,7 @@ pub(crate) struct Shared {
     pub(crate) throttle: Throttle,
     pub(crate) addresses: Addresses,
     routing: Mutex<Routing>,
-    present: Mutex<HashMap<(TenantId, Arc<str>), Vec<LinkRef>>>,
+    present: Mutex<Present>,
     next_worker: AtomicUsize,
     durable: tokio::sync::Notify,
 }
@@ -85,7 +88,7 @@ impl Shared {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn present(&self) -> MutexGuard<'_, HashMap<(TenantId, Arc<str>), Vec<LinkRef>>> {
+    fn present(&self) -> MutexGuard<'_, Present> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn subscribe(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
     principal: &Principal,
-    ask: Subscribe,
+    ask: &Subscribe,
 ) -> Result<(), Fault> {
     let limits = &hub.shared.config.limits;
     if !principal.may_subscribe(&ask.filter) {

@@ -3,6 +3,16 @@
 //! In: raw bytes on a port that the system chose. Out: status lines, headers, and the end of the
 //! connection. No WebSocket frame is looked at here beyond the upgrade.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::needless_pass_by_value,
+    reason = "a test fails by panicking"
+)]
+
 use std::{net::SocketAddr, time::Duration};
 
 use fieldgate_server::{Config, Running, Sources, StartOptions, config, start};

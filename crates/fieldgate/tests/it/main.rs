@@ -1,5 +1,15 @@
 //! Tests of the whole binary over real sockets, with clients of ours and of others.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::needless_pass_by_value,
+    reason = "a test fails by panicking"
+)]
+
 mod cli;
 mod foreign;
 mod limits;
