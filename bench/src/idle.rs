@@ -32,14 +32,29 @@ fn measure(plan: &Plan, tls: bool) -> Result<(f64, f64)> {
     let key = gateway.key("bench", &["subscribe:bench/#"])?;
     // One connection comes and goes first, so that what is made once is not counted.
     drop(load::native(gateway.address, tls, None, &key)?);
-    let before = gateway.process.resident_bytes()?;
+    let before = settled(&gateway)?;
     let mut links = Vec::with_capacity(plan.connection_count);
     for number in 0..plan.connection_count {
         let mut link = load::native(gateway.address, tls, None, &key)?;
         load::subscribe(&mut link, &format!("bench/idle/{number}"), 0)?;
         links.push(link);
     }
-    sleep(Duration::from_secs(1));
-    let after = gateway.process.resident_bytes()?;
+    let after = settled(&gateway)?;
     Ok((before / 1024.0 / 1024.0, (after - before) / 1024.0 / links.len() as f64))
+}
+
+/// Resident memory once it stands still for two seconds, or after half a minute.
+fn settled(gateway: &Gateway) -> Result<f64> {
+    let mut last = gateway.process.resident_bytes()?;
+    let mut quiet_count = 0;
+    for _ in 0..60 {
+        sleep(Duration::from_millis(500));
+        let now = gateway.process.resident_bytes()?;
+        quiet_count = if (now - last).abs() < 100_000.0 { quiet_count + 1 } else { 0 };
+        last = now;
+        if quiet_count == 4 {
+            break;
+        }
+    }
+    Ok(last)
 }
