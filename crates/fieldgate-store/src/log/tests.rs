@@ -47,11 +47,6 @@ fn wait_durable(log: &LocalLog, seq: u64) {
 
 type Lost = (u64, u64, GapReason);
 
-/// A number and its payload.
-type Payload = (u64, String);
-/// First and last number of a gap, and why.
-type Hole = (u64, u64, GapReason);
-
 /// Every payload in the log with its number, and every gap.
 fn read_all(log: &LocalLog) -> (Vec<(u64, String)>, Vec<Lost>) {
     let (mut messages, mut gaps) = (Vec::new(), Vec::new());
