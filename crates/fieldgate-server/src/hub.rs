@@ -166,6 +166,8 @@ impl Hub {
         for routed in batch {
             let Some(message) = message_of(&routed.entry) else { continue };
             if message.expires.is_some_and(|expires| expires <= time) {
+                let (ledger, who) = (&self.shared.ledger, message.topic.as_str());
+                ledger.record(&message.tenant, who, DropReason::Expired, 1, time);
                 continue;
             }
             let seq = routed.entry.seq;

@@ -5,6 +5,7 @@
 use std::{
     fs::{File, OpenOptions},
     path::Path,
+    time::Duration,
 };
 
 use fieldgate_core::fault::Code;
@@ -39,15 +40,28 @@ pub(crate) fn open_store(folder: &Path, options: StoreOptions) -> Result<Store, 
     })
 }
 
+/// What the configuration says about the store.
+fn store_options(config: &Config) -> StoreOptions {
+    let mut options = StoreOptions::default();
+    options.log.sync = config.store.durability != "os";
+    options.log.free_bytes_min = config.store.free_bytes_min;
+    options.log.retention_age = Duration::from_millis(config.retention.age_ms);
+    options.log.retention_bytes = config.retention.bytes;
+    options.state.devices_max = config.limits.devices_per_tenant_max;
+    options.state.retained_max = config.limits.retained_per_tenant_max;
+    if !options.log.sync {
+        tracing::warn!("store.durability is \"os\": an acknowledgement does not mean stored");
+    }
+    options
+}
+
 /// Starts a gateway.
 pub(crate) async fn start(
     config: Config,
     folder: &Path,
     options: StartOptions,
 ) -> Result<Running, Failure> {
-    let mut store_options = StoreOptions::default();
-    store_options.log.free_bytes_min = config.store.free_bytes_min;
-    let store = open_store(folder, store_options)?;
+    let store = open_store(folder, store_options(&config))?;
     fieldgate_server::start(config, store, options).await.map_err(|error| {
         let failure = Failure::new(Exit::Failed, "start", error.to_string());
         match error {
