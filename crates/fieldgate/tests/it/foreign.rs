@@ -37,8 +37,7 @@ impl Drop for Script {
 
 fn start(mut command: Command, gateway: &Gateway, id: &str, token: &str) -> Script {
     let child = command
-        .env("FIELDGATE_URL", format!("ws://{}", gateway.address))
-        .env("FIELDGATE_DEVICE", id)
+        .args([id, &format!("ws://{}/ws", gateway.address)])
         .env("FIELDGATE_TOKEN", token)
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
