@@ -16,6 +16,7 @@ mod start;
 use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Resource, Rlimit};
 
 use crate::report::Report;
 
@@ -42,6 +43,9 @@ fn main() -> Result<()> {
         return bare::run_fanout(rest);
     }
     let plan = Plan::read(&args)?;
+    // A TLS connection may take several files; without the right to raise it the limit stays.
+    let files = Rlimit { current: Some(100_000), maximum: Some(100_000) };
+    let _kept_on_error = rustix::process::setrlimit(Resource::Nofile, files);
     let started = Instant::now();
     let mut report = Report::default();
     report.note(&machine());

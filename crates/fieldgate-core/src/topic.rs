@@ -56,7 +56,7 @@ impl Topic {
     /// Names `devices/{id}/{leaf}`; `leaf` is one of the names of [`Kind`].
     #[must_use]
     pub fn of_device(device: &DeviceId, leaf: &str) -> Self {
-        Self(Arc::from(format!("devices/{device}/{leaf}")))
+        Self(Arc::from(["devices/", device.as_str(), "/", leaf].concat()))
     }
 
     /// Tells whose topic this is, for `devices/{id}/…`; the id is not checked further.
@@ -69,15 +69,15 @@ impl Topic {
     /// Tells what the messages of this topic are about.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        let mut levels = self.levels();
-        let (root, _device) = (levels.next(), levels.next());
-        match (root, levels.next(), levels.next()) {
-            (Some("devices"), Some("telemetry"), None) => Kind::Telemetry,
-            (Some("devices"), Some("events"), None) => Kind::Event,
-            (Some("devices"), Some("commands"), None) => Kind::Command,
-            (Some("devices"), Some("replies"), None) => Kind::Reply,
-            (Some("devices"), Some("state"), None) => Kind::State,
-            (Some("devices"), Some("presence"), None) => Kind::Presence,
+        let Some(rest) = self.0.strip_prefix("devices/") else { return Kind::Application };
+        let device_len = rest.bytes().take_while(|byte| *byte != b'/').count();
+        match rest.get(device_len..).unwrap_or_default() {
+            "/telemetry" => Kind::Telemetry,
+            "/events" => Kind::Event,
+            "/commands" => Kind::Command,
+            "/replies" => Kind::Reply,
+            "/state" => Kind::State,
+            "/presence" => Kind::Presence,
             _ => Kind::Application,
         }
     }
@@ -156,9 +156,13 @@ fn check(text: &str) -> Result<(), InvalidTopic> {
     if text.len() > TOPIC_BYTES_MAX {
         return Err(InvalidTopic::TooLong(text.len()));
     }
-    let level_count = text.split('/').count();
+    // Bytes, not characters: every record that is read back passes here, and `/` is ASCII.
+    let level_count = 1 + text.bytes().filter(|byte| *byte == b'/').count();
     if level_count > TOPIC_LEVELS_MAX {
         return Err(InvalidTopic::TooDeep(level_count));
+    }
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Ok(());
     }
     let noncharacter = |c: char| {
         let code = u32::from(c);
@@ -175,7 +179,7 @@ impl FromStr for Topic {
 
     fn from_str(text: &str) -> Result<Self, InvalidTopic> {
         check(text)?;
-        if text.contains(['+', '#']) {
+        if text.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
             return Err(InvalidTopic::Wildcard);
         }
         Ok(Self(Arc::from(text)))
