@@ -75,13 +75,16 @@ pub(crate) struct Hub {
 struct Frames(Vec<((Form, Qos), Bytes)>);
 
 impl Frames {
-    fn get(&mut self, form: Form, qos: Qos, make: impl FnOnce() -> Bytes) -> Bytes {
-        if let Some((_, frame)) = self.0.iter().find(|(key, _)| *key == (form, qos)) {
-            return frame.clone();
+    /// Lends the frame: a reference counted up and down for each receiver would cost as much as the
+    /// rest of its way through here.
+    fn get(&mut self, form: Form, qos: Qos, make: impl FnOnce() -> Bytes) -> &Bytes {
+        let known = self.0.iter().position(|(key, _)| *key == (form, qos));
+        let at = known.unwrap_or(self.0.len());
+        if known.is_none() {
+            self.0.push(((form, qos), make()));
         }
-        let frame = make();
-        self.0.push(((form, qos), frame.clone()));
-        frame
+        static EMPTY: Bytes = Bytes::new();
+        self.0.get(at).map_or(&EMPTY, |(_, frame)| frame)
     }
 }
 
@@ -162,6 +165,7 @@ impl Hub {
     /// Delivers what the router sent, in seq order.
     pub(crate) fn deliver(self: &Rc<Self>, batch: &[Routed]) {
         let alone = batch.len() == 1;
+        let mut delivered_count = 0;
         let time = now();
         for routed in batch {
             let Some(message) = message_of(&routed.entry) else { continue };
@@ -195,9 +199,11 @@ impl Hub {
                 let qos = granted.min(message.qos);
                 let frame =
                     frames.get(link.form, qos, || self.encode(seq, message, qos, link.form));
-                self.send(link, subscription, &frame, (seq, message, qos), alone);
+                self.send(link, subscription, frame, (seq, message, qos), alone);
+                delivered_count += 1;
             }
         }
+        self.shared.stats.delivered.fetch_add(delivered_count, Ordering::Relaxed);
     }
 
     fn encode(&self, seq: Seq, message: &Message, qos: Qos, form: Form) -> Bytes {
@@ -229,7 +235,6 @@ impl Hub {
         (seq, message, qos): (Seq, &Message, Qos),
         alone: bool,
     ) {
-        self.shared.stats.delivered.fetch_add(1, Ordering::Relaxed);
         let droppable = (qos == Qos::AtMostOnce).then_some(seq);
         if !link.outbox.has_waiting() {
             if alone && link.outbox.is_empty() {
