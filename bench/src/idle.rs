@@ -18,10 +18,11 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     report.section(&format!("Idle memory, {} connections", plan.connection_count));
     for (what, tls, max_kib) in [("plain", false, 4.0), ("TLS", true, 14.0)] {
         match measure(plan, tls) {
-            Ok((rest_mib, kib)) => {
+            Ok(figures) => {
+                let Figures { rest_mib, each_kib, count } = figures;
                 report.row(&format!("gateway at rest, {what}"), rest_mib, "MiB", Budget::None);
-                let what = format!("each connection, {what}");
-                report.row(&what, kib, "KiB", Budget::AtMost(max_kib));
+                let name = format!("each of {count} connections, {what}");
+                report.row(&name, each_kib, "KiB", Budget::AtMost(max_kib));
             }
             Err(error) => report.note(&format!("{what}: not measured: {error:#}")),
         }
@@ -29,24 +30,40 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn measure(plan: &Plan, tls: bool) -> Result<(f64, f64)> {
+struct Figures {
+    rest_mib: f64,
+    each_kib: f64,
+    count: usize,
+}
+
+fn measure(plan: &Plan, tls: bool) -> Result<Figures> {
     let folder = data_folder()?;
     let gateway = Gateway::start(&plan.binary, &folder.path().join("data"), tls)?;
     let key = gateway.key("bench", &["subscribe:bench/#"])?;
     let at_rest = settled(&gateway)?;
-    let mut before = at_rest;
-    let mut links = Vec::with_capacity(plan.connection_count);
-    for number in 0..plan.connection_count {
-        if number == plan.connection_count / 2 {
-            before = settled(&gateway)?;
-        }
+    let open = |number: usize| {
         let mut link = load::native(gateway.address, tls, None, &key)?;
         load::subscribe(&mut link, &format!("bench/idle/{number}"), 0)?;
-        links.push(link);
+        anyhow::Ok(link)
+    };
+    let connection_count = plan.connection_count.min(open_files_max(tls)?);
+    let half = connection_count / 2;
+    let mut links = (0..half).map(open).collect::<Result<Vec<_>>>()?;
+    let before = settled(&gateway)?;
+    for number in half..connection_count {
+        links.push(open(number)?);
     }
     let after = settled(&gateway)?;
-    let counted = (links.len() - links.len() / 2) as f64;
-    Ok((at_rest / 1024.0 / 1024.0, (after - before) / 1024.0 / counted))
+    let each_kib = (after - before) / 1024.0 / (links.len() - half) as f64;
+    Ok(Figures { rest_mib: at_rest / 1024.0 / 1024.0, each_kib, count: links.len() })
+}
+
+/// How many connections the limit of open files leaves room for: the gateway holds three files for
+/// a TLS connection today.
+fn open_files_max(tls: bool) -> Result<usize> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = usize::try_from(limit.unwrap_or(u64::MAX))?;
+    Ok(files.saturating_sub(1_000) / if tls { 3 } else { 1 })
 }
 
 /// Resident memory once it stands still for two seconds, or after half a minute.
