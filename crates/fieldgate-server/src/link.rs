@@ -240,7 +240,10 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
     });
     hub.add_link(&link);
     let mut permit = permit;
-    let reason = serve(&hub, &link, read_ahead.to_vec(), principal, &mut permit).await;
+    // Even empty it would keep the HTTP layer's read buffer for as long as the connection lives.
+    let first = read_ahead.to_vec();
+    drop(read_ahead);
+    let reason = serve(&hub, &link, first, principal, &mut permit).await;
     hub.remove_link(&link);
     hub.shared.count_close(reason);
     tracing::debug!(link = link.id, reason = reason.label(), "link ended");
