@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod disk;
+mod export;
 pub mod log;
 pub mod memory;
 pub mod port;
@@ -13,6 +14,7 @@ pub mod registry;
 pub mod secret;
 pub mod state;
 pub mod store;
+mod tables;
 
 #[cfg(test)]
 mod suite;
@@ -20,3 +22,4 @@ mod suite;
 pub use port::{AppendError, Chunk, Follow, Followed, Frontier, Log, ReadError, ReadFilter};
 pub use record::{Entry, Record};
 pub use store::{OpenStoreError, Store, StoreOptions};
+pub use tables::TablesStatus;

@@ -77,6 +77,15 @@ impl MasterKey {
         self.hash_parts(&["own", tenant.as_str(), device.as_str(), token])
     }
 
+    /// The key that the duplicate window hashes `msgid`s under.
+    pub(crate) fn window_key(&self) -> [u8; 16] {
+        let mut key = [0; 16];
+        for (slot, byte) in key.iter_mut().zip(self.hash_parts(&["window"])) {
+            *slot = byte;
+        }
+        key
+    }
+
     fn hash_parts(&self, parts: &[&str]) -> SecretHash {
         let mut context = hmac::Context::with_key(&self.0);
         for part in parts {

@@ -1,4 +1,4 @@
-//! The data folder: lock, master key, log, and the state that the log means.
+//! The data folder: lock, master key, log, tables, and the state that they mean.
 //!
 //! Invariant: one process has a folder open at a time.
 
@@ -8,17 +8,26 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use fieldgate_core::id::Seq;
+use fieldgate_core::id::{Seq, UnixMs};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
+    export::Exports,
     log::{self, LocalLog, LogOptions, Recovery},
     port::{Followed, Log, ReadFilter},
     record::Record,
     secret::MasterKey,
-    state::{State, StateLimits},
+    state::{State, StateLimits, window::WINDOW_MS},
+    tables::{
+        Tables, TablesError, TablesStatus,
+        apply::{Applier, Work},
+        chain,
+        fjall::FjallTables,
+        load::{IdChunk, LogFacts, Unusable, load},
+    },
 };
 
 /// Why a data folder did not open.
@@ -37,6 +46,18 @@ pub enum OpenStoreError {
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Read(#[from] crate::port::ReadError),
+    /// Devices, keys and retained messages cannot be known: the tables are gone, no export is
+    /// whole, and the log no longer reaches back to its beginning.
+    #[error(
+        "tables/ is lost or damaged, exports/ has nothing whole, and the log lacks {from} to {to}: \
+         restore the folder tables or exports from a copy"
+    )]
+    StateLost {
+        /// First number that nothing knows of.
+        from: Seq,
+        /// Last one.
+        to: Seq,
+    },
 }
 
 /// How a store behaves.
@@ -59,13 +80,18 @@ pub struct Store {
     pub applied: Seq,
     /// What opening found.
     pub recovery: Recovery,
+    /// How the tables do.
+    pub tables: Arc<TablesStatus>,
     /// The folder.
     pub folder: PathBuf,
+    // Dropped in this order: the last changes are written while the folder is still ours.
+    _applier: Applier,
     _lock: File,
 }
 
 impl Store {
-    /// Opens `folder`, or makes it (mode 0700), and reads the state from the log.
+    /// Opens `folder`, or makes it (mode 0700), and builds the state: from the tables and the log
+    /// behind them, or from an export and the log behind that.
     ///
     /// # Errors
     ///
@@ -73,37 +99,130 @@ impl Store {
     pub fn open(folder: &Path, options: StoreOptions) -> Result<Self, OpenStoreError> {
         std::fs::create_dir_all(folder)?;
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-        let mut lock = OpenOptions::new();
-        let lock = lock.create(true).truncate(false).write(true).mode(0o600);
-        let lock = lock.open(folder.join("LOCK"))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-            let in_use = error == rustix::io::Errno::WOULDBLOCK;
-            if in_use { OpenStoreError::InUse } else { io::Error::from(error).into() }
-        })?;
+        let lock = take_lock(folder)?;
         let key = MasterKey::open(&folder.join("master.key"))?;
         let (log, recovery) = LocalLog::open(&folder.join("log"), options.log)?;
         let state = Arc::new(State::new(key, options.state));
-        let applied = replay(&log, &state)?;
-        Ok(Self { log, state, applied, recovery, folder: folder.to_owned(), _lock: lock })
+        let (tables, opened) = FjallTables::new(folder.join("tables"));
+        let exports = Exports::new(folder.join("exports"));
+        let built = build(&log, &recovery, &state, &tables, opened, &exports)?;
+        let tables = Box::new(tables);
+        let work = Work::new(Arc::clone(&log), Arc::clone(&state), tables, exports, built.trusted);
+        let status = Arc::clone(&work.status);
+        Ok(Self {
+            log,
+            state,
+            applied: built.applied,
+            recovery,
+            tables: status,
+            folder: folder.to_owned(),
+            _applier: Applier::start(work)?,
+            _lock: lock,
+        })
     }
 }
 
-/// Applies the whole log to an empty state.
-fn replay(log: &LocalLog, state: &State) -> Result<Seq, OpenStoreError> {
+fn take_lock(folder: &Path) -> Result<File, OpenStoreError> {
+    let mut lock = OpenOptions::new();
+    let lock = lock.create(true).truncate(false).write(true).mode(0o600);
+    let lock = lock.open(folder.join("LOCK"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+        let in_use = error == rustix::io::Errno::WOULDBLOCK;
+        if in_use { OpenStoreError::InUse } else { io::Error::from(error).into() }
+    })?;
+    Ok(lock)
+}
+
+struct Built {
+    applied: Seq,
+    /// How far the tables go and their rows of ids, if they can be trusted.
+    trusted: Option<(Seq, Vec<IdChunk>)>,
+}
+
+fn build(
+    log: &LocalLog,
+    recovery: &Recovery,
+    state: &State,
+    tables: &dyn Tables,
+    opened: Result<(), TablesError>,
+    exports: &Exports,
+) -> Result<Built, OpenStoreError> {
     let end = log.frontier().ordered;
-    let mut next = log.oldest();
+    let facts = LogFacts { epoch: log.epoch(), applied: recovery.applied, end };
+    let loaded = opened.map_err(Unusable::from).and_then(|()| load(tables, facts));
+    let (applied, trusted) = match loaded {
+        Ok(loaded) => {
+            loaded.rows.into_iter().for_each(|(key, row)| state.restore(key, row));
+            loaded.ids.into_iter().for_each(|known| state.window().learn(known));
+            (loaded.applied, Some((loaded.applied, loaded.chunks)))
+        }
+        Err(why) => {
+            if !recovery.created {
+                let why = chain(&why);
+                tracing::warn!(why, "the tables are rebuilt from an export and the log");
+            }
+            (restore_export(log, state, exports, end)?, None)
+        }
+    };
+    let mut changes = state.changes();
+    changes.applied = applied;
+    changes.paused = trusted.is_none();
+    drop(changes);
+    replay(log, state, applied.next(), end)?;
+    Ok(Built { applied: end, trusted })
+}
+
+/// Starts from the newest export, or from nothing if the log still holds everything.
+fn restore_export(
+    log: &LocalLog,
+    state: &State,
+    exports: &Exports,
+    end: Seq,
+) -> Result<Seq, OpenStoreError> {
+    let export = exports.read(log.epoch(), end)?;
+    let (applied, rows) = export.map(|e| (e.applied.seq, e.rows)).unwrap_or_default();
+    let oldest = log.oldest();
+    if oldest > applied.next() {
+        return Err(OpenStoreError::StateLost { from: applied.next(), to: oldest.prev() });
+    }
+    rows.into_iter().for_each(|(key, row)| state.restore(key, row));
+    if applied > Seq(0) {
+        // An export does not hold `msgid`s; those that count are in the log still.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let from = log.seek_time(UnixMs(now.saturating_sub(WINDOW_MS)));
+        read_all(log, from, applied, |step| learn(state, step))?;
+    }
+    Ok(applied)
+}
+
+fn replay(log: &LocalLog, state: &State, from: Seq, end: Seq) -> Result<(), OpenStoreError> {
+    read_all(log, from, end, |step| {
+        learn(state, step);
+        state.apply(step);
+    })
+}
+
+fn read_all(
+    log: &LocalLog,
+    from: Seq,
+    end: Seq,
+    mut visit: impl FnMut(&Followed),
+) -> Result<(), OpenStoreError> {
+    let mut next = from;
     while next <= end {
         let chunk = log.read(next, &ReadFilter::default(), 1 << 20)?;
-        for step in &chunk.items {
-            learn(state, step);
-            state.apply(step);
-        }
+        let until = |step: &&Followed| match step {
+            Followed::Entry(entry) => entry.seq <= end,
+            Followed::Gap(range, _) => range.start() <= &end.0,
+        };
+        chunk.items.iter().take_while(until).for_each(&mut visit);
         if chunk.next <= next {
             break;
         }
         next = chunk.next;
     }
-    Ok(end)
+    Ok(())
 }
 
 fn learn(state: &State, step: &Followed) {
@@ -111,27 +230,10 @@ fn learn(state: &State, step: &Followed) {
         && let Record::Message(message) = &entry.record
         && let Some(msgid) = &message.reference
     {
-        state.window().learn(&message.tenant, &message.from, msgid, entry.arrived, entry.seq);
+        let (window, tenant) = (state.window(), &message.tenant);
+        window.learn(window.name(tenant, &message.from, msgid, entry.seq, entry.arrived));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_belongs_to_one_process() {
-        let folder = tempfile::tempdir().unwrap();
-        let options = StoreOptions {
-            log: LogOptions { free_bytes_min: 0, segment_bytes: 1 << 20, ..LogOptions::default() },
-            ..StoreOptions::default()
-        };
-        let store = Store::open(folder.path(), options).unwrap();
-        assert!(matches!(Store::open(folder.path(), options), Err(OpenStoreError::InUse)));
-        let mode =
-            std::fs::metadata(folder.path().join("master.key")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        drop(store);
-        assert!(Store::open(folder.path(), options).is_ok());
-    }
-}
+mod tests;

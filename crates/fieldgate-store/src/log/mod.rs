@@ -20,7 +20,10 @@ use std::{
     io,
     ops::RangeInclusive,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -97,6 +100,7 @@ pub struct LocalLog {
     intake: Arc<Intake>,
     segments: Arc<Segments>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    closed: AtomicBool,
 }
 
 impl LocalLog {
@@ -133,12 +137,28 @@ impl LocalLog {
             move || writer.run(&intake, &segments)
         })?;
         let threads = Mutex::new(vec![writer, helper]);
-        Ok((Arc::new(Self { epoch: recovery.epoch, intake, segments, threads }), recovery))
+        let (epoch, closed) = (recovery.epoch, AtomicBool::new(false));
+        Ok((Arc::new(Self { epoch, intake, segments, threads, closed }), recovery))
     }
 
-    /// Tells how far the tables have come; retention stays below it.
+    /// Tells how far the tables have come: the next batches say so.
     pub fn set_applied(&self, seq: Seq) {
         self.segments.set_applied(seq);
+    }
+
+    /// Tells up to which number what the log means stands elsewhere too; retention stays below it.
+    pub fn set_removable(&self, seq: Seq) {
+        self.segments.set_removable(seq);
+    }
+
+    /// Whether retention would remove more if it were told that it may.
+    pub fn wants_removable(&self) -> bool {
+        self.segments.is_held_back()
+    }
+
+    /// Whether everything taken is written and nothing more will be.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 }
 
@@ -205,6 +225,7 @@ impl Log for LocalLog {
                 tracing::error!("a thread of the log panicked");
             }
         }
+        self.closed.store(true, Ordering::SeqCst);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Segments {
     list: Mutex<BTreeMap<Seq, Arc<Segment>>>,
     indexed: Mutex<VecDeque<Arc<Segment>>>,
     applied: AtomicU64,
+    removable: AtomicU64,
+    held_back: AtomicBool,
 }
 
 impl fmt::Debug for Segments {
@@ -43,6 +45,8 @@ impl Segments {
             list: Mutex::new(list),
             indexed: Mutex::new(VecDeque::new()),
             applied: AtomicU64::new(0),
+            removable: AtomicU64::new(0),
+            held_back: AtomicBool::new(false),
         }
     }
 
@@ -70,6 +74,15 @@ impl Segments {
         Seq(self.applied.load(Ordering::Relaxed))
     }
 
+    pub(super) fn set_removable(&self, seq: Seq) {
+        self.removable.fetch_max(seq.0, Ordering::Relaxed);
+    }
+
+    /// Whether retention stopped because too little is known to stand elsewhere.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.held_back.load(Ordering::Relaxed)
+    }
+
     pub(super) fn oldest(&self) -> Seq {
         self.list().keys().next().copied().unwrap_or(Seq(1))
     }
@@ -83,7 +96,7 @@ impl Segments {
     }
 
     /// Removes whole segments, oldest first, that are too old or too many; never the active one,
-    /// and nothing that the tables lack.
+    /// and nothing that is not known to stand elsewhere.
     pub(super) fn retain(&self, running_ms: u64) {
         loop {
             let mut list = self.list();
@@ -96,7 +109,9 @@ impl Segments {
             let age_ms = running_ms.saturating_sub(newer.header.running_ms);
             let old = u128::from(age_ms) > self.options.retention_age.as_millis();
             let many = total > self.options.retention_bytes;
-            if !(old || many) || next > self.applied().next() {
+            let held_back = next.0 > self.removable.load(Ordering::Relaxed) + 1;
+            self.held_back.store((old || many) && held_back, Ordering::Relaxed);
+            if !(old || many) || held_back {
                 return;
             }
             let name = segment.name.clone();

@@ -33,6 +33,21 @@ pub struct OpenCommand {
     pub expires: Option<UnixMs>,
 }
 
+impl OpenCommand {
+    /// The command that a message is, if it is for a device.
+    pub(crate) fn of(entry: &Arc<Entry>, message: &Message, state: CommandState) -> Option<Self> {
+        Some(Self {
+            tenant: message.tenant.clone(),
+            device: message.topic.device()?.parse().ok()?,
+            entry: Arc::clone(entry),
+            state,
+            sender: Arc::clone(&message.from),
+            reference: message.reference.clone(),
+            expires: message.expires,
+        })
+    }
+}
+
 /// A step of a command, for those who follow it.
 #[derive(Debug, Clone)]
 pub struct CommandMoved {
@@ -55,21 +70,19 @@ fn may_move(from: CommandState, to: CommandState) -> bool {
 
 impl Commands {
     pub(super) fn queue(&mut self, entry: &Arc<Entry>, message: &Message) {
-        let Some(device) = message.topic.device().and_then(|id| id.parse::<DeviceId>().ok()) else {
-            return;
-        };
-        let key = (message.tenant.clone(), device.clone());
-        self.by_device.entry(key).or_default().push(entry.seq);
-        let command = OpenCommand {
-            tenant: message.tenant.clone(),
-            device,
-            entry: Arc::clone(entry),
-            state: CommandState::Queued,
-            sender: Arc::clone(&message.from),
-            reference: message.reference.clone(),
-            expires: message.expires,
-        };
-        self.by_seq.insert(entry.seq, command);
+        if let Some(command) = OpenCommand::of(entry, message, CommandState::Queued) {
+            self.restore(command);
+        }
+    }
+
+    pub(super) fn restore(&mut self, command: OpenCommand) {
+        let key = (command.tenant.clone(), command.device.clone());
+        self.by_device.entry(key).or_default().push(command.entry.seq);
+        self.by_seq.insert(command.entry.seq, command);
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (Seq, OpenCommand)> {
+        self.by_seq.iter().map(|(seq, command)| (*seq, command.clone()))
     }
 
     pub(super) fn apply(&mut self, change: &CommandChange) -> Option<CommandMoved> {

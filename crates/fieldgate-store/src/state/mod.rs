@@ -3,17 +3,16 @@
 //! Written by the one thread that follows the log, in seq order; read by all. Locks are held for a
 //! look-up, never over IO. Invariant: the same log gives the same state.
 
+pub(crate) mod changes;
 mod commands;
-mod window;
+mod tenants;
+pub(crate) mod window;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fieldgate_core::{
     access::Principal,
-    fault::{Code, Fault},
+    fault::Fault,
     id::{DeviceId, Seq, TenantId, UnixMs},
     message::{Kind, Message},
     topic::{Filter, Topic},
@@ -26,10 +25,11 @@ pub use window::{Admit, Window};
 use crate::{
     port::Followed,
     record::{Entry, Record},
-    registry::{ApiKey, Change, Device, RegistryChange, SecretHash},
+    registry::{ApiKey, Device, RegistryChange, SecretHash},
     secret::MasterKey,
 };
-use commands::Commands;
+use changes::{Changes, Row, RowKey, Snapshot};
+use tenants::Inner;
 
 const OUTCOMES_MAX: usize = 4_096;
 
@@ -71,31 +71,11 @@ pub enum Effect {
     },
 }
 
-#[derive(Debug, Default)]
-struct Tenant {
-    devices: BTreeMap<DeviceId, Arc<Device>>,
-    keys: BTreeMap<String, Arc<ApiKey>>,
-    retained: BTreeMap<Topic, Arc<Entry>>,
-    retained_bytes: usize,
-}
-
-#[derive(Debug, Clone)]
-enum Owner {
-    Device(TenantId, DeviceId),
-    Key(TenantId, String),
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    tenants: BTreeMap<TenantId, Tenant>,
-    owners: HashMap<SecretHash, Owner>,
-    commands: Commands,
-    outcomes: BTreeMap<Seq, Result<(), Fault>>,
-}
-
 /// The state.
 #[derive(Debug)]
 pub struct State {
+    /// Locked before `inner`, and while a record is applied.
+    changes: Mutex<Changes>,
     inner: RwLock<Inner>,
     window: Window,
     key: MasterKey,
@@ -106,7 +86,12 @@ impl State {
     /// An empty state, before the log is read.
     #[must_use]
     pub fn new(key: MasterKey, limits: StateLimits) -> Self {
-        Self { inner: RwLock::default(), window: Window::default(), key, limits }
+        let window = Window::new(key.window_key());
+        Self { changes: Mutex::default(), inner: RwLock::default(), window, key, limits }
+    }
+
+    pub(crate) fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -131,45 +116,94 @@ impl State {
 
     /// Applies the next step of the log. Called in seq order, by one thread.
     pub fn apply(&self, step: &Followed) -> Vec<Effect> {
-        let Followed::Entry(entry) = step else { return Vec::new() };
+        let mut changes = self.changes();
+        let entry = match step {
+            Followed::Entry(entry) => entry,
+            Followed::Gap(range, _) => {
+                changes.applied = changes.applied.max(Seq(*range.end()));
+                return Vec::new();
+            }
+        };
+        changes.applied = entry.seq;
         match &entry.record {
-            Record::Message(message) => self.apply_message(entry, message),
+            Record::Message(message) => self.apply_message(entry, message, &mut changes),
             Record::Command(change) => {
-                let moved = self.write().commands.apply(change);
+                let mut inner = self.write();
+                let moved = inner.commands.apply(change);
+                if moved.is_some() {
+                    let key = RowKey::Command(change.command);
+                    let row = inner.row(&key);
+                    changes.row(key, row);
+                }
                 moved.map(Effect::CommandMoved).into_iter().collect()
             }
-            Record::Registry(change) => self.apply_change(entry.seq, change),
+            Record::Registry(change) => self.apply_change(entry.seq, change, &mut changes),
             Record::Gap { .. } => Vec::new(),
         }
     }
 
-    fn apply_message(&self, entry: &Arc<Entry>, message: &Message) -> Vec<Effect> {
+    fn apply_message(
+        &self,
+        entry: &Arc<Entry>,
+        message: &Message,
+        changes: &mut Changes,
+    ) -> Vec<Effect> {
+        if let Some(msgid) = &message.reference {
+            let (tenant, from) = (&message.tenant, &message.from);
+            changes.id(self.window.name(tenant, from, msgid, entry.seq, entry.arrived));
+        }
         if message.kind == Kind::Command {
-            self.write().commands.queue(entry, message);
+            let mut inner = self.write();
+            inner.commands.queue(entry, message);
+            let key = RowKey::Command(entry.seq);
+            let row = inner.row(&key);
+            changes.row(key, row);
         }
         if !message.retain {
             return Vec::new();
         }
-        let kept = self.write().retain(entry, message, &self.limits);
-        if kept {
-            return Vec::new();
-        }
+        let mut inner = self.write();
+        let kept = inner.retain(entry, message, &self.limits);
         let (tenant, topic) = (message.tenant.clone(), message.topic.clone());
-        vec![Effect::RetainedRefused { tenant, topic }]
+        let key = RowKey::Retained(tenant.clone(), topic.clone());
+        let row = inner.row(&key);
+        changes.row(key, row);
+        if kept { Vec::new() } else { vec![Effect::RetainedRefused { tenant, topic }] }
     }
 
-    fn apply_change(&self, seq: Seq, change: &RegistryChange) -> Vec<Effect> {
+    fn apply_change(
+        &self,
+        seq: Seq,
+        change: &RegistryChange,
+        changes: &mut Changes,
+    ) -> Vec<Effect> {
         let mut inner = self.write();
         let result = inner.change(change, &self.limits);
         let (outcome, effects) = match result {
             Ok(effects) => (Ok(()), effects),
             Err(fault) => (Err(fault), Vec::new()),
         };
+        if outcome.is_ok()
+            && let Some(key) = Inner::rows_of(change)
+        {
+            let row = inner.row(&key);
+            changes.row(key, row);
+        }
         inner.outcomes.insert(seq, outcome);
         if inner.outcomes.len() > OUTCOMES_MAX {
             inner.outcomes.pop_first();
         }
         effects
+    }
+
+    /// Takes a row from the tables or an export, before the log behind it is applied.
+    pub(crate) fn restore(&self, key: RowKey, row: Row) {
+        self.write().restore(key, row);
+    }
+
+    /// The whole state at one number. Nothing is applied meanwhile.
+    pub(crate) fn snapshot(&self, changes: &Changes) -> Snapshot {
+        Snapshot { applied: changes.applied, rows: self.read().rows() }
     }
 
     /// How the registry change with this number ended, once its turn came; kept for the newest.
@@ -262,109 +296,6 @@ impl State {
     pub fn expired_commands(&self, now: UnixMs) -> Vec<OpenCommand> {
         self.read().commands.expired(now)
     }
-}
-
-impl Inner {
-    fn owner_of(&self, hash: &SecretHash, now: UnixMs) -> Option<Principal> {
-        match self.owners.get(hash)? {
-            Owner::Device(tenant, id) => {
-                self.tenants.get(tenant)?.devices.get(id)?.principal(tenant)
-            }
-            Owner::Key(tenant, name) => {
-                let key = self.tenants.get(tenant)?.keys.get(name)?;
-                key.is_valid_at(now).then(|| key.principal(tenant))
-            }
-        }
-    }
-
-    fn retain(&mut self, entry: &Arc<Entry>, message: &Message, limits: &StateLimits) -> bool {
-        let tenant = self.tenants.entry(message.tenant.clone()).or_default();
-        let size = |entry: &Arc<Entry>| match &entry.record {
-            Record::Message(message) => message.payload.len() + message.topic.as_str().len() + 200,
-            Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => 0,
-        };
-        if let Some(old) = tenant.retained.remove(&message.topic) {
-            tenant.retained_bytes = tenant.retained_bytes.saturating_sub(size(&old));
-        }
-        if message.payload.is_empty() {
-            return true;
-        }
-        let bytes = tenant.retained_bytes + size(entry);
-        if tenant.retained.len() >= limits.retained_max || bytes > limits.retained_bytes_max {
-            return false;
-        }
-        tenant.retained_bytes = bytes;
-        tenant.retained.insert(message.topic.clone(), Arc::clone(entry));
-        true
-    }
-
-    fn change(
-        &mut self,
-        change: &RegistryChange,
-        limits: &StateLimits,
-    ) -> Result<Vec<Effect>, Fault> {
-        let invalid =
-            |error: fieldgate_core::id::InvalidId| Fault::new(Code::BadValue, error.to_string());
-        let tenant_id: TenantId = change.tenant.parse().map_err(invalid)?;
-        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
-        let changed = |name: String| {
-            vec![Effect::RightsChanged { tenant: tenant_id.clone(), name: name.into() }]
-        };
-        match &change.change {
-            Change::DeviceAdd(device) => {
-                let id: DeviceId = device.id.parse().map_err(invalid)?;
-                if tenant.devices.contains_key(&id) {
-                    return Err(Fault::new(Code::Conflict, format!("device {id} exists already")));
-                }
-                if tenant.devices.len() >= limits.devices_max {
-                    return Err(Fault::new(
-                        Code::QueueFull,
-                        "limits.devices_per_tenant_max is reached",
-                    ));
-                }
-                for hash in device.credentials.values() {
-                    self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id.clone()));
-                }
-                tenant.devices.insert(id, Arc::new(device.clone()));
-                Ok(Vec::new())
-            }
-            Change::DeviceRemove(id) => {
-                let id: DeviceId = id.parse().map_err(invalid)?;
-                let device =
-                    tenant.devices.remove(&id).ok_or_else(|| no_such("device", id.as_str()))?;
-                device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
-                Ok(changed(device.id.clone()))
-            }
-            Change::DeviceRotate { id, credential, hash } => {
-                let id: DeviceId = id.parse().map_err(invalid)?;
-                let device =
-                    tenant.devices.get_mut(&id).ok_or_else(|| no_such("device", id.as_str()))?;
-                device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
-                let device = Arc::make_mut(device);
-                device.credentials = BTreeMap::from([(credential.clone(), *hash)]);
-                self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id));
-                Ok(Vec::new())
-            }
-            Change::KeyAdd(key) => {
-                if tenant.keys.contains_key(&key.name) {
-                    let text = format!("key {} exists already", key.name);
-                    return Err(Fault::new(Code::Conflict, text));
-                }
-                self.owners.insert(key.hash, Owner::Key(tenant_id, key.name.clone()));
-                tenant.keys.insert(key.name.clone(), Arc::new(key.clone()));
-                Ok(Vec::new())
-            }
-            Change::KeyRevoke(name) => {
-                let key = tenant.keys.remove(name).ok_or_else(|| no_such("key", name))?;
-                self.owners.remove(&key.hash);
-                Ok(changed(format!("key:{name}")))
-            }
-        }
-    }
-}
-
-fn no_such(what: &str, name: &str) -> Fault {
-    Fault::new(Code::NotFound, format!("there is no {what} {name}"))
 }
 
 #[cfg(test)]

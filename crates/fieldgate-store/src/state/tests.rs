@@ -1,13 +1,16 @@
 //! What records mean, applied in order.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use fieldgate_core::{
     dialect::CommandState,
+    fault::Code,
     message::{Content, Priority, Qos},
 };
 
 use super::*;
-use crate::record::CommandChange;
+use crate::{record::CommandChange, registry::Change};
 
 fn state() -> State {
     State::new(

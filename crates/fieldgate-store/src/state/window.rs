@@ -2,21 +2,30 @@
 //!
 //! An id enters together with the number of its message. Whether that number is pending, durable or
 //! refused is the log's to say, so a repeat is acknowledged when, and only if, its message is stored.
+//! Ids are kept as keyed 128-bit hashes. Invariant: about [`IDS_MAX`] ids in all; with many busy
+//! senders each one's share shrinks below its 10,000.
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasherDefault, Hasher},
     ops::RangeInclusive,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use fieldgate_core::id::{MsgId, Seq, TenantId, UnixMs};
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::port::AppendError;
 
 const SHARD_COUNT: usize = 16;
 const IDS_PER_SENDER_MAX: usize = 10_000;
-const AGE_MS_MAX: u64 = 10 * 60 * 1_000;
+/// How long an id is known.
+pub(crate) const WINDOW_MS: u64 = 10 * 60 * 1_000;
+/// Most ids known, of all senders.
+pub(crate) const IDS_MAX: usize = 4 << 20;
 
 /// How a message with an id was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,22 +36,72 @@ pub enum Admit {
     Repeat(Seq),
 }
 
-#[derive(Debug, Default)]
-struct Sender {
-    known: HashMap<MsgId, Seq>,
-    order: VecDeque<(UnixMs, MsgId, Seq)>,
+/// An id as the window and the tables hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KnownId {
+    /// Whose share it counts in.
+    pub(crate) sender: u64,
+    /// Tenant, sender and `msgid`, hashed.
+    pub(crate) id: u128,
+    pub(crate) seq: Seq,
+    pub(crate) arrived: UnixMs,
 }
 
-type Shard = HashMap<(TenantId, Arc<str>), Sender>;
+/// What is hashed already is not hashed again.
+#[derive(Debug, Default, Clone, Copy)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        let [low, high] = halves(hash);
+        self.0 = low ^ high;
+    }
+}
+
+type HashedMap<K, V> = HashMap<K, V, BuildHasherDefault<Hashed>>;
+
+fn halves(hash: u128) -> [u64; 2] {
+    let mask = u128::from(u64::MAX);
+    [hash & mask, hash >> 64].map(|half| u64::try_from(half).unwrap_or_default())
+}
+
+#[derive(Debug, Default)]
+struct Sender {
+    known: HashedMap<u128, Seq>,
+    order: VecDeque<(UnixMs, u128, Seq)>,
+}
+
+type Shard = HashedMap<u64, Sender>;
 
 /// The window.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Window {
     shards: [Mutex<Shard>; SHARD_COUNT],
-    hasher: RandomState,
+    sender_count: AtomicUsize,
+    hasher: SipHasher13,
 }
 
 impl Window {
+    /// An empty window that hashes under `key`.
+    pub(crate) fn new(key: [u8; 16]) -> Self {
+        let hasher = SipHasher13::new_with_key(&key);
+        Self { shards: Default::default(), sender_count: AtomicUsize::new(0), hasher }
+    }
+
     /// Takes a message with an id: `append` gives it its numbers, under the same lock that says
     /// whether the id is known. `is_refused` tells of numbers whose sync failed.
     ///
@@ -58,60 +117,174 @@ impl Window {
         is_refused: impl Fn(Seq) -> bool,
         append: impl FnOnce() -> Result<RangeInclusive<u64>, AppendError>,
     ) -> Result<Admit, AppendError> {
-        self.with(tenant, sender, |window| {
+        let name = self.name(tenant, sender, msgid, Seq(0), now);
+        self.with(name.sender, |window, share| {
             window.forget(now);
-            if let Some(seq) = window.known.get(msgid).filter(|seq| !is_refused(**seq)) {
+            if let Some(seq) = window.known.get(&name.id).filter(|seq| !is_refused(**seq)) {
                 return Ok(Admit::Repeat(*seq));
             }
             let range = append()?;
-            window.insert(msgid.clone(), Seq(*range.start()), now);
+            window.insert(KnownId { seq: Seq(*range.start()), ..name }, share);
             Ok(Admit::New(range))
         })
     }
 
-    /// Learns an id from the log, at start.
-    pub fn learn(&self, tenant: &TenantId, sender: &Arc<str>, msgid: &MsgId, at: UnixMs, seq: Seq) {
-        self.with(tenant, sender, |window| {
-            if !window.known.contains_key(msgid) {
-                window.insert(msgid.clone(), seq, at);
+    /// How the window names the id of this message.
+    pub(crate) fn name(
+        &self,
+        tenant: &TenantId,
+        sender: &str,
+        msgid: &MsgId,
+        seq: Seq,
+        arrived: UnixMs,
+    ) -> KnownId {
+        let mut hasher = self.hasher;
+        for part in [tenant.as_str(), sender] {
+            hasher.write(part.as_bytes());
+            hasher.write_u8(0xFF);
+        }
+        let sender = hasher.finish();
+        hasher.write(msgid.as_str().as_bytes());
+        KnownId { sender, id: hasher.finish128().as_u128(), seq, arrived }
+    }
+
+    /// Learns an id from the log or the tables, at start.
+    pub(crate) fn learn(&self, known: KnownId) {
+        self.with(known.sender, |window, share| {
+            if !window.known.contains_key(&known.id) {
+                window.insert(known, share);
             }
         });
     }
 
-    fn with<T>(
-        &self,
-        tenant: &TenantId,
-        sender: &Arc<str>,
-        work: impl FnOnce(&mut Sender) -> T,
-    ) -> T {
+    /// Forgets what is too old or over its sender's share, and senders without ids.
+    pub(crate) fn sweep(&self, now: UnixMs) {
+        let share = self.share();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let before = shard.len();
+            shard.retain(|_, sender| {
+                sender.forget(now);
+                sender.shrink_to(share);
+                !sender.order.is_empty()
+            });
+            self.sender_count.fetch_sub(before - shard.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Every id known, in the order of numbers.
+    pub(crate) fn all(&self) -> Vec<KnownId> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            for (&sender, window) in &*lock(shard) {
+                let known = window.order.iter();
+                all.extend(known.map(|&(arrived, id, seq)| KnownId { sender, id, seq, arrived }));
+            }
+        }
+        all.sort_unstable_by_key(|known| known.seq);
+        all
+    }
+
+    fn share(&self) -> usize {
+        let sender_count = self.sender_count.load(Ordering::Relaxed).max(1);
+        (IDS_MAX / sender_count).clamp(1, IDS_PER_SENDER_MAX)
+    }
+
+    fn with<T>(&self, sender: u64, work: impl FnOnce(&mut Sender, usize) -> T) -> T {
         let [first, ..] = &self.shards;
-        let shard = usize::try_from(self.hasher.hash_one(sender) % SHARD_COUNT as u64).ok();
-        let shard = shard.and_then(|at| self.shards.get(at)).unwrap_or(first);
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        work(shard.entry((tenant.clone(), Arc::clone(sender))).or_default())
+        let at = usize::try_from((sender >> 32) % SHARD_COUNT as u64).ok();
+        let mut shard = lock(at.and_then(|at| self.shards.get(at)).unwrap_or(first));
+        let before = shard.len();
+        let share = self.share();
+        let window = shard.entry(sender).or_default();
+        let answer = work(window, share);
+        self.sender_count.fetch_add(shard.len() - before, Ordering::Relaxed);
+        answer
     }
 }
 
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Sender {
-    fn insert(&mut self, msgid: MsgId, seq: Seq, now: UnixMs) {
-        self.order.push_back((now, msgid.clone(), seq));
-        self.known.insert(msgid, seq);
-        while self.order.len() > IDS_PER_SENDER_MAX {
+    fn insert(&mut self, known: KnownId, share: usize) {
+        self.order.push_back((known.arrived, known.id, known.seq));
+        self.known.insert(known.id, known.seq);
+        self.shrink_to(share);
+    }
+
+    fn shrink_to(&mut self, share: usize) {
+        while self.order.len() > share {
             self.pop();
         }
     }
 
     fn forget(&mut self, now: UnixMs) {
-        while self.order.front().is_some_and(|(at, ..)| at.0 + AGE_MS_MAX < now.0) {
+        while self.order.front().is_some_and(|(at, ..)| at.0 + WINDOW_MS < now.0) {
             self.pop();
         }
     }
 
     fn pop(&mut self) {
-        if let Some((_, msgid, seq)) = self.order.pop_front()
-            && self.known.get(&msgid) == Some(&seq)
+        if let Some((_, id, seq)) = self.order.pop_front()
+            && self.known.get(&id) == Some(&seq)
         {
-            self.known.remove(&msgid);
+            self.known.remove(&id);
         }
+    }
+}
+
+/// Tells whether an id that arrived then can still be repeated.
+pub(crate) const fn is_current(arrived: UnixMs, now: UnixMs) -> bool {
+    arrived.0.saturating_add(WINDOW_MS) >= now.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learn(window: &Window, sender: &str, number: u64) {
+        let id = format!("m{number}").parse().unwrap();
+        let at = UnixMs(number);
+        window.learn(window.name(&TenantId::default_tenant(), sender, &id, Seq(number), at));
+    }
+
+    #[test]
+    fn a_sender_keeps_its_newest_ten_thousand() {
+        let window = Window::new([7; 16]);
+        (1..=10_005).for_each(|number| learn(&window, "a", number));
+        let all = window.all();
+        assert_eq!(all.len(), 10_000);
+        assert_eq!(all.first().map(|known| known.seq), Some(Seq(6)));
+    }
+
+    #[test]
+    fn a_sender_without_ids_is_forgotten() {
+        let window = Window::new([7; 16]);
+        learn(&window, "a", 1);
+        learn(&window, "b", 400_000);
+        window.sweep(UnixMs(WINDOW_MS + 2));
+        assert_eq!(window.all().len(), 1);
+        assert_eq!(window.sender_count.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn many_senders_share_the_bound() {
+        let window = Window::new([7; 16]);
+        window.sender_count.store(IDS_MAX / 4 - 1, Ordering::Relaxed);
+        // The first to come has the share of a sender less.
+        learn(&window, "a", 0);
+        (1..=10).for_each(|number| learn(&window, "a", number));
+        assert_eq!(window.all().len(), 4);
+    }
+
+    #[test]
+    fn names_of_two_senders_never_meet() {
+        let window = Window::new([7; 16]);
+        let (tenant, id) = (TenantId::default_tenant(), "m".parse().unwrap());
+        let [a, b] = ["a", "b"].map(|from| window.name(&tenant, from, &id, Seq(1), UnixMs(0)));
+        assert_ne!(a.id, b.id);
+        assert_ne!(a.sender, b.sender);
     }
 }

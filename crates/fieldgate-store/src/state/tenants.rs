@@ -1,0 +1,236 @@
+//! What each tenant has, and how records change it.
+//!
+//! Pure data; [`super::State`] applies records in seq order. Invariant: the hash of each credential
+//! names its owner, and of nothing else.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use fieldgate_core::{
+    access::Principal,
+    fault::{Code, Fault},
+    id::{DeviceId, Seq, TenantId, UnixMs},
+    message::Message,
+    topic::Topic,
+};
+
+use super::{
+    Effect, StateLimits,
+    changes::{Row, RowKey},
+    commands::Commands,
+};
+use crate::{
+    record::{Entry, Record},
+    registry::{ApiKey, Change, Device, RegistryChange, SecretHash},
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Tenant {
+    pub(super) devices: BTreeMap<DeviceId, Arc<Device>>,
+    pub(super) keys: BTreeMap<String, Arc<ApiKey>>,
+    pub(super) retained: BTreeMap<Topic, Arc<Entry>>,
+    pub(super) retained_bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Owner {
+    Device(TenantId, DeviceId),
+    Key(TenantId, String),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inner {
+    pub(super) tenants: BTreeMap<TenantId, Tenant>,
+    pub(super) owners: HashMap<SecretHash, Owner>,
+    pub(super) commands: Commands,
+    pub(super) outcomes: BTreeMap<Seq, Result<(), Fault>>,
+}
+
+impl Inner {
+    pub(super) fn owner_of(&self, hash: &SecretHash, now: UnixMs) -> Option<Principal> {
+        match self.owners.get(hash)? {
+            Owner::Device(tenant, id) => {
+                self.tenants.get(tenant)?.devices.get(id)?.principal(tenant)
+            }
+            Owner::Key(tenant, name) => {
+                let key = self.tenants.get(tenant)?.keys.get(name)?;
+                key.is_valid_at(now).then(|| key.principal(tenant))
+            }
+        }
+    }
+
+    pub(super) fn retain(
+        &mut self,
+        entry: &Arc<Entry>,
+        message: &Message,
+        limits: &StateLimits,
+    ) -> bool {
+        let tenant = self.tenants.entry(message.tenant.clone()).or_default();
+        if let Some(old) = tenant.retained.remove(&message.topic) {
+            tenant.retained_bytes = tenant.retained_bytes.saturating_sub(retained_bytes(&old));
+        }
+        if message.payload.is_empty() {
+            return true;
+        }
+        let bytes = tenant.retained_bytes + retained_bytes(entry);
+        if tenant.retained.len() >= limits.retained_max || bytes > limits.retained_bytes_max {
+            return false;
+        }
+        tenant.retained_bytes = bytes;
+        tenant.retained.insert(message.topic.clone(), Arc::clone(entry));
+        true
+    }
+
+    pub(super) fn change(
+        &mut self,
+        change: &RegistryChange,
+        limits: &StateLimits,
+    ) -> Result<Vec<Effect>, Fault> {
+        let invalid =
+            |error: fieldgate_core::id::InvalidId| Fault::new(Code::BadValue, error.to_string());
+        let tenant_id: TenantId = change.tenant.parse().map_err(invalid)?;
+        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
+        let changed = |name: String| {
+            vec![Effect::RightsChanged { tenant: tenant_id.clone(), name: name.into() }]
+        };
+        match &change.change {
+            Change::DeviceAdd(device) => {
+                let id: DeviceId = device.id.parse().map_err(invalid)?;
+                if tenant.devices.contains_key(&id) {
+                    return Err(Fault::new(Code::Conflict, format!("device {id} exists already")));
+                }
+                if tenant.devices.len() >= limits.devices_max {
+                    return Err(Fault::new(
+                        Code::QueueFull,
+                        "limits.devices_per_tenant_max is reached",
+                    ));
+                }
+                for hash in device.credentials.values() {
+                    self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id.clone()));
+                }
+                tenant.devices.insert(id, Arc::new(device.clone()));
+                Ok(Vec::new())
+            }
+            Change::DeviceRemove(id) => {
+                let id: DeviceId = id.parse().map_err(invalid)?;
+                let device =
+                    tenant.devices.remove(&id).ok_or_else(|| no_such("device", id.as_str()))?;
+                device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
+                Ok(changed(device.id.clone()))
+            }
+            Change::DeviceRotate { id, credential, hash } => {
+                let id: DeviceId = id.parse().map_err(invalid)?;
+                let device =
+                    tenant.devices.get_mut(&id).ok_or_else(|| no_such("device", id.as_str()))?;
+                device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
+                let device = Arc::make_mut(device);
+                device.credentials = BTreeMap::from([(credential.clone(), *hash)]);
+                self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id));
+                Ok(Vec::new())
+            }
+            Change::KeyAdd(key) => {
+                if tenant.keys.contains_key(&key.name) {
+                    let text = format!("key {} exists already", key.name);
+                    return Err(Fault::new(Code::Conflict, text));
+                }
+                self.owners.insert(key.hash, Owner::Key(tenant_id, key.name.clone()));
+                tenant.keys.insert(key.name.clone(), Arc::new(key.clone()));
+                Ok(Vec::new())
+            }
+            Change::KeyRevoke(name) => {
+                let key = tenant.keys.remove(name).ok_or_else(|| no_such("key", name))?;
+                self.owners.remove(&key.hash);
+                Ok(changed(format!("key:{name}")))
+            }
+        }
+    }
+
+    /// The rows that a change may touch.
+    pub(super) fn rows_of(change: &RegistryChange) -> Option<RowKey> {
+        let tenant: TenantId = change.tenant.parse().ok()?;
+        Some(match &change.change {
+            Change::DeviceAdd(Device { id, .. })
+            | Change::DeviceRemove(id)
+            | Change::DeviceRotate { id, .. } => RowKey::Device(tenant, id.parse().ok()?),
+            Change::KeyAdd(ApiKey { name, .. }) | Change::KeyRevoke(name) => {
+                RowKey::Key(tenant, name.clone())
+            }
+        })
+    }
+
+    /// What stands in a row now.
+    pub(super) fn row(&self, key: &RowKey) -> Option<Row> {
+        match key {
+            RowKey::Device(tenant, id) => {
+                self.tenants.get(tenant)?.devices.get(id).cloned().map(Row::Device)
+            }
+            RowKey::Key(tenant, name) => {
+                self.tenants.get(tenant)?.keys.get(name).cloned().map(Row::Key)
+            }
+            RowKey::Retained(tenant, topic) => {
+                self.tenants.get(tenant)?.retained.get(topic).cloned().map(Row::Retained)
+            }
+            RowKey::Command(seq) => self.commands.get(*seq).map(Row::Command),
+        }
+    }
+
+    /// Every row, by key.
+    pub(super) fn rows(&self) -> Vec<(RowKey, Row)> {
+        let mut rows = Vec::new();
+        for (id, tenant) in &self.tenants {
+            for (device, row) in &tenant.devices {
+                rows.push((RowKey::Device(id.clone(), device.clone()), Row::Device(row.clone())));
+            }
+            for (name, row) in &tenant.keys {
+                rows.push((RowKey::Key(id.clone(), name.clone()), Row::Key(row.clone())));
+            }
+            for (topic, row) in &tenant.retained {
+                rows.push((
+                    RowKey::Retained(id.clone(), topic.clone()),
+                    Row::Retained(row.clone()),
+                ));
+            }
+        }
+        rows.extend(
+            self.commands.all().map(|(seq, row)| (RowKey::Command(seq), Row::Command(row))),
+        );
+        rows
+    }
+
+    /// Takes a row as it was written down: its conditions were decided then.
+    pub(super) fn restore(&mut self, key: RowKey, row: Row) {
+        match (key, row) {
+            (RowKey::Device(tenant_id, id), Row::Device(device)) => {
+                for hash in device.credentials.values() {
+                    self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id.clone()));
+                }
+                self.tenants.entry(tenant_id).or_default().devices.insert(id, device);
+            }
+            (RowKey::Key(tenant_id, name), Row::Key(key)) => {
+                self.owners.insert(key.hash, Owner::Key(tenant_id.clone(), name.clone()));
+                self.tenants.entry(tenant_id).or_default().keys.insert(name, key);
+            }
+            (RowKey::Retained(tenant_id, topic), Row::Retained(entry)) => {
+                let tenant = self.tenants.entry(tenant_id).or_default();
+                tenant.retained_bytes += retained_bytes(&entry);
+                tenant.retained.insert(topic, entry);
+            }
+            (RowKey::Command(_), Row::Command(command)) => self.commands.restore(command),
+            (key, _) => tracing::error!(?key, "a row of another kind"),
+        }
+    }
+}
+
+/// What a retained message counts in the bound of its tenant.
+fn retained_bytes(entry: &Entry) -> usize {
+    match &entry.record {
+        Record::Message(message) => message.payload.len() + message.topic.as_str().len() + 200,
+        Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => 0,
+    }
+}
+
+fn no_such(what: &str, name: &str) -> Fault {
+    Fault::new(Code::NotFound, format!("there is no {what} {name}"))
+}

@@ -1,0 +1,101 @@
+//! The tables: the state written down row by row, a moment behind the log.
+//!
+//! Derived from the log (`storage.md` 1.4): [`apply`] writes what changed about once a second, in one
+//! synced batch that also says up to which number it goes. What opens behind that, or damaged, is
+//! rebuilt. Engines: [`fjall`] on disk, [`memory`] in tests, one suite for both.
+
+pub(crate) mod apply;
+pub(crate) mod fjall;
+pub(crate) mod load;
+#[cfg(test)]
+pub(crate) mod memory;
+pub(crate) mod rows;
+#[cfg(test)]
+mod suite;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, io};
+
+pub use apply::TablesStatus;
+pub(crate) use rows::BadRow;
+
+/// One table. Keys are ordered as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    /// What the rest stands for: one row, written with every batch.
+    Meta,
+    /// Devices and API keys.
+    Registry,
+    /// Retained messages, whole.
+    Retained,
+    /// Commands that have not ended.
+    Command,
+    /// Known `msgid`s, a row for each batch.
+    MsgId,
+}
+
+impl Table {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Meta, Self::Registry, Self::Retained, Self::Command, Self::MsgId];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Registry => "registry",
+            Self::Retained => "retained",
+            Self::Command => "command",
+            Self::MsgId => "msgid",
+        }
+    }
+}
+
+/// One row set, or removed if `value` is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Write {
+    pub(crate) table: Table,
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// Why a table could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum TablesError {
+    #[error("the table store failed")]
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the tables' folder could not be used")]
+    Io(#[from] io::Error),
+    #[error("a row of the table {0} is damaged")]
+    Row(&'static str),
+    #[error("the table store is not open")]
+    Closed,
+}
+
+/// What a visitor of rows is called with: key, value.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), BadRow> + 'a;
+
+/// An engine. Belongs to one thread.
+pub(crate) trait Tables: Send + fmt::Debug {
+    /// Visits every row of a table, by key.
+    fn scan(&self, table: Table, visit: &mut Visit<'_>) -> Result<(), TablesError>;
+
+    /// Writes all of `writes` or nothing; on stable storage when it returns. A key stands in them
+    /// once.
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), TablesError>;
+
+    /// Throws everything away and starts empty.
+    fn reset(&mut self) -> Result<(), TablesError>;
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,267 @@
+//! Rows as bytes: each begins with its version; integers in keys are big-endian.
+//!
+//! Invariant: decoding never panics on any bytes; what it accepts is what was encoded.
+
+use std::sync::Arc;
+
+use fieldgate_core::{
+    dialect::CommandState,
+    id::{Epoch, Seq, TenantId, UnixMs},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::Table;
+use crate::{
+    codec,
+    record::{Entry, Record},
+    state::{
+        OpenCommand,
+        changes::{Row, RowKey},
+        window::KnownId,
+    },
+};
+
+const V1: u8 = 1;
+const DEVICE: u8 = b'd';
+const API_KEY: u8 = b'k';
+/// Bytes of one known id in a row.
+const ID_BYTES: usize = 40;
+
+/// These bytes are no row of a version known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadRow;
+
+/// What the tables stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) epoch: Epoch,
+    pub(crate) seq: Seq,
+}
+
+pub(crate) const APPLIED_KEY: &[u8] = b"applied";
+
+impl Applied {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut out = vec![V1];
+        out.extend_from_slice(&self.epoch.0.to_le_bytes());
+        out.extend_from_slice(&self.seq.0.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadRow> {
+        let rest = versioned(bytes)?;
+        let (epoch, seq) = rest.split_first_chunk().ok_or(BadRow)?;
+        let seq = seq.try_into().map_err(|_| BadRow)?;
+        Ok(Self { epoch: Epoch(u32::from_le_bytes(*epoch)), seq: Seq(u64::from_le_bytes(seq)) })
+    }
+}
+
+fn versioned(bytes: &[u8]) -> Result<&[u8], BadRow> {
+    bytes.strip_prefix(&[V1]).ok_or(BadRow)
+}
+
+/// Where a row stands.
+pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
+    let named = |tenant: &TenantId, kind: Option<u8>, name: &str| {
+        let mut out = tenant.as_str().as_bytes().to_vec();
+        out.push(0);
+        out.extend(kind);
+        out.extend_from_slice(name.as_bytes());
+        out
+    };
+    match key {
+        RowKey::Device(tenant, id) => (Table::Registry, named(tenant, Some(DEVICE), id.as_str())),
+        RowKey::Key(tenant, name) => (Table::Registry, named(tenant, Some(API_KEY), name)),
+        RowKey::Retained(tenant, topic) => (Table::Retained, named(tenant, None, topic.as_str())),
+        RowKey::Command(seq) => (Table::Command, seq.0.to_be_bytes().to_vec()),
+    }
+}
+
+/// What stands there.
+pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
+    let mut out = vec![V1];
+    match row {
+        Row::Device(device) => put(&**device, &mut out),
+        Row::Key(key) => put(&**key, &mut out),
+        Row::Retained(entry) => put_entry(entry, &mut out),
+        Row::Command(command) => {
+            out.push(command.state as u8);
+            put_entry(&command.entry, &mut out);
+        }
+    }
+    out
+}
+
+fn put<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    // Writing plain data to memory has no way to fail; an empty row would be refused when read.
+    out.extend_from_slice(&postcard::to_stdvec(value).unwrap_or_default());
+}
+
+fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
+    out.extend_from_slice(&entry.seq.0.to_le_bytes());
+    out.extend_from_slice(&entry.arrived.0.to_le_bytes());
+    codec::encode(&entry.record, out);
+}
+
+/// Reads a row back.
+pub(crate) fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
+    let value = versioned(value)?;
+    match table {
+        Table::Registry => {
+            let (tenant, rest) = split_tenant(key)?;
+            let (kind, name) = rest.split_first().ok_or(BadRow)?;
+            let name = text(name)?;
+            match *kind {
+                DEVICE => {
+                    let id = name.parse().map_err(|_| BadRow)?;
+                    Ok((RowKey::Device(tenant, id), Row::Device(Arc::new(take(value)?))))
+                }
+                API_KEY => {
+                    Ok((RowKey::Key(tenant, name.to_owned()), Row::Key(Arc::new(take(value)?))))
+                }
+                _ => Err(BadRow),
+            }
+        }
+        Table::Retained => {
+            let (tenant, topic) = split_tenant(key)?;
+            let topic = text(topic)?.parse().map_err(|_| BadRow)?;
+            Ok((RowKey::Retained(tenant, topic), Row::Retained(take_entry(value)?)))
+        }
+        Table::Command => {
+            let (state, value) = value.split_first().ok_or(BadRow)?;
+            let entry = take_entry(value)?;
+            let Record::Message(message) = &entry.record else { return Err(BadRow) };
+            let command = OpenCommand::of(&entry, message, open_state(*state)?).ok_or(BadRow)?;
+            Ok((RowKey::Command(entry.seq), Row::Command(command)))
+        }
+        Table::Meta | Table::MsgId => Err(BadRow),
+    }
+}
+
+fn open_state(byte: u8) -> Result<CommandState, BadRow> {
+    let open = [CommandState::Queued, CommandState::Sent, CommandState::Acknowledged];
+    open.into_iter().find(|state| *state as u8 == byte).ok_or(BadRow)
+}
+
+fn split_tenant(key: &[u8]) -> Result<(TenantId, &[u8]), BadRow> {
+    let at = key.iter().position(|byte| *byte == 0).ok_or(BadRow)?;
+    let (tenant, rest) = key.split_at_checked(at).ok_or(BadRow)?;
+    let tenant = text(tenant)?.parse().map_err(|_| BadRow)?;
+    Ok((tenant, rest.get(1..).unwrap_or_default()))
+}
+
+fn text(bytes: &[u8]) -> Result<&str, BadRow> {
+    std::str::from_utf8(bytes).map_err(|_| BadRow)
+}
+
+fn take<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRow> {
+    postcard::from_bytes(bytes).map_err(|_| BadRow)
+}
+
+fn take_entry(bytes: &[u8]) -> Result<Arc<Entry>, BadRow> {
+    let (seq, rest) = bytes.split_first_chunk().ok_or(BadRow)?;
+    let (arrived, rest) = rest.split_first_chunk().ok_or(BadRow)?;
+    let record = codec::decode(rest).map_err(|_| BadRow)?;
+    let (seq, arrived) = (u64::from_le_bytes(*seq), u64::from_le_bytes(*arrived));
+    Ok(Arc::new(Entry { seq: Seq(seq), arrived: UnixMs(arrived), record }))
+}
+
+/// Known ids as one row.
+pub(crate) fn encode_ids(ids: &[KnownId]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + ids.len() * ID_BYTES);
+    out.push(V1);
+    for known in ids {
+        out.extend_from_slice(&known.sender.to_le_bytes());
+        out.extend_from_slice(&known.id.to_le_bytes());
+        out.extend_from_slice(&known.seq.0.to_le_bytes());
+        out.extend_from_slice(&known.arrived.0.to_le_bytes());
+    }
+    out
+}
+
+/// Reads a row of known ids back.
+pub(crate) fn decode_ids(bytes: &[u8]) -> Result<Vec<KnownId>, BadRow> {
+    let (chunks, rest) = versioned(bytes)?.as_chunks::<ID_BYTES>();
+    if !rest.is_empty() {
+        return Err(BadRow);
+    }
+    chunks.iter().map(|chunk| decode_id(chunk)).collect()
+}
+
+fn decode_id(bytes: &[u8]) -> Result<KnownId, BadRow> {
+    let (sender, rest) = bytes.split_first_chunk().ok_or(BadRow)?;
+    let (id, rest) = rest.split_first_chunk().ok_or(BadRow)?;
+    let (seq, rest) = rest.split_first_chunk().ok_or(BadRow)?;
+    let arrived = rest.try_into().map_err(|_| BadRow)?;
+    Ok(KnownId {
+        sender: u64::from_le_bytes(*sender),
+        id: u128::from_le_bytes(*id),
+        seq: Seq(u64::from_le_bytes(*seq)),
+        arrived: UnixMs(u64::from_le_bytes(arrived)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{registry::Device, suite::message_at};
+
+    fn entry(seq: u64, topic: &str) -> Arc<Entry> {
+        let record = message_at(topic, fieldgate_core::message::Qos::AtLeastOnce, "{}");
+        Arc::new(Entry { seq: Seq(seq), arrived: UnixMs(7), record })
+    }
+
+    #[test]
+    fn rows_survive_the_round_trip() {
+        let tenant = TenantId::default_tenant;
+        let device = Device { id: "lamp".to_owned(), ..Device::default() };
+        let command = entry(9, "devices/lamp/commands");
+        let Record::Message(message) = &command.record else { panic!("a message") };
+        let command = OpenCommand::of(&command, message, CommandState::Sent).unwrap();
+        let rows = [
+            (RowKey::Device(tenant(), "lamp".parse().unwrap()), Row::Device(Arc::new(device))),
+            (RowKey::Retained(tenant(), "a/b".parse().unwrap()), Row::Retained(entry(3, "a/b"))),
+            (RowKey::Command(Seq(9)), Row::Command(command)),
+        ];
+        for (key, row) in rows {
+            let (table, place) = encode_key(&key);
+            let (back, again) = decode(table, &place, &encode_row(&row)).unwrap();
+            assert_eq!(back, key);
+            assert_eq!(encode_row(&again), encode_row(&row));
+        }
+    }
+
+    #[test]
+    fn an_ended_command_is_no_row() {
+        let entry = entry(9, "devices/lamp/commands");
+        let mut bytes = vec![V1, CommandState::Completed as u8];
+        put_entry(&entry, &mut bytes);
+        assert!(decode(Table::Command, &9u64.to_be_bytes(), &bytes).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(
+            key in proptest::collection::vec(any::<u8>(), 0..40),
+            value in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let versioned: Vec<u8> = std::iter::once(V1).chain(value).collect();
+            for table in Table::ALL {
+                let _ = decode(table, &key, &versioned);
+            }
+            let _ = decode_ids(&versioned);
+            let _ = Applied::decode(&versioned);
+        }
+
+        #[test]
+        fn ids_survive_the_round_trip(ids in proptest::collection::vec(any::<(u64, u128, u64, u64)>(), 0..20)) {
+            let known = |(sender, id, seq, at): &(u64, u128, u64, u64)| KnownId {
+                sender: *sender, id: *id, seq: Seq(*seq), arrived: UnixMs(*at),
+            };
+            let ids: Vec<KnownId> = ids.iter().map(known).collect();
+            prop_assert_eq!(decode_ids(&encode_ids(&ids)), Ok(ids));
+        }
+    }
+}

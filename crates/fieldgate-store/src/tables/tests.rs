@@ -1,0 +1,228 @@
+//! Tables and log together give the state that the whole log gives, whenever the process ends.
+
+use std::sync::Arc;
+
+use fieldgate_core::{
+    dialect::CommandState,
+    id::{DeviceId, Seq, TenantId, UnixMs},
+    message::Qos,
+};
+use proptest::prelude::*;
+
+use super::{
+    apply::Work,
+    load::{LogFacts, load},
+    memory::MemoryTables,
+    rows::{encode_key, encode_row},
+};
+use crate::{
+    export::Exports,
+    log::{LocalLog, LogOptions},
+    port::{Log as _, ReadFilter},
+    record::{CommandChange, Record},
+    registry::{Change, Device, RegistryChange},
+    secret::MasterKey,
+    state::{State, StateLimits},
+    suite::message_at,
+};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add(u8),
+    Remove(u8),
+    Retain { topic: u8, len: u8 },
+    Command(u8),
+    Move { back: u64, state: CommandState },
+    Write,
+    Restart,
+    StoreFails(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let states = vec![
+        CommandState::Sent,
+        CommandState::Acknowledged,
+        CommandState::Completed,
+        CommandState::Expired,
+    ];
+    prop_oneof![
+        3 => (0u8..4).prop_map(Step::Add),
+        2 => (0u8..4).prop_map(Step::Remove),
+        5 => (0u8..5, 0u8..3).prop_map(|(topic, len)| Step::Retain { topic, len }),
+        3 => (0u8..3).prop_map(Step::Command),
+        3 => (0u64..6, proptest::sample::select(states))
+            .prop_map(|(back, state)| Step::Move { back, state }),
+        4 => Just(Step::Write),
+        2 => Just(Step::Restart),
+        1 => any::<bool>().prop_map(Step::StoreFails),
+    ]
+}
+
+struct Gateway {
+    folder: tempfile::TempDir,
+    log: Arc<LocalLog>,
+    tables: MemoryTables,
+    state: Arc<State>,
+    work: Work,
+    commands: Vec<(Seq, DeviceId)>,
+}
+
+fn key() -> MasterKey {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    std::fs::write(&path, [9; 32]).unwrap();
+    MasterKey::open(&path).unwrap()
+}
+
+/// A bound that is reached, so that what is refused depends on what is there.
+fn empty() -> Arc<State> {
+    let limits = StateLimits { retained_max: 3, devices_max: 3, ..StateLimits::default() };
+    Arc::new(State::new(key(), limits))
+}
+
+fn replay(log: &LocalLog, state: &State, from: Seq) {
+    let mut next = from;
+    while next <= log.frontier().durable {
+        let chunk = log.read(next, &ReadFilter::default(), 1 << 20).unwrap();
+        chunk.items.iter().for_each(|step| drop(state.apply(step)));
+        next = chunk.next;
+    }
+}
+
+fn rows(state: &State) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let snapshot = state.snapshot(&state.changes());
+    snapshot.rows.iter().map(|(key, row)| (encode_key(key).1, encode_row(row))).collect()
+}
+
+impl Gateway {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            free_bytes_min: 0,
+            segment_bytes: 64 << 10,
+            sync: false,
+            ..LogOptions::default()
+        };
+        let (log, _) = LocalLog::open(&folder.path().join("log"), options).unwrap();
+        let (tables, state) = (MemoryTables::default(), empty());
+        let exports = Exports::new(folder.path().join("exports"));
+        let boxed = Box::new(tables.clone());
+        let work = Work::new(Arc::clone(&log), Arc::clone(&state), boxed, exports, None);
+        Self { folder, log, tables, state, work, commands: Vec::new() }
+    }
+
+    /// A new process with what the tables hold; the log stays open, as it would be read again.
+    fn restart(&mut self) {
+        let facts = LogFacts {
+            epoch: self.log.epoch(),
+            applied: self.work.status.applied(),
+            end: self.log.frontier().durable,
+        };
+        self.state = empty();
+        let loaded = load(&self.tables, facts);
+        let trusted = loaded.map(|loaded| {
+            loaded.rows.into_iter().for_each(|(key, row)| self.state.restore(key, row));
+            (loaded.applied, loaded.chunks)
+        });
+        let trusted = trusted.ok();
+        let exports = Exports::new(self.folder.path().join("exports"));
+        let boxed = Box::new(self.tables.clone());
+        let (log, state) = (Arc::clone(&self.log), Arc::clone(&self.state));
+        let applied = trusted.as_ref().map_or(Seq(0), |(applied, _)| *applied);
+        self.work = Work::new(log, state, boxed, exports, trusted);
+        self.state.changes().applied = applied;
+        replay(&self.log, &self.state, applied.next());
+    }
+
+    fn put(&mut self, record: Record) {
+        let seq = Seq(*self.log.append(vec![record], UnixMs(1)).unwrap().end());
+        while self.log.frontier().durable < seq {
+            std::thread::yield_now();
+        }
+        replay(&self.log, &self.state, seq);
+    }
+
+    fn change(&mut self, change: Change) {
+        let change = RegistryChange { tenant: "default".to_owned(), change };
+        self.put(Record::Registry(Box::new(change)));
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Add(id) => {
+                self.change(Change::DeviceAdd(Device { id: id.to_string(), ..Device::default() }));
+            }
+            Step::Remove(id) => self.change(Change::DeviceRemove(id.to_string())),
+            Step::Retain { topic, len } => {
+                let payload = "x".repeat(usize::from(*len));
+                let record = message_at(&format!("r/{topic}"), Qos::AtLeastOnce, &payload);
+                let Record::Message(mut message) = record else { panic!("a message") };
+                message.retain = true;
+                self.put(Record::Message(message));
+            }
+            Step::Command(device) => {
+                let topic = format!("devices/{device}/commands");
+                self.put(message_at(&topic, Qos::AtLeastOnce, "{}"));
+                let device = device.to_string().parse().unwrap();
+                self.commands.push((self.log.frontier().ordered, device));
+            }
+            Step::Move { back, state } => {
+                let at = usize::try_from(*back).unwrap();
+                let Some((command, device)) = self.commands.iter().rev().nth(at).cloned() else {
+                    return;
+                };
+                self.put(Record::Command(CommandChange {
+                    tenant: TenantId::default_tenant(),
+                    device,
+                    command,
+                    state: *state,
+                    payload: None,
+                    by: "test".into(),
+                }));
+            }
+            Step::Write => self.work.step(true),
+            Step::Restart => self.restart(),
+            Step::StoreFails(failing) => self.tables.fail(*failing),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_restart_at_any_moment_gives_the_state_of_the_whole_log(
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut gateway = Gateway::new();
+        for step in &steps {
+            gateway.run(step);
+        }
+        let whole = empty();
+        replay(&gateway.log, &whole, Seq(1));
+        prop_assert_eq!(rows(&gateway.state), rows(&whole));
+        gateway.tables.fail(false);
+        gateway.work.step(true);
+        gateway.work.step(true);
+        gateway.restart();
+        prop_assert_eq!(rows(&gateway.state), rows(&whole));
+        prop_assert!(!gateway.work.status.is_failing());
+    }
+}
+
+#[test]
+fn a_failing_table_store_is_told_and_written_anew_when_it_works_again() {
+    let mut gateway = Gateway::new();
+    gateway.run(&Step::Write);
+    gateway.tables.fail(true);
+    gateway.run(&Step::Add(1));
+    gateway.run(&Step::Write);
+    assert!(gateway.work.status.is_failing());
+    assert!(gateway.state.changes().rows.is_empty(), "nothing is gathered for nobody");
+    gateway.run(&Step::Add(2));
+    gateway.tables.fail(false);
+    gateway.run(&Step::Write);
+    assert!(!gateway.work.status.is_failing());
+    gateway.restart();
+    assert_eq!(gateway.state.devices(&TenantId::default_tenant()).len(), 2);
+}
