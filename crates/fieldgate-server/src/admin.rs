@@ -1,8 +1,13 @@
-//! Administration from this machine: JSON over HTTP on `admin.sock`, or on the open folder itself.
+//! Administration: JSON over HTTP on `admin.sock`, or on the open folder itself.
 //!
-//! Whoever can write the data folder is its administrator (`cli.md`). Secrets are answered once.
+//! Whoever can write the data folder is its administrator (`cli.md`). Secrets are answered once, and
+//! what carries one on its way in has no `Debug`.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+mod devices;
+mod keys;
+mod users;
+
+use std::{path::Path, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -12,17 +17,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use fieldgate_core::{
-    access::{Grant, Role},
     fault::{Code, Fault},
-    id::{DeviceId, TenantId},
-    topic::Filter,
+    id::TenantId,
 };
 use fieldgate_store::{
     Store,
-    registry::{ApiKey, Change, Device, RegistryChange},
-    secret::{OWN_TOKEN_BYTES_MIN, TokenKind, make_token, random_text},
+    registry::{Change, RegistryChange},
 };
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -33,34 +35,36 @@ use crate::{
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewDevice {
-    id: String,
-    kind: Option<String>,
-    name: Option<String>,
-    #[serde(default)]
-    groups: Vec<String>,
-    gateway_for: Option<String>,
-    token: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewKey {
-    name: String,
-    role: Option<String>,
-    #[serde(default)]
-    grants: Vec<String>,
-    expires_ms: Option<u64>,
-}
-
 fn bad(error: impl std::fmt::Display) -> Fault {
     Fault::new(Code::BadValue, format!("{error}"))
 }
 
 fn io_fault(error: &std::io::Error) -> Fault {
     Fault::new(Code::Busy, error.to_string())
+}
+
+fn no_such(what: &str, name: &str) -> Fault {
+    Fault::new(Code::NotFound, format!("there is no {what} {name}"))
+}
+
+/// What is asked for, in whose name.
+struct Ask<'a> {
+    shared: &'a Shared,
+    tenant: TenantId,
+    body: &'a [u8],
+}
+
+impl Ask<'_> {
+    fn body<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        serde_json::from_slice(self.body).map_err(bad)
+    }
+
+    /// Changes the registry: durable and decided when this returns.
+    async fn change(&self, change: Change) -> Result<Value, Fault> {
+        let tenant = self.tenant.as_str().to_owned();
+        let seq = self.shared.change_registry(RegistryChange { tenant, change }).await?;
+        Ok(json!({"seq": seq.0}))
+    }
 }
 
 /// Carries out one administrative request.
@@ -73,120 +77,50 @@ pub(crate) async fn act(
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let tenant = query.strip_prefix("tenant=").unwrap_or("default");
     let tenant: TenantId = tenant.parse().map_err(bad)?;
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let parts: Vec<String> =
+        path.trim_matches('/').split('/').map(decoded).collect::<Result<_, _>>()?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let ask = Ask { shared, tenant, body };
     match (method, parts.as_slice()) {
-        ("POST", ["devices"]) => device_add(shared, &tenant, body).await,
-        ("GET", ["devices"]) => {
-            let items: Vec<Value> = shared.state.devices(&tenant).iter().map(|d| show(d)).collect();
-            Ok(json!({"items": items, "next": null}))
-        }
-        ("GET", ["devices", id]) => {
-            let id: DeviceId = id.parse().map_err(bad)?;
-            let device = shared.state.device(&tenant, &id);
-            let missing = || Fault::new(Code::NotFound, format!("there is no device {id}"));
-            device.map(|device| show(&device)).ok_or_else(missing)
-        }
-        ("DELETE", ["devices", id]) => {
-            change(shared, &tenant, Change::DeviceRemove((*id).to_owned())).await
-        }
-        ("POST", ["devices", id, "rotate"]) => {
-            let token = make_token(TokenKind::Device).map_err(|e| io_fault(&e))?;
-            let hash = shared.state.master_key().hash(&token);
-            let credential = random_text(8).map_err(|e| io_fault(&e))?;
-            let id = (*id).to_owned();
-            change(shared, &tenant, Change::DeviceRotate { id: id.clone(), credential, hash })
-                .await?;
-            Ok(json!({"tenant": tenant.as_str(), "id": id, "token": token}))
-        }
-        ("POST", ["keys"]) => key_add(shared, &tenant, body).await,
-        ("GET", ["keys"]) => {
-            let item = |key: &Arc<ApiKey>| json!({"id": key.name, "role": key.role, "grants": key.grants, "expires": key.expires_ms});
-            let items: Vec<Value> = shared.state.keys(&tenant).iter().map(item).collect();
-            Ok(json!({"items": items, "next": null}))
-        }
-        ("DELETE", ["keys", name]) => {
-            change(shared, &tenant, Change::KeyRevoke((*name).to_owned())).await
-        }
+        (_, ["devices", rest @ ..]) => devices::act(&ask, method, rest).await,
+        (_, ["keys", rest @ ..]) => keys::act(&ask, method, rest).await,
+        (_, ["users", rest @ ..]) => users::act(&ask, method, rest).await,
         ("GET", ["status"]) => Ok(status_of(shared)),
         ("GET", ["drops"]) => {
-            let items = shared.ledger.newest(&tenant, 1_000);
+            let items = shared.ledger.newest(&ask.tenant, 1_000);
             Ok(json!({"items": items, "totals": shared.ledger.totals(), "next": null}))
         }
-        _ => Err(Fault::new(Code::NotFound, "there is no such administrative request")),
+        _ => Err(unknown()),
     }
 }
 
-fn show(device: &Device) -> Value {
-    let credentials: Vec<&String> = device.credentials.keys().collect();
-    json!({
-        "id": device.id, "kind": device.kind, "name": device.name, "groups": device.groups,
-        "gateway_for": device.gateway_for, "credentials": credentials,
-    })
+fn unknown() -> Fault {
+    Fault::new(Code::NotFound, "there is no such administrative request")
 }
 
-async fn change(shared: &Shared, tenant: &TenantId, change: Change) -> Result<Value, Fault> {
-    let tenant = tenant.as_str().to_owned();
-    let seq = shared.change_registry(RegistryChange { tenant, change }).await?;
-    Ok(json!({"seq": seq.0}))
+fn list(items: impl Iterator<Item = Value>) -> Value {
+    let items: Vec<Value> = items.collect();
+    json!({"items": items, "next": null})
 }
 
-async fn device_add(shared: &Shared, tenant: &TenantId, body: &[u8]) -> Result<Value, Fault> {
-    let new: NewDevice = serde_json::from_slice(body).map_err(bad)?;
-    let id: DeviceId = new.id.parse().map_err(bad)?;
-    if let Some(filter) = &new.gateway_for {
-        filter.parse::<Filter>().map_err(bad)?;
-    }
-    let key = shared.state.master_key();
-    let (token, hash) = match new.token {
-        Some(token) if token.len() < OWN_TOKEN_BYTES_MIN => {
-            return Err(bad(format!(
-                "a token of one's own has {OWN_TOKEN_BYTES_MIN} bytes or more"
-            )));
+/// A segment of a path without its percent signs.
+fn decoded(segment: &str) -> Result<String, Fault> {
+    let malformed = || Fault::new(Code::BadValue, "the path is not percent-encoded UTF-8");
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
         }
-        Some(token) => (None, key.hash_own(tenant, &id, &token)),
-        None => {
-            let token = make_token(TokenKind::Device).map_err(|e| io_fault(&e))?;
-            let hash = key.hash(&token);
-            (Some(token), hash)
-        }
-    };
-    let credential = random_text(8).map_err(|e| io_fault(&e))?;
-    let device = Device {
-        id: new.id,
-        kind: new.kind,
-        name: new.name,
-        groups: new.groups,
-        gateway_for: new.gateway_for,
-        credentials: BTreeMap::from([(credential, hash)]),
-    };
-    change(shared, tenant, Change::DeviceAdd(device)).await?;
-    Ok(json!({"tenant": tenant.as_str(), "id": id.as_str(), "token": token}))
-}
-
-async fn key_add(shared: &Shared, tenant: &TenantId, body: &[u8]) -> Result<Value, Fault> {
-    let new: NewKey = serde_json::from_slice(body).map_err(bad)?;
-    let name: DeviceId =
-        new.name.parse().map_err(|_| bad("a key's name is written like a device id"))?;
-    for grant in &new.grants {
-        grant.parse::<Grant>().map_err(bad)?;
+        let mut digit = || {
+            let digit = char::from(rest.next()?).to_digit(16)?;
+            u8::try_from(digit).ok()
+        };
+        let (high, low) = (digit().ok_or_else(malformed)?, digit().ok_or_else(malformed)?);
+        bytes.push(high << 4 | low);
     }
-    if let Some(role) = &new.role {
-        role.parse::<Role>().map_err(bad)?;
-    }
-    if new.role.is_none() && new.grants.is_empty() {
-        return Err(bad("a key needs a role or a grant"));
-    }
-    let token = make_token(TokenKind::Key).map_err(|e| io_fault(&e))?;
-    let hash = shared.state.master_key().hash(&token);
-    let key = ApiKey {
-        name: new.name,
-        hash,
-        role: new.role,
-        grants: new.grants,
-        expires_ms: new.expires_ms,
-    };
-    change(shared, tenant, Change::KeyAdd(key)).await?;
-    Ok(json!({"id": name.as_str(), "key": token, "expires": new.expires_ms}))
+    String::from_utf8(bytes).map_err(|_| malformed())
 }
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -244,4 +178,18 @@ pub async fn offline(store: Store, method: &str, path: &str, body: &[u8]) -> Res
     let result = act(&fabric.shared, method, path, body).await;
     fabric.drain(std::time::Duration::ZERO).await;
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_read_as_it_was_meant() {
+        assert_eq!(decoded("a%3Ab~"), Ok("a:b~".to_owned()));
+        assert_eq!(decoded("%E2%9C%93"), Ok("\u{2713}".to_owned()));
+        for broken in ["%", "%3", "%zz", "%ff"] {
+            assert!(decoded(broken).is_err(), "{broken}");
+        }
+    }
 }

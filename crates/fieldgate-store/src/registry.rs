@@ -11,6 +11,8 @@ use fieldgate_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::secret::PasswordHash;
+
 /// HMAC-SHA256 of a secret under the master key.
 pub type SecretHash = [u8; 32];
 
@@ -46,6 +48,17 @@ pub struct ApiKey {
     pub expires_ms: Option<u64>,
 }
 
+/// A person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Their name, unique in the tenant.
+    pub name: String,
+    /// Their role, as text.
+    pub role: String,
+    /// What is kept of their password.
+    pub password: PasswordHash,
+}
+
 /// A change of the registry, as the log holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryChange {
@@ -75,6 +88,17 @@ pub enum Change {
     KeyAdd(ApiKey),
     /// An API key goes.
     KeyRevoke(String),
+    /// A person appears; refused if the name is taken.
+    UserAdd(User),
+    /// A person goes.
+    UserRemove(String),
+    /// A person's password is replaced.
+    UserPassword {
+        /// Whose.
+        name: String,
+        /// The new one.
+        password: PasswordHash,
+    },
 }
 
 impl Device {

@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// Devices and their tokens.
     #[command(subcommand)]
     Device(DeviceCommand),
-    /// People.
+    /// People. They cannot sign in yet: that comes with a later release.
     #[command(subcommand)]
     User(UserCommand),
     /// API keys for programs.
@@ -249,7 +249,18 @@ pub(crate) enum UserCommand {
         /// What they may do.
         #[arg(long, value_enum)]
         role: RoleName,
-        /// Take the password from stdin.
+        /// Take the password (8 characters or more) from stdin; else the terminal asks for it.
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Replace a user's password.
+    #[command(after_help = "Example: fieldgate user password ada --password-stdin < secret")]
+    Password {
+        /// The name.
+        name: String,
+        /// Take the password (8 characters or more) from stdin; else the terminal asks for it.
         #[arg(long)]
         password_stdin: bool,
         #[command(flatten)]

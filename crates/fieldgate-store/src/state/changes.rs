@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     record::Entry,
-    registry::{ApiKey, Device},
+    registry::{ApiKey, Device, User},
 };
 
 /// The name of a row.
@@ -24,6 +24,7 @@ use crate::{
 pub(crate) enum RowKey {
     Device(TenantId, DeviceId),
     Key(TenantId, String),
+    User(TenantId, String),
     Retained(TenantId, Topic),
     Command(Seq),
 }
@@ -33,6 +34,7 @@ pub(crate) enum RowKey {
 pub(crate) enum Row {
     Device(Arc<Device>),
     Key(Arc<ApiKey>),
+    User(Arc<User>),
     Retained(Arc<Entry>),
     Command(OpenCommand),
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod changes;
 mod commands;
+mod registry;
 mod tenants;
 pub(crate) mod window;
 

@@ -23,13 +23,14 @@ use super::{
 };
 use crate::{
     record::{Entry, Record},
-    registry::{ApiKey, Change, Device, RegistryChange, SecretHash},
+    registry::{ApiKey, Change, Device, RegistryChange, SecretHash, User},
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Tenant {
     pub(super) devices: BTreeMap<DeviceId, Arc<Device>>,
     pub(super) keys: BTreeMap<String, Arc<ApiKey>>,
+    pub(super) users: BTreeMap<String, Arc<User>>,
     pub(super) retained: BTreeMap<Topic, Arc<Entry>>,
     pub(super) retained_bytes: usize,
 }
@@ -144,6 +145,9 @@ impl Inner {
                 self.owners.remove(&key.hash);
                 Ok(changed(format!("key:{name}")))
             }
+            Change::UserAdd(_) | Change::UserRemove(_) | Change::UserPassword { .. } => {
+                tenant.change_user(&tenant_id, &change.change)
+            }
         }
     }
 
@@ -157,6 +161,9 @@ impl Inner {
             Change::KeyAdd(ApiKey { name, .. }) | Change::KeyRevoke(name) => {
                 RowKey::Key(tenant, name.clone())
             }
+            Change::UserAdd(User { name, .. })
+            | Change::UserRemove(name)
+            | Change::UserPassword { name, .. } => RowKey::User(tenant, name.clone()),
         })
     }
 
@@ -168,6 +175,9 @@ impl Inner {
             }
             RowKey::Key(tenant, name) => {
                 self.tenants.get(tenant)?.keys.get(name).cloned().map(Row::Key)
+            }
+            RowKey::User(tenant, name) => {
+                self.tenants.get(tenant)?.users.get(name).cloned().map(Row::User)
             }
             RowKey::Retained(tenant, topic) => {
                 self.tenants.get(tenant)?.retained.get(topic).cloned().map(Row::Retained)
@@ -185,6 +195,9 @@ impl Inner {
             }
             for (name, row) in &tenant.keys {
                 rows.push((RowKey::Key(id.clone(), name.clone()), Row::Key(row.clone())));
+            }
+            for (name, row) in &tenant.users {
+                rows.push((RowKey::User(id.clone(), name.clone()), Row::User(row.clone())));
             }
             for (topic, row) in &tenant.retained {
                 rows.push((
@@ -212,6 +225,9 @@ impl Inner {
                 self.owners.insert(key.hash, Owner::Key(tenant_id.clone(), name.clone()));
                 self.tenants.entry(tenant_id).or_default().keys.insert(name, key);
             }
+            (RowKey::User(tenant_id, name), Row::User(user)) => {
+                self.tenants.entry(tenant_id).or_default().users.insert(name, user);
+            }
             (RowKey::Retained(tenant_id, topic), Row::Retained(entry)) => {
                 let tenant = self.tenants.entry(tenant_id).or_default();
                 tenant.retained_bytes += retained_bytes(&entry);
@@ -231,6 +247,6 @@ fn retained_bytes(entry: &Entry) -> usize {
     }
 }
 
-fn no_such(what: &str, name: &str) -> Fault {
+pub(super) fn no_such(what: &str, name: &str) -> Fault {
     Fault::new(Code::NotFound, format!("there is no {what} {name}"))
 }

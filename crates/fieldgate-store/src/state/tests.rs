@@ -155,3 +155,26 @@ fn a_repeat_has_the_number_of_its_message_unless_that_was_refused() {
     assert_eq!(admit(3, false, 4), Admit::Repeat(Seq(3)));
     assert_eq!(admit(700_000, false, 5), Admit::New(5..=5));
 }
+
+#[test]
+fn a_user_is_decided_when_its_turn_comes() {
+    let state = state();
+    let add = |role: &str, password: &str| {
+        let password = crate::secret::hash_password(password).unwrap();
+        Change::UserAdd(crate::registry::User {
+            name: "ada".to_owned(),
+            role: role.to_owned(),
+            password,
+        })
+    };
+    apply(&state, 1, change(add("viewer", "first")));
+    apply(&state, 2, change(add("admin", "second")));
+    assert_eq!(state.outcome(Seq(2)).unwrap().unwrap_err().code, Code::Conflict);
+    let users = state.users(&tenant());
+    assert_eq!((users.len(), &*users[0].role), (1, "viewer"));
+    let effects = apply(&state, 3, change(Change::UserRemove("ada".to_owned())));
+    assert!(matches!(&effects[..], [Effect::RightsChanged { name, .. }] if &**name == "user:ada"));
+    assert!(state.users(&tenant()).is_empty());
+    apply(&state, 4, change(Change::UserRemove("ada".to_owned())));
+    assert_eq!(state.outcome(Seq(4)).unwrap().unwrap_err().code, Code::NotFound);
+}

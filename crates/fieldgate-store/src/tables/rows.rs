@@ -24,6 +24,7 @@ use crate::{
 const V1: u8 = 1;
 const DEVICE: u8 = b'd';
 const API_KEY: u8 = b'k';
+const USER: u8 = b'u';
 /// Bytes of one known id in a row.
 const ID_BYTES: usize = 40;
 
@@ -72,6 +73,7 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
     match key {
         RowKey::Device(tenant, id) => (Table::Registry, named(tenant, Some(DEVICE), id.as_str())),
         RowKey::Key(tenant, name) => (Table::Registry, named(tenant, Some(API_KEY), name)),
+        RowKey::User(tenant, name) => (Table::Registry, named(tenant, Some(USER), name)),
         RowKey::Retained(tenant, topic) => (Table::Retained, named(tenant, None, topic.as_str())),
         RowKey::Command(seq) => (Table::Command, seq.0.to_be_bytes().to_vec()),
     }
@@ -83,6 +85,7 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
     match row {
         Row::Device(device) => put(&**device, &mut out),
         Row::Key(key) => put(&**key, &mut out),
+        Row::User(user) => put(&**user, &mut out),
         Row::Retained(entry) => put_entry(entry, &mut out),
         Row::Command(command) => {
             out.push(command.state as u8);
@@ -118,6 +121,9 @@ pub(crate) fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<(RowKey, 
                 }
                 API_KEY => {
                     Ok((RowKey::Key(tenant, name.to_owned()), Row::Key(Arc::new(take(value)?))))
+                }
+                USER => {
+                    Ok((RowKey::User(tenant, name.to_owned()), Row::User(Arc::new(take(value)?))))
                 }
                 _ => Err(BadRow),
             }
@@ -220,7 +226,11 @@ mod tests {
         let command = entry(9, "devices/lamp/commands");
         let Record::Message(message) = &command.record else { panic!("a message") };
         let command = OpenCommand::of(&command, message, CommandState::Sent).unwrap();
+        let password = crate::secret::hash_password("correct horse").unwrap();
+        let (name, role) = ("ada".to_owned(), "viewer".to_owned());
+        let user = crate::registry::User { name: name.clone(), role, password };
         let rows = [
+            (RowKey::User(tenant(), name), Row::User(Arc::new(user))),
             (RowKey::Device(tenant(), "lamp".parse().unwrap()), Row::Device(Arc::new(device))),
             (RowKey::Retained(tenant(), "a/b".parse().unwrap()), Row::Retained(entry(3, "a/b"))),
             (RowKey::Command(Seq(9)), Row::Command(command)),

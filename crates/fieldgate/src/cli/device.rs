@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     admin::{Admin, segment},
-    confirm, secret_from_stdin,
+    prompt::{confirm, secret_from_stdin},
 };
 use crate::{
     args::{CredentialType, DeviceAdd, DeviceCommand},

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::{
     admin::{Admin, segment},
-    confirm,
     device::{items, show_secret},
     now_ms,
+    prompt::confirm,
 };
 use crate::{args::KeyCommand, failure::Failure, output};
 

@@ -11,7 +11,7 @@ use fieldgate_store::{
 };
 use serde_json::{Value, json};
 
-use super::confirm;
+use super::prompt::confirm;
 use crate::{
     args::{LogCommand, Place},
     failure::{Exit, Failure, chain},

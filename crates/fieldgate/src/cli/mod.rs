@@ -6,48 +6,14 @@ pub(crate) mod config;
 pub(crate) mod device;
 pub(crate) mod key;
 pub(crate) mod log;
+pub(crate) mod prompt;
 pub(crate) mod publish;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod subscribe;
 pub(crate) mod user;
 
-use std::io::{BufRead, IsTerminal, Write};
-
 use crate::failure::Failure;
-
-/// Asks before something is destroyed. Without a terminal only `--yes` will do.
-pub(crate) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage(format!(
-            "{question} Add --yes: there is no terminal to ask on"
-        )));
-    }
-    let mut stderr = std::io::stderr().lock();
-    write!(stderr, "{question} [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Ok(());
-    }
-    Err(Failure::new(crate::failure::Exit::Failed, "cancelled", "nothing was changed"))
-}
-
-/// Reads a secret from stdin; one final newline does not belong to it.
-pub(crate) fn secret_from_stdin() -> Result<String, Failure> {
-    let mut secret = std::io::read_to_string(std::io::stdin().lock())?;
-    if secret.ends_with('\n') {
-        secret.pop();
-        if secret.ends_with('\r') {
-            secret.pop();
-        }
-    }
-    Ok(secret)
-}
 
 /// One JSON value if the text is one, else text.
 pub(crate) fn payload(text: &str) -> fieldgate_client::Payload {

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin;
 mod cli;
 mod foreign;
 mod limits;
