@@ -5,7 +5,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::{
-    id::{DeviceId, TenantId},
+    id::{DeviceId, TenantId, UnixMs},
     message::Kind,
     topic::{Filter, Topic},
 };
@@ -82,6 +82,10 @@ pub struct Principal {
     pub role: Option<Role>,
     /// Its own grants and denials.
     pub grants: Vec<Grant>,
+    /// Names the secret that proved it, without telling it: what that secret opened ends with it.
+    pub proof: Option<u64>,
+    /// Worthless from this time on.
+    pub expires: Option<UnixMs>,
 }
 
 macro_rules! words {

@@ -285,6 +285,8 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     }
     let principal = link.set_principal(principal);
     let others = shared.enter(&principal, hub.link_ref(link));
+    // The credential may have been withdrawn since it was looked at, and nobody saw this link then.
+    hub.recheck(link.id);
     if let Identity::Device { id, .. } = &principal.identity {
         for other in others {
             shared.tell(other, Control::Kick(other.link, CloseReason::TakenOver));

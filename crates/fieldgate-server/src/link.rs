@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 
 use crate::{
     asks::{self, Inbound, Outcome},
-    fabric::Shared,
+    fabric::{self, Shared},
     hub::Hub,
     listen::Permit,
     outbox::Outbox,
@@ -145,8 +145,11 @@ impl Link {
     /// Looks at what should have happened by now.
     pub(crate) fn on_tick(&self, shared: &Shared) {
         let now = self.age_ms();
+        let expires = self.principal.borrow().as_ref().and_then(|principal| principal.expires);
         if self.principal.borrow().is_none() && now >= shared.config.limits.auth_ms {
             self.close(CloseReason::AuthTimeout);
+        } else if expires.is_some_and(|end| end <= fabric::now()) {
+            self.close(CloseReason::RightsWithdrawn);
         } else if now.saturating_sub(self.heard_ms.get()) >= shared.config.heartbeat.silence_ms {
             self.close(CloseReason::HeartbeatTimeout);
         }

@@ -29,7 +29,7 @@ pub struct Device {
     pub groups: Vec<String>,
     /// The device ids that it may speak for.
     pub gateway_for: Option<String>,
-    /// Its secrets, by id.
+    /// Its secrets, by id. The id begins with what the secret is for: `token-…`, `thing-…`.
     pub credentials: BTreeMap<String, SecretHash>,
 }
 
@@ -75,7 +75,7 @@ pub enum Change {
     DeviceAdd(Device),
     /// A device goes.
     DeviceRemove(String),
-    /// A device's secrets are replaced by this one.
+    /// All secrets of a device are replaced by this one.
     DeviceRotate {
         /// Whose.
         id: String,
@@ -99,12 +99,36 @@ pub enum Change {
         /// The new one.
         password: PasswordHash,
     },
+    /// A device gets one more secret; refused if the id is taken.
+    CredentialAdd {
+        /// Whose.
+        device: String,
+        /// The secret's id.
+        credential: String,
+        /// The secret.
+        hash: SecretHash,
+    },
+    /// A secret of a device goes.
+    CredentialRemove {
+        /// Whose.
+        device: String,
+        /// The secret's id.
+        credential: String,
+    },
+}
+
+/// Names a secret without telling it ([`Principal::proof`]).
+#[must_use]
+pub fn proof_of(hash: &SecretHash) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *hash;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 impl Device {
-    /// Who a connection of this device is.
+    /// Who a connection is that this secret of the device opened; nobody if it is none.
     #[must_use]
-    pub fn principal(&self, tenant: &TenantId) -> Option<Principal> {
+    pub fn principal(&self, tenant: &TenantId, proof: u64) -> Option<Principal> {
+        self.credentials.values().find(|hash| proof_of(hash) == proof)?;
         let id: DeviceId = self.id.parse().ok()?;
         let gateway_for = self.gateway_for.as_ref().and_then(|f| f.parse::<Filter>().ok());
         Some(Principal {
@@ -113,6 +137,8 @@ impl Device {
             identity: Identity::Device { id, gateway_for },
             role: None,
             grants: Vec::new(),
+            proof: Some(proof),
+            expires: None,
         })
     }
 }
@@ -134,6 +160,8 @@ impl ApiKey {
             identity: Identity::Key,
             role: self.role.as_ref().and_then(|role| role.parse::<Role>().ok()),
             grants,
+            proof: Some(proof_of(&self.hash)),
+            expires: self.expires_ms.map(UnixMs),
         }
     }
 }

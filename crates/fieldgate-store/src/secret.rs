@@ -19,6 +19,8 @@ use crate::registry::SecretHash;
 
 /// Shortest token of a user's own, in bytes (`cli.md`, `device add --token-stdin`).
 pub const OWN_TOKEN_BYTES_MIN: usize = 16;
+/// Length of a thing's token, in base64url characters.
+pub const THING_TOKEN_LEN: usize = 43;
 /// Shortest password of a person, in characters.
 pub const PASSWORD_CHARS_MIN: usize = 8;
 /// Longest password, in bytes.
@@ -92,6 +94,12 @@ impl MasterKey {
         key
     }
 
+    /// Hashes the token of a thing: it counts in the thethings.iO dialect alone.
+    #[must_use]
+    pub fn hash_thing(&self, token: &str) -> SecretHash {
+        self.hash_parts(&["thing", token])
+    }
+
     fn hash_parts(&self, parts: &[&str]) -> SecretHash {
         let mut context = hmac::Context::with_key(&self.0);
         for part in parts {
@@ -112,6 +120,12 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Tells whether this is written as a thing's token is.
+#[must_use]
+pub fn is_thing_token(token: &str) -> bool {
+    token.len() == THING_TOKEN_LEN && token.bytes().all(|byte| ALPHABET.contains(&byte))
+}
+
 /// What a token is for; its prefix says so to people and scanners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
@@ -119,6 +133,8 @@ pub enum TokenKind {
     Device,
     /// An API key: `fg_k_…`.
     Key,
+    /// A thing's, for the thethings.iO dialect: 43 characters and no prefix, as things send it.
+    Thing,
 }
 
 /// Makes a token of 256 random bits.
@@ -130,8 +146,9 @@ pub fn make_token(kind: TokenKind) -> io::Result<String> {
     let prefix = match kind {
         TokenKind::Device => "fg_d_",
         TokenKind::Key => "fg_k_",
+        TokenKind::Thing => "",
     };
-    Ok(format!("{prefix}{}", random_text(43)?))
+    Ok(format!("{prefix}{}", random_text(THING_TOKEN_LEN)?))
 }
 
 /// Makes random text of `len` characters, 6 bits each.

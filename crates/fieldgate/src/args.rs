@@ -3,9 +3,15 @@
 //! The names are settled in the operator's page and change only on purpose. A token is never an
 //! argument: other users of the machine would see it.
 
+mod registry;
+
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use registry::{
+    CredentialCommand, DeviceAdd, DeviceCommand, KeyCommand, RoleName, UserCommand,
+};
 
 /// Self-hosted real-time gateway for the Internet of Things.
 #[derive(Debug, Parser)]
@@ -161,25 +167,6 @@ pub(crate) struct DemoArgs {
     pub(crate) ready_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum DeviceCommand {
-    /// Make a device; prints its secret once.
-    #[command(after_help = "Example: fieldgate device add sensor-001 --group cellar")]
-    Add(DeviceAdd),
-    /// List the devices.
-    #[command(after_help = "Example: fieldgate device list --json")]
-    List(Place2),
-    /// Show one device.
-    #[command(after_help = "Example: fieldgate device show sensor-001")]
-    Show(Named),
-    /// Remove a device; its token ends.
-    #[command(after_help = "Example: fieldgate device remove sensor-001 --yes")]
-    Remove(NamedYes),
-    /// Replace a device's secret; prints the new one once.
-    #[command(after_help = "Example: fieldgate device rotate sensor-001 --yes")]
-    Rotate(NamedYes),
-}
-
 /// [`Place`] alone, as a variant's arguments.
 #[derive(Debug, Args)]
 pub(crate) struct Place2 {
@@ -204,120 +191,6 @@ pub(crate) struct NamedYes {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) place: Place,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DeviceAdd {
-    /// Its id: 1 to 128 of A-Z a-z 0-9 . _ : ~ -
-    pub(crate) id: String,
-    /// What kind of thing it is.
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
-    /// A group that it is in; may be given several times.
-    #[arg(long = "group", value_name = "G")]
-    pub(crate) groups: Vec<String>,
-    /// A name for people.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) name: Option<String>,
-    /// The device ids that it may speak for.
-    #[arg(long, value_name = "FILTER")]
-    pub(crate) gateway_for: Option<String>,
-    /// The kind of its credential.
-    #[arg(long = "type", value_enum, default_value = "token")]
-    pub(crate) credential: CredentialType,
-    /// Take the token from stdin (16 bytes or more) in place of a new one.
-    #[arg(long)]
-    pub(crate) token_stdin: bool,
-    #[command(flatten)]
-    pub(crate) place: Place,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CredentialType {
-    Token,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum UserCommand {
-    /// Make a user.
-    #[command(
-        after_help = "Example: fieldgate user add ada --role operator --password-stdin < secret"
-    )]
-    Add {
-        /// The name.
-        name: String,
-        /// What they may do.
-        #[arg(long, value_enum)]
-        role: RoleName,
-        /// Take the password (8 characters or more) from stdin; else the terminal asks for it.
-        #[arg(long)]
-        password_stdin: bool,
-        #[command(flatten)]
-        place: Place,
-    },
-    /// Replace a user's password.
-    #[command(after_help = "Example: fieldgate user password ada --password-stdin < secret")]
-    Password {
-        /// The name.
-        name: String,
-        /// Take the password (8 characters or more) from stdin; else the terminal asks for it.
-        #[arg(long)]
-        password_stdin: bool,
-        #[command(flatten)]
-        place: Place,
-    },
-    /// List the users.
-    #[command(after_help = "Example: fieldgate user list")]
-    List(Place2),
-    /// Remove a user.
-    #[command(after_help = "Example: fieldgate user remove ada --yes")]
-    Remove(NamedYes),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RoleName {
-    Admin,
-    Operator,
-    Viewer,
-}
-
-impl RoleName {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Operator => "operator",
-            Self::Viewer => "viewer",
-        }
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Make an API key; prints it once.
-    #[command(
-        after_help = "Example: fieldgate key add dashboard --grant 'subscribe:devices/+/telemetry'"
-    )]
-    Add {
-        /// Its name.
-        name: String,
-        /// What it may do; without a role the grants are all it has.
-        #[arg(long, value_enum)]
-        role: Option<RoleName>,
-        /// VERB:FILTER, `!` in front denies; may be given several times.
-        #[arg(long = "grant", value_name = "VERB:FILTER")]
-        grants: Vec<String>,
-        /// When it ends by itself.
-        #[arg(long, value_name = "TIME", value_parser = duration)]
-        expires: Option<Duration>,
-        #[command(flatten)]
-        place: Place,
-    },
-    /// List the keys.
-    #[command(after_help = "Example: fieldgate key list")]
-    List(Place2),
-    /// End a key.
-    #[command(after_help = "Example: fieldgate key revoke dashboard --yes")]
-    Revoke(NamedYes),
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,8 @@ fn key(grants: &[&str]) -> Principal {
         identity: Identity::Key,
         role: None,
         grants: grants.iter().map(|grant| grant.parse().unwrap()).collect(),
+        proof: None,
+        expires: None,
     }
 }
 

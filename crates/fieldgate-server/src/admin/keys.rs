@@ -12,7 +12,12 @@ use fieldgate_store::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::fabric::now;
+
 use super::{Ask, bad, io_fault, list, unknown};
+
+/// Each decision looks at every grant.
+const GRANTS_MAX: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +58,12 @@ async fn add(ask: &Ask<'_>) -> Result<Value, Fault> {
     }
     if new.role.is_none() && new.grants.is_empty() {
         return Err(bad("a key needs a role or a grant"));
+    }
+    if new.grants.len() > GRANTS_MAX {
+        return Err(bad(format!("a key has at most {GRANTS_MAX} grants")));
+    }
+    if new.expires_ms.is_some_and(|end| end <= now().0) {
+        return Err(bad("the key would be over at once: its end is not in the future"));
     }
     let token = make_token(TokenKind::Key).map_err(|e| io_fault(&e))?;
     let hash = ask.shared.state.master_key().hash(&token);

@@ -26,7 +26,7 @@ pub use window::{Admit, Window};
 use crate::{
     port::Followed,
     record::{Entry, Record},
-    registry::{ApiKey, Device, RegistryChange, SecretHash},
+    registry::{ApiKey, Device, RegistryChange, SecretHash, proof_of},
     secret::MasterKey,
 };
 use changes::{Changes, Row, RowKey, Snapshot};
@@ -251,11 +251,11 @@ impl State {
         };
         let own = self.key.hash_own(tenant, id, token);
         let known = inner.tenants.get(tenant).and_then(|t| t.devices.get(id));
-        let matches = known.is_some_and(|device| {
-            let equal = |c: &SecretHash| bool::from(c.ct_eq(&hash) | c.ct_eq(&own));
-            device.credentials.values().fold(false, |any, c| any | equal(c))
-        });
-        known.filter(|_| matches).and_then(|device| device.principal(tenant))
+        let equal = |c: &SecretHash| bool::from(c.ct_eq(&hash) | c.ct_eq(&own));
+        let device = known?;
+        let matching = |found, c| if equal(c) { Some(proof_of(c)) } else { found };
+        let proof = device.credentials.values().fold(None, matching)?;
+        device.principal(tenant, proof)
     }
 
     /// The principal again, with the rights that it has now; nothing if it is gone.
@@ -264,11 +264,12 @@ impl State {
         let inner = self.read();
         let tenant = inner.tenants.get(&principal.tenant)?;
         if let fieldgate_core::access::Identity::Device { id, .. } = &principal.identity {
-            return tenant.devices.get(id)?.principal(&principal.tenant);
+            return tenant.devices.get(id)?.principal(&principal.tenant, principal.proof?);
         }
         let name = principal.name.strip_prefix("key:").unwrap_or(&principal.name);
         let key = tenant.keys.get(name)?;
-        key.is_valid_at(now).then(|| key.principal(&principal.tenant))
+        let same = principal.proof == Some(proof_of(&key.hash));
+        (same && key.is_valid_at(now)).then(|| key.principal(&principal.tenant))
     }
 
     /// The retained messages that `filter` selects, by topic.

@@ -1,4 +1,4 @@
-//! What registry records do to the people of a tenant.
+//! What registry records do to the people of a tenant, and to single secrets of a device.
 //!
 //! Called in seq order by the one thread that applies the log. Conditions are decided here, when the
 //! record's turn comes.
@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use fieldgate_core::{
     fault::{Code, Fault},
-    id::TenantId,
+    id::{DeviceId, TenantId},
 };
 
 use super::{
     Effect, State,
-    tenants::{Tenant, no_such},
+    tenants::{Inner, Owner, Tenant, no_such},
 };
 use crate::registry::{Change, User};
 
 /// Most people of a tenant.
 const USERS_MAX: usize = 10_000;
+/// Most secrets of a device.
+const CREDENTIALS_MAX: usize = 16;
 
 impl State {
     /// Every person of a tenant, by name.
@@ -62,7 +64,56 @@ impl Tenant {
             | Change::DeviceRemove(_)
             | Change::DeviceRotate { .. }
             | Change::KeyAdd(_)
-            | Change::KeyRevoke(_) => Ok(Vec::new()),
+            | Change::KeyRevoke(_)
+            | Change::CredentialAdd { .. }
+            | Change::CredentialRemove { .. } => Ok(Vec::new()),
         }
+    }
+}
+
+impl Inner {
+    /// Applies a change that is about one secret of a device; does nothing with any other.
+    pub(super) fn change_credential(
+        &mut self,
+        tenant: &TenantId,
+        change: &Change,
+    ) -> Result<Vec<Effect>, Fault> {
+        let (id, credential, hash) = match change {
+            Change::CredentialAdd { device, credential, hash } => (device, credential, Some(*hash)),
+            Change::CredentialRemove { device, credential } => (device, credential, None),
+            Change::DeviceAdd(_)
+            | Change::DeviceRemove(_)
+            | Change::DeviceRotate { .. }
+            | Change::KeyAdd(_)
+            | Change::KeyRevoke(_)
+            | Change::UserAdd(_)
+            | Change::UserRemove(_)
+            | Change::UserPassword { .. } => return Ok(Vec::new()),
+        };
+        let missing = || no_such("device", id);
+        let key: DeviceId = id.parse().map_err(|_| missing())?;
+        let devices = self.tenants.get_mut(tenant).map(|tenant| &mut tenant.devices);
+        let device = devices.and_then(|devices| devices.get_mut(&key)).ok_or_else(missing)?;
+        let device = Arc::make_mut(device);
+        let Some(hash) = hash else {
+            let hash = device.credentials.remove(credential);
+            let hash = hash.ok_or_else(|| no_such("credential", credential))?;
+            self.owners.remove(&hash);
+            let name = device.id.as_str().into();
+            return Ok(vec![Effect::RightsChanged { tenant: tenant.clone(), name }]);
+        };
+        if device.credentials.contains_key(credential)
+            || device.credentials.values().any(|known| *known == hash)
+        {
+            let text = format!("device {id} has this credential already");
+            return Err(Fault::new(Code::Conflict, text));
+        }
+        if device.credentials.len() >= CREDENTIALS_MAX {
+            let text = format!("a device has at most {CREDENTIALS_MAX} credentials: remove one");
+            return Err(Fault::new(Code::QueueFull, text));
+        }
+        device.credentials.insert(credential.clone(), hash);
+        self.owners.insert(hash, Owner::Device(tenant.clone(), key));
+        Ok(Vec::new())
     }
 }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     record::{Entry, Record},
-    registry::{ApiKey, Change, Device, RegistryChange, SecretHash, User},
+    registry::{ApiKey, Change, Device, RegistryChange, SecretHash, User, proof_of},
 };
 
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl Inner {
     pub(super) fn owner_of(&self, hash: &SecretHash, now: UnixMs) -> Option<Principal> {
         match self.owners.get(hash)? {
             Owner::Device(tenant, id) => {
-                self.tenants.get(tenant)?.devices.get(id)?.principal(tenant)
+                self.tenants.get(tenant)?.devices.get(id)?.principal(tenant, proof_of(hash))
             }
             Owner::Key(tenant, name) => {
                 let key = self.tenants.get(tenant)?.keys.get(name)?;
@@ -129,7 +129,7 @@ impl Inner {
                 let device = Arc::make_mut(device);
                 device.credentials = BTreeMap::from([(credential.clone(), *hash)]);
                 self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id));
-                Ok(Vec::new())
+                Ok(changed(device.id.clone()))
             }
             Change::KeyAdd(key) => {
                 if tenant.keys.contains_key(&key.name) {
@@ -148,6 +148,9 @@ impl Inner {
             Change::UserAdd(_) | Change::UserRemove(_) | Change::UserPassword { .. } => {
                 tenant.change_user(&tenant_id, &change.change)
             }
+            Change::CredentialAdd { .. } | Change::CredentialRemove { .. } => {
+                self.change_credential(&tenant_id, &change.change)
+            }
         }
     }
 
@@ -157,7 +160,11 @@ impl Inner {
         Some(match &change.change {
             Change::DeviceAdd(Device { id, .. })
             | Change::DeviceRemove(id)
-            | Change::DeviceRotate { id, .. } => RowKey::Device(tenant, id.parse().ok()?),
+            | Change::DeviceRotate { id, .. }
+            | Change::CredentialAdd { device: id, .. }
+            | Change::CredentialRemove { device: id, .. } => {
+                RowKey::Device(tenant, id.parse().ok()?)
+            }
             Change::KeyAdd(ApiKey { name, .. }) | Change::KeyRevoke(name) => {
                 RowKey::Key(tenant, name.clone())
             }

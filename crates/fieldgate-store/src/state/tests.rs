@@ -178,3 +178,39 @@ fn a_user_is_decided_when_its_turn_comes() {
     apply(&state, 4, change(Change::UserRemove("ada".to_owned())));
     assert_eq!(state.outcome(Seq(4)).unwrap().unwrap_err().code, Code::NotFound);
 }
+
+#[test]
+fn what_a_secret_proved_ends_with_that_secret_alone() {
+    let state = state();
+    apply(&state, 1, change(device(&state, "a", "t1")));
+    let hash = state.master_key().hash("t2");
+    let (device, credential) = ("a".to_owned(), "2".to_owned());
+    apply(&state, 2, change(Change::CredentialAdd { device, credential, hash }));
+    let verify = |token: &str| state.verify_token(&tenant(), None, token, UnixMs(0));
+    let (first, second) = (verify("t1").unwrap(), verify("t2").unwrap());
+    assert_ne!(first.proof, second.proof);
+    let named = state.verify_token(&tenant(), Some(&"a".parse().unwrap()), "t2", UnixMs(0));
+    assert_eq!(named.as_ref(), Some(&second));
+    let (device, credential) = ("a".to_owned(), "1".to_owned());
+    apply(&state, 3, change(Change::CredentialRemove { device, credential }));
+    assert!(verify("t1").is_none() && state.refresh(&first, UnixMs(0)).is_none());
+    assert_eq!(state.refresh(&second, UnixMs(0)), Some(second));
+}
+
+#[test]
+fn a_key_that_took_the_place_of_another_does_not_keep_its_streams() {
+    let state = state();
+    let add = |token: &str| {
+        let hash = state.master_key().hash(token);
+        let (role, grants, expires_ms) = (Some("admin".to_owned()), Vec::new(), Some(10));
+        Change::KeyAdd(ApiKey { name: "k".to_owned(), hash, role, grants, expires_ms })
+    };
+    apply(&state, 1, change(add("old")));
+    let old = state.verify_token(&tenant(), None, "old", UnixMs(0)).unwrap();
+    assert_eq!(old.expires, Some(UnixMs(10)));
+    apply(&state, 2, change(Change::KeyRevoke("k".to_owned())));
+    apply(&state, 3, change(add("new")));
+    assert!(state.refresh(&old, UnixMs(0)).is_none());
+    let new = state.verify_token(&tenant(), None, "new", UnixMs(9)).unwrap();
+    assert!(state.refresh(&new, UnixMs(9)).is_some() && state.refresh(&new, UnixMs(10)).is_none());
+}

@@ -7,7 +7,7 @@ use super::{
     prompt::{confirm, secret_from_stdin},
 };
 use crate::{
-    args::{CredentialType, DeviceAdd, DeviceCommand},
+    args::{CredentialCommand, DeviceAdd, DeviceCommand},
     failure::Failure,
     output,
 };
@@ -17,7 +17,8 @@ pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
         DeviceCommand::Add(args) => add(&args),
         DeviceCommand::List(args) => {
             let devices = Admin::open(&args.place)?.get("/devices")?;
-            list(&devices, args.place.output.json)
+            let fields = ["id", "name", "kind", "groups"];
+            rows(&devices, &fields, &["ID", "NAME", "KIND", "GROUPS"], args.place.output.json)
         }
         DeviceCommand::Show(args) => {
             let path = format!("/devices/{}", segment(&args.id));
@@ -25,38 +26,64 @@ pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
             if args.place.output.json {
                 return Ok(output::line(&device.to_string())?);
             }
-            for name in ["id", "name", "kind", "groups", "gateway_for"] {
+            for name in ["id", "name", "kind", "groups", "gateway_for", "credentials"] {
                 output::line(&format!("{name:<12} {}", output::cell(&device, name)))?;
             }
             Ok(())
         }
         DeviceCommand::Remove(args) => {
-            confirm(&format!("Remove device {} and end its token?", args.id), args.yes)?;
+            confirm(&format!("Remove device {} and end its tokens?", args.id), args.yes)?;
             Admin::open(&args.place)?.delete(&format!("/devices/{}", segment(&args.id)))?;
             output::note(&format!("device {} is removed", args.id));
             Ok(())
         }
         DeviceCommand::Rotate(args) => {
-            confirm(&format!("Replace the token of {}?", args.id), args.yes)?;
+            confirm(&format!("End every token of {} for a new one?", args.id), args.yes)?;
             let path = format!("/devices/{}/rotate", segment(&args.id));
             let made = Admin::open(&args.place)?.post(&path, &json!({}))?;
             show_secret(&made, "token", args.place.output.json)
+        }
+        DeviceCommand::Credential(command) => credential(command),
+    }
+}
+
+fn credential(command: CredentialCommand) -> Result<(), Failure> {
+    let path = |id: &str| format!("/devices/{}/credentials", segment(id));
+    match command {
+        CredentialCommand::Add { id, secret, place } => {
+            let admin = Admin::open(&place)?;
+            let token = secret.token_stdin.then(secret_from_stdin).transpose()?;
+            let body = json!({"type": secret.credential.as_str(), "token": token});
+            let made = admin.post(&path(&id), &body)?;
+            show_secret(&made, "token", place.output.json)
+        }
+        CredentialCommand::List(args) => {
+            let list = Admin::open(&args.place)?.get(&path(&args.id))?;
+            rows(&list, &["id", "type"], &["ID", "TYPE"], args.place.output.json)
+        }
+        CredentialCommand::Remove { id, credential, yes, place } => {
+            confirm(&format!("End credential {credential} of {id}?"), yes)?;
+            let path = format!("{}/{}", path(&id), segment(&credential));
+            Admin::open(&place)?.delete(&path)?;
+            output::note(&format!("credential {credential} of {id} is removed"));
+            Ok(())
         }
     }
 }
 
 fn add(args: &DeviceAdd) -> Result<(), Failure> {
-    let CredentialType::Token = args.credential;
-    let token = if args.token_stdin { Some(secret_from_stdin()?) } else { None };
+    let admin = Admin::open(&args.place)?;
+    let token = args.secret.token_stdin.then(secret_from_stdin).transpose()?;
     let body = json!({
         "id": args.id,
         "kind": args.kind,
         "name": args.name,
         "groups": args.groups,
         "gateway_for": args.gateway_for,
+        "type": args.secret.credential.as_str(),
         "token": token,
     });
-    let made = Admin::open(&args.place)?.post("/devices", &body)?;
+    let made = admin.post("/devices", &body)?;
     show_secret(&made, "token", args.place.output.json)
 }
 
@@ -65,7 +92,12 @@ pub(crate) fn show_secret(made: &Value, field: &str, json: bool) -> Result<(), F
     if json {
         return Ok(output::line(&made.to_string())?);
     }
-    output::note(&format!("{} of {} (shown once):", field, output::cell(made, "id")));
+    let id = output::cell(made, "id");
+    if made.get(field).is_none_or(Value::is_null) {
+        output::note(&format!("{id} takes the {field} that was given"));
+        return Ok(());
+    }
+    output::note(&format!("{field} of {id} (shown once):"));
     Ok(output::line(&output::cell(made, field))?)
 }
 
@@ -74,15 +106,17 @@ pub(crate) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.get("items").and_then(Value::as_array).into_iter().flatten()
 }
 
-fn list(devices: &Value, json: bool) -> Result<(), Failure> {
+/// Prints a list: JSON lines, or a table of these fields.
+pub(crate) fn rows(
+    list: &Value,
+    fields: &[&str],
+    headings: &[&str],
+    json: bool,
+) -> Result<(), Failure> {
     if json {
-        for device in items(devices) {
-            output::line(&device.to_string())?;
-        }
-        return Ok(());
+        return items(list).try_for_each(|item| Ok(output::line(&item.to_string())?));
     }
-    let names = ["id", "name", "kind", "groups"];
     let rows: Vec<Vec<_>> =
-        items(devices).map(|d| names.iter().map(|n| output::cell(d, n)).collect()).collect();
-    Ok(output::table(&["ID", "NAME", "KIND", "GROUPS"], &rows)?)
+        items(list).map(|item| fields.iter().map(|f| output::cell(item, f)).collect()).collect();
+    Ok(output::table(headings, &rows)?)
 }

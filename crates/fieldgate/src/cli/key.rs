@@ -1,10 +1,10 @@
 //! `fieldgate key`: API keys for programs.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     admin::{Admin, segment},
-    device::{items, show_secret},
+    device::{items, rows, show_secret},
     now_ms,
     prompt::confirm,
 };
@@ -17,11 +17,6 @@ pub(crate) fn run(command: KeyCommand) -> Result<(), Failure> {
                 return Err(Failure::usage("a key needs a --role or a --grant")
                     .hint("for example --grant 'subscribe:devices/+/telemetry'"));
             }
-            for grant in &grants {
-                grant
-                    .parse::<fieldgate_core::access::Grant>()
-                    .map_err(|e| Failure::usage(e.to_string()))?;
-            }
             let expires = expires.map(|after| now_ms().saturating_add(ms(after)));
             let role = role.map(crate::args::RoleName::as_str);
             let body = json!({"name": name, "role": role, "grants": grants, "expires_ms": expires});
@@ -29,21 +24,19 @@ pub(crate) fn run(command: KeyCommand) -> Result<(), Failure> {
             show_secret(&made, "key", place.output.json)
         }
         KeyCommand::List(args) => {
-            let keys = Admin::open(&args.place)?.get("/keys")?;
+            let mut keys = Admin::open(&args.place)?.get("/keys")?;
             if args.place.output.json {
-                for key in items(&keys) {
-                    output::line(&key.to_string())?;
-                }
-                return Ok(());
+                return items(&keys).try_for_each(|key| Ok(output::line(&key.to_string())?));
             }
-            let name = |key: &serde_json::Value| {
-                let id = output::cell(key, "id");
-                if id.is_empty() { output::cell(key, "name") } else { id }
-            };
-            let rows: Vec<_> = items(&keys)
-                .map(|k| vec![name(k), output::cell(k, "role"), output::cell(k, "grants")])
-                .collect();
-            Ok(output::table(&["NAME", "ROLE", "GRANTS"], &rows)?)
+            for key in keys.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(end) = key.get("expires").and_then(Value::as_u64)
+                    && let Some(fields) = key.as_object_mut()
+                {
+                    fields.insert("expires".to_owned(), told(end).into());
+                }
+            }
+            let headings = ["NAME", "ROLE", "EXPIRES", "GRANTS"];
+            rows(&keys, &["id", "role", "expires", "grants"], &headings, false)
         }
         KeyCommand::Revoke(args) => {
             confirm(&format!("Revoke key {}?", args.id), args.yes)?;
@@ -52,6 +45,16 @@ pub(crate) fn run(command: KeyCommand) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// When a key ends, for people.
+fn told(expires_ms: u64) -> String {
+    let time = i64::try_from(expires_ms).ok().and_then(|ms| {
+        let time = jiff::Timestamp::from_millisecond(ms).ok()?;
+        time.round(jiff::Unit::Second).ok()
+    });
+    let time = time.map_or_else(|| "never".to_owned(), |time| time.to_string());
+    if expires_ms <= now_ms() { format!("{time} (over)") } else { time }
 }
 
 fn ms(duration: std::time::Duration) -> u64 {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     admin::{Admin, segment},
-    device::items,
+    device::rows,
     prompt::{confirm, new_password},
 };
 use crate::{args::UserCommand, failure::Failure, output};
@@ -35,16 +35,7 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
         }
         UserCommand::List(args) => {
             let users = Admin::open(&args.place)?.get("/users")?;
-            if args.place.output.json {
-                for user in items(&users) {
-                    output::line(&user.to_string())?;
-                }
-                return Ok(());
-            }
-            let rows: Vec<_> = items(&users)
-                .map(|user| vec![output::cell(user, "name"), output::cell(user, "role")])
-                .collect();
-            Ok(output::table(&["NAME", "ROLE"], &rows)?)
+            rows(&users, &["name", "role"], &["NAME", "ROLE"], args.place.output.json)
         }
         UserCommand::Remove(args) => {
             confirm(&format!("Remove user {}?", args.id), args.yes)?;

@@ -4,11 +4,12 @@ use std::{
     io::Write,
     path::Path,
     process::{Output, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, fieldgate, run};
+use crate::support::{Gateway, Wire, fieldgate, run};
 
 /// Runs a command with a secret on stdin.
 fn with_stdin(arguments: &[&str], data: &Path, secret: &str) -> Output {
@@ -83,4 +84,154 @@ fn without_a_terminal_a_password_must_come_from_stdin() {
     let output = with_stdin(&ADD[..5], folder.path(), "correct horse");
     assert_eq!(refused(&output), (Some(2), "usage".into()));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--password-stdin"));
+}
+
+/// Waits for the end of a connection whose right ended at `from`; a second is the promise.
+fn closed_within_a_second(wire: &mut Wire, from: SystemTime) {
+    assert_eq!(wire.closed(), Some(4403));
+    let took = from.elapsed().unwrap_or_default();
+    assert!(took <= Duration::from_secs(1), "{took:?}");
+}
+
+fn is_open(wire: &mut Wire) {
+    wire.send(&json!({"type": "ping"}));
+    wire.next_of("pong");
+}
+
+#[test]
+fn each_of_two_credentials_authenticates_until_it_is_removed() {
+    let gateway = Gateway::start();
+    let first = gateway.device("d");
+    let made = gateway.admin(&["device", "credential", "add", "d"]);
+    assert_eq!(
+        (&made["tenant"], &made["id"], &made["type"]),
+        (&"default".into(), &"d".into(), &"token".into())
+    );
+    let (second, id) = (made["token"].as_str().unwrap(), made["credential"].as_str().unwrap());
+    let listed = lines(&run(&["device", "credential", "list", "d"], &gateway.data()));
+    assert_eq!(listed.len(), 2);
+    assert!(listed.contains(&json!({"id": id, "type": "token"})));
+    drop(gateway.as_device("d", &first));
+    let mut device = gateway.as_device("d", second);
+    let other = listed.iter().find(|item| item["id"] != id).unwrap()["id"].as_str().unwrap();
+    gateway.admin(&["device", "credential", "remove", "d", other, "--yes"]);
+    is_open(&mut device);
+    gateway.admin(&["device", "credential", "remove", "d", id, "--yes"]);
+    closed_within_a_second(&mut device, SystemTime::now());
+    for token in [&first, second] {
+        let bearer = format!("Authorization: Bearer {token}");
+        assert!(Wire::open(&gateway.address, "/", &[&bearer]).is_err_and(|e| e.contains("401")));
+    }
+    let again = run(&["device", "credential", "remove", "d", id, "--yes"], &gateway.data());
+    assert_eq!(refused(&again), (Some(1), "not_found".into()));
+}
+
+#[test]
+fn a_new_token_for_all_ends_what_the_old_ones_opened() {
+    let gateway = Gateway::start();
+    let mut device = gateway.as_device("d", &gateway.device("d"));
+    let token = gateway.admin(&["device", "rotate", "d", "--yes"])["token"].clone();
+    closed_within_a_second(&mut device, SystemTime::now());
+    is_open(&mut gateway.as_device("d", token.as_str().unwrap()));
+}
+
+#[test]
+fn a_token_of_a_thing_opens_nothing_but_its_dialect() {
+    let gateway = Gateway::start();
+    let data = gateway.data();
+    let token = gateway.admin(&["device", "add", "t", "--type", "thing"])["token"].clone();
+    let token = token.as_str().unwrap();
+    assert_eq!(token.len(), 43);
+    let bearer = format!("Authorization: Bearer {token}");
+    assert!(Wire::open(&gateway.address, "/", &[&bearer]).is_err_and(|e| e.contains("401")));
+    let mut wire = gateway.connect();
+    wire.send(&json!({"type": "auth", "deviceId": "t", "token": token}));
+    assert_eq!(wire.next()["status"], "error");
+    let own = ["device", "credential", "add", "t", "--type", "thing", "--token-stdin"];
+    assert_eq!(refused(&with_stdin(&own, &data, "too short")), (Some(2), "bad_value".into()));
+    let mine = "x".repeat(43);
+    let made = lines(&with_stdin(&own, &data, &format!("{mine}\n")));
+    assert_eq!((&made[0]["type"], &made[0]["token"]), (&"thing".into(), &Value::Null));
+    assert_eq!(refused(&with_stdin(&own, &data, &mine)), (Some(1), "conflict".into()));
+    let hmac = run(&["device", "credential", "add", "t", "--type", "hmac"], &data);
+    assert_eq!(refused(&hmac), (Some(2), "bad_value".into()));
+    assert!(String::from_utf8_lossy(&hmac.stderr).contains("later release"));
+}
+
+#[test]
+fn a_device_has_the_properties_it_was_made_with() {
+    let gateway = Gateway::start();
+    let add = ["device", "add", "hub:1", "--kind", "gateway", "--name", "Hall, left"];
+    let more = ["--group", "cellar", "--group", "all", "--gateway-for", "#"];
+    gateway.admin(&[&add[..], &more].concat());
+    let mut shown = gateway.admin(&["device", "show", "hub:1"]);
+    let credentials = shown.as_object_mut().unwrap().remove("credentials").unwrap();
+    assert!(credentials[0].as_str().unwrap().starts_with("token-"));
+    let expected = json!({
+        "id": "hub:1", "kind": "gateway", "name": "Hall, left", "groups": ["cellar", "all"],
+        "gateway_for": "#",
+    });
+    assert_eq!(shown, expected);
+    let data = gateway.data();
+    for wrong in [["--gateway-for", "a/#/b"], ["--name", ""], ["--group", "a\nb"]] {
+        let output = run(&[&["device", "add", "x"], &wrong[..]].concat(), &data);
+        assert_eq!(refused(&output), (Some(2), "bad_value".into()), "{wrong:?}");
+    }
+    assert_eq!(refused(&run(&["device", "add", "a b"], &data)), (Some(2), "bad_value".into()));
+}
+
+#[test]
+fn a_key_may_what_its_grants_say_and_no_more() {
+    let gateway = Gateway::start();
+    let grants = ["publish:plant/#", "!publish:plant/secret/#", "subscribe:plant/+"];
+    let grants: Vec<_> = grants.iter().flat_map(|grant| ["--grant", grant]).collect();
+    let made = gateway.admin(&[&["key", "add", "k"], &grants[..]].concat());
+    assert_eq!((&made["id"], &made["expires"]), (&"k".into(), &Value::Null));
+    let mut app = gateway.as_app(made["key"].as_str().unwrap());
+    let mut answer = |frame: Value| {
+        app.send(&frame);
+        app.next()
+    };
+    let publish =
+        |topic: &str| json!({"type": "publish", "topic": topic, "payload": 1, "msgid": topic});
+    assert_eq!(answer(publish("plant/a"))["type"], "ack");
+    assert_eq!(answer(publish("plant/secret/a"))["code"], "not_allowed");
+    assert_eq!(answer(publish("other"))["code"], "not_allowed");
+    let subscribe = |topic: &str| json!({"type": "subscribe", "topic": topic});
+    assert_eq!(answer(subscribe("plant/+"))["type"], "subscribed");
+    assert_eq!(answer(subscribe("plant/#"))["code"], "not_allowed");
+    assert_eq!(answer(json!({"type": "command", "to": "d", "payload": {}}))["code"], "not_allowed");
+    let data = gateway.data();
+    for grant in ["publish", "fly:#", "publish:a/#/b", "!!read:#", ":", "publish:"] {
+        let output = run(&["key", "add", "x", "--grant", grant], &data);
+        assert_eq!(refused(&output), (Some(2), "bad_value".into()), "{grant}");
+    }
+    assert_eq!(refused(&run(&["key", "add", "x"], &data)), (Some(2), "usage".into()));
+    let listed = lines(&run(&["key", "list"], &data));
+    let grants = ["publish:plant/#", "!publish:plant/secret/#", "subscribe:plant/+"];
+    assert_eq!(listed, [json!({"id": "k", "role": null, "grants": grants, "expires": null})]);
+}
+
+#[test]
+fn a_revoked_or_expired_key_ends_its_stream_within_a_second() {
+    let gateway = Gateway::start();
+    let mut app = gateway.as_app(&gateway.key("viewer"));
+    gateway.admin(&["key", "revoke", "viewer-key", "--yes"]);
+    closed_within_a_second(&mut app, SystemTime::now());
+    let before = SystemTime::now();
+    let made = gateway.admin(&["key", "add", "short", "--role", "viewer", "--expires", "1s"]);
+    let end = made["expires"].as_u64().unwrap();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_millis(end);
+    assert!(
+        end >= before + Duration::from_millis(999)
+            && end <= SystemTime::now() + Duration::from_secs(1)
+    );
+    let key = made["key"].as_str().unwrap();
+    let mut app = gateway.as_app(key);
+    closed_within_a_second(&mut app, end);
+    assert!(SystemTime::now() >= end, "not before its time");
+    let bearer = format!("Authorization: Bearer {key}");
+    assert!(Wire::open(&gateway.address, "/", &[&bearer]).is_err_and(|e| e.contains("401")));
+    let over = run(&["key", "add", "x", "--role", "viewer", "--expires", "0s"], &gateway.data());
+    assert_eq!(refused(&over), (Some(2), "bad_value".into()));
 }

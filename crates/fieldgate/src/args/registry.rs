@@ -1,0 +1,194 @@
+//! The arguments of the commands that make and end devices, people and keys.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Named, NamedYes, Place, Place2, duration};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Make a device; prints its secret once.
+    #[command(after_help = "Example: fieldgate device add sensor-001 --group cellar")]
+    Add(DeviceAdd),
+    /// List the devices.
+    #[command(after_help = "Example: fieldgate device list --json")]
+    List(Place2),
+    /// Show one device.
+    #[command(after_help = "Example: fieldgate device show sensor-001")]
+    Show(Named),
+    /// Remove a device; its token ends.
+    #[command(after_help = "Example: fieldgate device remove sensor-001 --yes")]
+    Remove(NamedYes),
+    /// Replace all of a device's secrets by a new token; prints it once.
+    #[command(after_help = "Example: fieldgate device rotate sensor-001 --yes")]
+    Rotate(NamedYes),
+    /// A device's secrets beside its first.
+    #[command(subcommand)]
+    Credential(CredentialCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CredentialCommand {
+    /// Give a device one more secret; prints it once.
+    #[command(after_help = "Example: fieldgate device credential add sensor-001")]
+    Add {
+        /// The device.
+        id: String,
+        #[command(flatten)]
+        secret: SecretArgs,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List a device's secrets by their ids.
+    #[command(after_help = "Example: fieldgate device credential list sensor-001")]
+    List(Named),
+    /// End one secret of a device, and the connection that it opened.
+    #[command(
+        after_help = "Example: fieldgate device credential remove sensor-001 token-Xk3vQ1aB --yes"
+    )]
+    Remove {
+        /// The device.
+        id: String,
+        /// The secret's id, as `list` shows it.
+        credential: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Which secret a device gets.
+#[derive(Debug, Args)]
+pub(crate) struct SecretArgs {
+    /// What it is for: `thing` serves the thethings.iO dialect alone.
+    #[arg(long = "type", value_name = "TYPE", value_enum, default_value = "token")]
+    pub(crate) credential: CredentialType,
+    /// Take the token from stdin (16 bytes or more; of a thing exactly 43 base64url characters).
+    #[arg(long)]
+    pub(crate) token_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceAdd {
+    /// Its id: 1 to 128 of A-Z a-z 0-9 . _ : ~ -
+    pub(crate) id: String,
+    /// What kind of thing it is.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// A group that it is in; may be given several times.
+    #[arg(long = "group", value_name = "G")]
+    pub(crate) groups: Vec<String>,
+    /// A name for people.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: Option<String>,
+    /// The device ids that it may speak for.
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) gateway_for: Option<String>,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CredentialType {
+    Token,
+    Thing,
+    Hmac,
+}
+
+impl CredentialType {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Thing => "thing",
+            Self::Hmac => "hmac",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Make a user.
+    #[command(
+        after_help = "Example: fieldgate user add ada --role operator --password-stdin < secret"
+    )]
+    Add {
+        /// The name.
+        name: String,
+        /// What they may do.
+        #[arg(long, value_enum)]
+        role: RoleName,
+        /// Take the password (8 characters or more) from stdin; else the terminal asks for it.
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Replace a user's password.
+    #[command(after_help = "Example: fieldgate user password ada --password-stdin < secret")]
+    Password {
+        /// The name.
+        name: String,
+        /// Take the password (8 characters or more) from stdin; else the terminal asks for it.
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the users.
+    #[command(after_help = "Example: fieldgate user list")]
+    List(Place2),
+    /// Remove a user.
+    #[command(after_help = "Example: fieldgate user remove ada --yes")]
+    Remove(NamedYes),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleName {
+    Admin,
+    Operator,
+    Viewer,
+}
+
+impl RoleName {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Viewer => "viewer",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make an API key; prints it once.
+    #[command(
+        after_help = "Example: fieldgate key add dashboard --grant 'subscribe:devices/+/telemetry'"
+    )]
+    Add {
+        /// Its name.
+        name: String,
+        /// What it may do; without a role the grants are all it has.
+        #[arg(long, value_enum)]
+        role: Option<RoleName>,
+        /// VERB:FILTER, `!` in front denies; may be given several times.
+        #[arg(long = "grant", value_name = "VERB:FILTER")]
+        grants: Vec<String>,
+        /// When it ends by itself.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the keys.
+    #[command(after_help = "Example: fieldgate key list")]
+    List(Place2),
+    /// End a key.
+    #[command(after_help = "Example: fieldgate key revoke dashboard --yes")]
+    Revoke(NamedYes),
+}
