@@ -271,7 +271,8 @@ fn refuse_credential(hub: &Hub, peer: IpAddr, time: UnixMs) {
     hub.shared.throttle.failed(peer, time);
 }
 
-/// The connection is somebody's: answers, takes over from an older one, and offers what waits.
+/// The connection is somebody's: answers, and ends the older ones of the same device. It is served
+/// once they have ended (`link::take_turn`).
 pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     let shared = &hub.shared;
     let heartbeat_ms = shared.config.heartbeat.ping_ms;
@@ -279,20 +280,22 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     let epoch = shared.log.epoch();
     let timestamp = now();
     hub.answer(link, &Answer::Authenticated { timestamp, session, epoch, heartbeat_ms });
-    if shared.stats.connections.load(Ordering::SeqCst) >= shared.config.limits.connections_max {
+    let principal = link.set_principal(principal);
+    let predecessors = shared.present.enter(&principal, hub.link_ref(link));
+    let open = shared.stats.connections.load(Ordering::SeqCst);
+    if predecessors.is_empty() && open >= shared.config.limits.connections_max {
         link.close(CloseReason::NoCapacity);
         return;
     }
-    let principal = link.set_principal(principal);
-    let others = shared.enter(&principal, hub.link_ref(link));
     // The credential may have been withdrawn since it was looked at, and nobody saw this link then.
     hub.recheck(link.id);
-    if let Identity::Device { id, .. } = &principal.identity {
-        for other in others {
-            shared.tell(other, Control::Kick(other.link, CloseReason::TakenOver));
-        }
-        commands::offer_open(hub, link, &principal, id);
+    if link.is_closing() {
+        return;
     }
+    for before in &predecessors {
+        shared.tell(before.link, Control::Kick(before.link.link, CloseReason::TakenOver));
+    }
+    *link.predecessors.borrow_mut() = predecessors;
 }
 
 /// Makes a message of a draft: rights, times, lane.

@@ -121,8 +121,10 @@ fn change(command: &OpenCommand, state: CommandState, by: &Arc<str>) -> CommandC
     }
 }
 
-/// Offers what waits for a device that has just connected.
-pub(crate) fn offer_open(hub: &Rc<Hub>, link: &Rc<Link>, principal: &Principal, id: &DeviceId) {
+/// Offers what waits for a device whose link is served from now on.
+pub(crate) fn offer_open(hub: &Rc<Hub>, link: &Rc<Link>) {
+    let Some(principal) = link.principal() else { return };
+    let Identity::Device { id, .. } = &principal.identity else { return };
     for command in hub.shared.state.open_commands(&principal.tenant, id) {
         offer(hub, link, command.entry.seq);
     }
@@ -132,7 +134,9 @@ pub(crate) fn offer_open(hub: &Rc<Hub>, link: &Rc<Link>, principal: &Principal, 
 pub(crate) fn offer(hub: &Rc<Hub>, link: &Rc<Link>, seq: Seq) {
     let Some(principal) = link.principal() else { return };
     let Some(command) = hub.shared.state.open_command(seq) else { return };
-    if command.expires.is_some_and(|expires| expires <= now())
+    // Before its turn a link takes no command; what waits is offered when it comes.
+    if !link.served.get()
+        || command.expires.is_some_and(|expires| expires <= now())
         || !link.offered.borrow_mut().insert(seq)
     {
         return;

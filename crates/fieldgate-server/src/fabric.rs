@@ -14,7 +14,6 @@ use std::{
 };
 
 use fieldgate_core::{
-    access::Principal,
     close::CloseReason,
     fault::{Code, Fault},
     id::{Position, Seq, TenantId, UnixMs},
@@ -29,16 +28,10 @@ use crate::{
     config::Config,
     ledger::Ledger,
     listen::Addresses,
+    present::{LinkRef, Present},
     throttle::Throttle,
     worker::{self, Control, Inbox},
 };
-
-/// One connection: its worker and its number there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LinkRef {
-    pub(crate) worker: usize,
-    pub(crate) link: u64,
-}
 
 /// Which subscriptions there are, and how far routing has come. Both under one lock, so that a
 /// subscription knows exactly from which number on it is live.
@@ -47,9 +40,6 @@ pub(crate) struct Routing {
     pub(crate) tenants: HashMap<TenantId, Index<(usize, u32)>>,
     pub(crate) routed: Seq,
 }
-
-/// The connections of each principal, oldest first.
-type Present = HashMap<(TenantId, Arc<str>), Vec<LinkRef>>;
 
 /// Figures for `/metrics` and `/v1/status`.
 #[derive(Debug, Default)]
@@ -77,8 +67,8 @@ pub(crate) struct Shared {
     pub(crate) listeners: std::sync::OnceLock<serde_json::Value>,
     pub(crate) throttle: Throttle,
     pub(crate) addresses: Addresses,
+    pub(crate) present: Present,
     routing: Mutex<Routing>,
-    present: Mutex<Present>,
     next_worker: AtomicUsize,
     durable: tokio::sync::Notify,
 }
@@ -86,10 +76,6 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn routing(&self) -> MutexGuard<'_, Routing> {
         self.routing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn present(&self) -> MutexGuard<'_, Present> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn position(&self, seq: Seq) -> Position {
@@ -106,33 +92,6 @@ impl Shared {
         if let Some(index) = self.routing().tenants.get_mut(tenant) {
             index.remove(filter, at);
         }
-    }
-
-    /// Enters a connection; returns the others of the same principal.
-    pub(crate) fn enter(&self, principal: &Principal, link: LinkRef) -> Vec<LinkRef> {
-        let mut present = self.present();
-        let key = (principal.tenant.clone(), Arc::clone(&principal.name));
-        let links = present.entry(key).or_default();
-        let others = links.clone();
-        links.push(link);
-        others
-    }
-
-    pub(crate) fn leave(&self, principal: &Principal, link: LinkRef) {
-        let key = (principal.tenant.clone(), Arc::clone(&principal.name));
-        let mut present = self.present();
-        if let Some(links) = present.get_mut(&key) {
-            links.retain(|other| *other != link);
-            if links.is_empty() {
-                present.remove(&key);
-            }
-        }
-    }
-
-    /// The connections of a principal, oldest first.
-    pub(crate) fn links_of(&self, tenant: &TenantId, name: &Arc<str>) -> Vec<LinkRef> {
-        let key = (tenant.clone(), Arc::clone(name));
-        self.present().get(&key).cloned().unwrap_or_default()
     }
 
     pub(crate) fn tell(&self, link: LinkRef, control: Control) {
@@ -227,7 +186,7 @@ impl Fabric {
             draining: AtomicBool::new(false),
             listeners: std::sync::OnceLock::new(),
             routing: Mutex::new(Routing { routed: store.applied, ..Routing::default() }),
-            present: Mutex::default(),
+            present: Present::default(),
             next_worker: AtomicUsize::new(0),
             durable: tokio::sync::Notify::new(),
         });

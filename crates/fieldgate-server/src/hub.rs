@@ -27,9 +27,10 @@ use fieldgate_store::{Log, state::CommandMoved};
 
 use crate::{
     catchup,
-    fabric::{LinkRef, Shared, message_of, now},
+    fabric::{Shared, message_of, now},
     ledger::DropReason,
     link::{Link, Subscription},
+    present::LinkRef,
     worker::Routed,
 };
 
@@ -127,7 +128,7 @@ impl Hub {
             self.remove_member(link, subscription);
         }
         if let Some(principal) = link.principal() {
-            self.shared.leave(&principal, self.link_ref(link));
+            self.shared.present.leave(&principal, self.link_ref(link));
         }
     }
 

@@ -14,6 +14,7 @@ mod ledger;
 mod link;
 mod listen;
 mod outbox;
+mod present;
 mod router;
 mod sink;
 mod subscriptions;

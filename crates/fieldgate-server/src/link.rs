@@ -30,16 +30,22 @@ use tokio::sync::Notify;
 
 use crate::{
     asks::{self, Inbound, Outcome},
+    commands,
     fabric::{self, Shared},
     hub::Hub,
     listen::Permit,
     outbox::Outbox,
+    present::Predecessor,
     sink::Socket,
     worker::Handover,
 };
 
 /// How long a peer may take to read the close frame.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// So many frames of one link are obeyed before the rest of its worker has a turn.
+const TURN_FRAMES: u32 = 128;
+/// How long the older link of a device may take to end before the newer one is served all the same.
+const TAKEOVER_WAIT: Duration = Duration::from_secs(1);
 
 /// A subscription of one link.
 #[derive(Debug)]
@@ -76,6 +82,11 @@ pub(crate) struct Link {
     pub(crate) subscriptions: RefCell<BTreeMap<Filter, Rc<Subscription>>>,
     pub(crate) offered: RefCell<BTreeSet<Seq>>,
     pub(crate) acknowledges: Cell<bool>,
+    /// Links of the same device that must have ended before this one is served.
+    pub(crate) predecessors: RefCell<Vec<Predecessor>>,
+    /// Whether its turn has come.
+    pub(crate) served: Cell<bool>,
+    turn_frames: Cell<u32>,
     pub(crate) buckets: RefCell<Option<Box<(Bucket, Bucket)>>>,
     pub(crate) started: Instant,
     pub(crate) peer: std::net::IpAddr,
@@ -229,6 +240,9 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         subscriptions: RefCell::default(),
         offered: RefCell::default(),
         acknowledges: Cell::new(form == Form::V1),
+        predecessors: RefCell::default(),
+        served: Cell::new(false),
+        turn_frames: Cell::new(0),
         buckets: RefCell::new(None),
         started: Instant::now(),
         peer,
@@ -247,7 +261,9 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
     let first = read_ahead.to_vec();
     drop(read_ahead);
     let reason = serve(&hub, &link, first, principal, &mut permit).await;
+    // Before the close is said: whoever takes over need not wait until the peer has heard it.
     hub.remove_link(&link);
+    finish(&link, reason).await;
     hub.shared.count_close(reason);
     tracing::debug!(link = link.id, reason = reason.label(), "link ended");
     drop(permit);
@@ -266,6 +282,7 @@ async fn serve(
     }
     if let Some(principal) = principal {
         asks::welcome(hub, link, principal);
+        take_turn(hub, link).await;
     }
     let mut inbound = Vec::new();
     decode(&mut decoder, &mut read_ahead, &mut inbound);
@@ -274,7 +291,7 @@ async fn serve(
         handle(hub, link, &mut inbound, &mut decoder, permit).await;
         hub.flush();
         if let Some(reason) = link.closing.get() {
-            return finish(link, reason).await;
+            return reason;
         }
         let waiting = link.outbox.has_waiting();
         tokio::select! {
@@ -329,6 +346,38 @@ fn decode(decoder: &mut Decoder, bytes: &mut [u8], inbound: &mut Vec<Inbound>) {
     }
 }
 
+/// Waits until the older links of the same device have ended, then offers what waits for it.
+///
+/// Until then nothing of this link is looked at: what the older ones sent comes first in the log.
+async fn take_turn(hub: &Rc<Hub>, link: &Rc<Link>) {
+    let predecessors = link.predecessors.take();
+    if !predecessors.is_empty() {
+        hub.flush();
+        let all = async {
+            for before in &predecessors {
+                before.ended.cancelled().await;
+            }
+        };
+        let closing = async {
+            while !link.is_closing() {
+                link.notify.notified().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = closing => (),
+            () = all => (),
+            () = tokio::time::sleep(TAKEOVER_WAIT) => {
+                tracing::warn!(link = link.id, "an older link of the device did not end in time");
+            }
+        }
+    }
+    if !link.is_closing() {
+        link.served.set(true);
+        commands::offer_open(hub, link);
+    }
+}
+
 /// Obeys what was read, in order; waits where the log is full, which pauses reading.
 async fn handle(
     hub: &Rc<Hub>,
@@ -338,12 +387,20 @@ async fn handle(
     permit: &mut Permit,
 ) {
     for mut frame in inbound.drain(..) {
+        link.turn_frames.set(link.turn_frames.get() + 1);
+        if link.turn_frames.get() >= TURN_FRAMES {
+            // A socket that is always readable would never let go of the thread.
+            link.turn_frames.set(0);
+            hub.flush();
+            tokio::task::yield_now().await;
+        }
         while !link.is_closing() {
             let anonymous = link.principal.borrow().is_none();
             match asks::on_frame(hub, link, frame) {
                 Outcome::Done => {
                     if anonymous && link.principal.borrow().is_some() {
                         permit.authenticated();
+                        take_turn(hub, link).await;
                     }
                     break;
                 }
@@ -363,9 +420,9 @@ async fn handle(
 }
 
 /// Sends what is left and the close frame, and gives the peer a moment to read it.
-async fn finish(link: &Link, reason: CloseReason) -> CloseReason {
+async fn finish(link: &Link, reason: CloseReason) {
     if reason == CloseReason::PeerClosed {
-        return reason;
+        return;
     }
     let frame = ws::close_frame(reason);
     link.outbox.wait(frame, None);
@@ -373,7 +430,7 @@ async fn finish(link: &Link, reason: CloseReason) -> CloseReason {
     while link.outbox.has_waiting() {
         let writable = tokio::time::timeout_at(deadline, link.socket.writable()).await;
         if !matches!(writable, Ok(Ok(()))) || link.outbox.drain(&link.socket).is_err() {
-            return reason;
+            return;
         }
     }
     // Until the peer closes: a socket closed with unread bytes would reset, and take the close
@@ -382,10 +439,10 @@ async fn finish(link: &Link, reason: CloseReason) -> CloseReason {
     loop {
         let readable = tokio::time::timeout_at(deadline, link.socket.readable()).await;
         match readable.map(|ready| ready.and_then(|()| link.socket.try_read(&mut rest))) {
-            Ok(Ok(0)) | Err(_) => return reason,
+            Ok(Ok(0)) | Err(_) => return,
             Ok(Ok(_)) => (),
             Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => (),
-            Ok(Err(_)) => return reason,
+            Ok(Err(_)) => return,
         }
     }
 }

@@ -18,5 +18,6 @@ mod native;
 mod restart;
 mod shutdown;
 mod support;
+mod takeover;
 mod tidy;
 mod tls;

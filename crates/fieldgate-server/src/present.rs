@@ -1,0 +1,135 @@
+//! Who is connected: the links of each principal, oldest first, across all workers.
+//!
+//! A device is served by one link at a time. Who comes later gets a sign for each link before it,
+//! which is given when that link's worker has ended it. Invariant: a link that is not in here is
+//! neither read nor written to on behalf of its principal.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use fieldgate_core::{
+    access::{Identity, Principal},
+    id::TenantId,
+};
+use tokio_util::sync::CancellationToken;
+
+/// One connection: its worker and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkRef {
+    pub(crate) worker: usize,
+    pub(crate) link: u64,
+}
+
+/// A link whose place another one takes.
+#[derive(Debug)]
+pub(crate) struct Predecessor {
+    pub(crate) link: LinkRef,
+    /// Given once its worker has ended it.
+    pub(crate) ended: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Place {
+    link: LinkRef,
+    /// Made when somebody waits for it.
+    ended: Option<CancellationToken>,
+}
+
+type Places = HashMap<(TenantId, Arc<str>), Vec<Place>>;
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Present(Mutex<Places>);
+
+impl Present {
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a link; for a device, returns the links before it, which have to end.
+    pub(crate) fn enter(&self, principal: &Principal, link: LinkRef) -> Vec<Predecessor> {
+        let mut places = self.places();
+        let key = (principal.tenant.clone(), Arc::clone(&principal.name));
+        let places = places.entry(key).or_default();
+        let predecessor = |place: &mut Place| Predecessor {
+            link: place.link,
+            ended: place.ended.get_or_insert_with(CancellationToken::new).clone(),
+        };
+        let predecessors = match principal.identity {
+            Identity::Device { .. } => places.iter_mut().map(predecessor).collect(),
+            Identity::Key | Identity::User => Vec::new(),
+        };
+        places.push(Place { link, ended: None });
+        predecessors
+    }
+
+    /// Takes a link out, and tells those who waited for it.
+    pub(crate) fn leave(&self, principal: &Principal, link: LinkRef) {
+        let key = (principal.tenant.clone(), Arc::clone(&principal.name));
+        let mut places = self.places();
+        let Some(links) = places.get_mut(&key) else { return };
+        if let Some(at) = links.iter().position(|place| place.link == link) {
+            let place = links.remove(at);
+            if let Some(ended) = place.ended {
+                ended.cancel();
+            }
+        }
+        if links.is_empty() {
+            places.remove(&key);
+        }
+    }
+
+    /// The links of a principal, oldest first.
+    pub(crate) fn of(&self, tenant: &TenantId, name: &Arc<str>) -> Vec<LinkRef> {
+        let places = self.places();
+        let links = places.get(&(tenant.clone(), Arc::clone(name)));
+        links.map(|links| links.iter().map(|place| place.link).collect()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn principal(identity: Identity) -> Principal {
+        Principal {
+            tenant: TenantId::default_tenant(),
+            name: "d".into(),
+            identity,
+            role: None,
+            grants: Vec::new(),
+        }
+    }
+
+    const fn at(worker: usize, link: u64) -> LinkRef {
+        LinkRef { worker, link }
+    }
+
+    #[test]
+    fn who_comes_later_hears_of_the_end_of_each_before_it() {
+        let present = Present::default();
+        let device = principal(Identity::Device { id: "d".parse().unwrap(), gateway_for: None });
+        assert!(present.enter(&device, at(0, 1)).is_empty());
+        let second = present.enter(&device, at(1, 1));
+        let third = present.enter(&device, at(0, 2));
+        assert_eq!((second.len(), third.len()), (1, 2));
+        assert!(!second[0].ended.is_cancelled());
+        present.leave(&device, at(0, 1));
+        assert!(second[0].ended.is_cancelled() && third[0].ended.is_cancelled());
+        assert!(!third[1].ended.is_cancelled());
+        assert_eq!(present.of(&device.tenant, &device.name), [at(1, 1), at(0, 2)]);
+        present.leave(&device, at(1, 1));
+        present.leave(&device, at(0, 2));
+        assert!(third[1].ended.is_cancelled() && present.places().is_empty());
+    }
+
+    #[test]
+    fn programs_may_have_many_connections() {
+        let present = Present::default();
+        let key = principal(Identity::Key);
+        assert!((0..3).all(|link| present.enter(&key, at(0, link)).is_empty()));
+        assert_eq!(present.of(&key.tenant, &key.name).len(), 3);
+    }
+}
