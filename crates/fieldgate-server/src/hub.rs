@@ -2,6 +2,8 @@
 //!
 //! A message is encoded once per wire form and written straight to each socket. Lives on one thread.
 
+mod pending;
+
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, VecDeque},
@@ -13,9 +15,8 @@ use std::{
 use bytes::Bytes;
 use fieldgate_core::{
     close::CloseReason,
-    dialect::{Answer, BatchResult, CommandState, Delivery, GapReason, Marks, SlowMode},
-    fault::{Code, Fault},
-    id::{MsgId, Seq, TenantId},
+    dialect::{Answer, Delivery, GapReason, Marks, SlowMode},
+    id::{Seq, TenantId},
     message::{Message, Qos},
     topic::Filter,
 };
@@ -23,7 +24,6 @@ use fieldgate_dialects::{
     native::{self, Form},
     ws::{self, Opcode},
 };
-use fieldgate_store::{Log, state::CommandMoved};
 
 use crate::{
     catchup,
@@ -34,21 +34,7 @@ use crate::{
     worker::Routed,
 };
 
-/// What happens once an admitted record is durable.
-#[derive(Debug)]
-pub(crate) enum Then {
-    Ack { reference: MsgId, batch: Option<BatchResult> },
-    CommandAccepted { reference: Option<MsgId>, device_count: usize },
-    SendCommand { command: Seq },
-}
-
-#[derive(Debug)]
-struct Pending {
-    first: Seq,
-    last: Seq,
-    link: u64,
-    then: Then,
-}
+pub(crate) use pending::Then;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -66,7 +52,7 @@ pub(crate) struct Hub {
     next_slot: Cell<u32>,
     links: RefCell<BTreeMap<u64, Rc<Link>>>,
     next_link: Cell<u64>,
-    pending: RefCell<VecDeque<Pending>>,
+    pending: RefCell<VecDeque<pending::Pending>>,
     touched: RefCell<Vec<Rc<Link>>>,
     text: RefCell<Vec<u8>>,
 }
@@ -104,6 +90,31 @@ impl Hub {
             pending: RefCell::default(),
             touched: RefCell::default(),
             text: RefCell::default(),
+        }
+    }
+
+    /// Ends every link of a hub that panicked, and makes the one that takes its place.
+    ///
+    /// Numbers go on, so that nothing said about an old link or slot reaches a new one.
+    pub(crate) fn replaced(&self) -> Self {
+        for link in self.links.take().into_values() {
+            link.close(CloseReason::Internal);
+            self.remove_link(&link);
+        }
+        for ((tenant, filter), slot) in self.slot_of.take() {
+            self.shared.unsubscribe(&tenant, &filter, (self.number, slot));
+        }
+        let hub = Self::new(Arc::clone(&self.shared), self.number);
+        hub.next_slot.set(self.next_slot.get());
+        hub.next_link.set(self.next_link.get());
+        hub
+    }
+
+    #[cfg(test)]
+    pub(crate) fn break_link(&self, link: u64) {
+        if let Some(link) = self.link(link) {
+            link.breaks.set(true);
+            link.wake();
         }
     }
 
@@ -354,93 +365,6 @@ impl Hub {
                 link.wake();
             }
         }
-    }
-
-    /// Notes what to do when `range` is durable; at once if it is.
-    pub(crate) fn when_durable(&self, link: &Link, range: RangeInclusive<u64>, then: Then) {
-        let (first, last) = (Seq(*range.start()), Seq(*range.end()));
-        let mut pending = self.pending.borrow_mut();
-        let at = pending.partition_point(|other| other.last <= last);
-        pending.insert(at, Pending { first, last, link: link.id, then });
-    }
-
-    /// The durable frontier moved: acknowledge what is behind it.
-    pub(crate) fn on_durable(self: &Rc<Self>) {
-        let durable = self.shared.log.frontier().durable;
-        loop {
-            let due = {
-                let mut pending = self.pending.borrow_mut();
-                if pending.front().is_none_or(|front| front.last > durable) {
-                    None
-                } else {
-                    pending.pop_front()
-                }
-            };
-            let Some(due) = due else { break };
-            let Some(link) = self.link(due.link) else { continue };
-            if self.shared.log.is_refused(due.first) {
-                self.refuse(&link, due.then);
-            } else {
-                self.confirm(&link, due.first, due.then);
-            }
-        }
-        self.space.notify_waiters();
-    }
-
-    fn refuse(&self, link: &Rc<Link>, then: Then) {
-        let reference = match then {
-            Then::Ack { reference, .. } => Some(reference),
-            Then::CommandAccepted { reference, .. } => reference,
-            Then::SendCommand { .. } => return,
-        };
-        let fault = Fault::new(Code::StorageUnavailable, "the disk failed: nothing is stored");
-        self.answer(link, &Answer::Error { fault, reference, refused: Vec::new() });
-    }
-
-    fn confirm(&self, link: &Rc<Link>, seq: Seq, then: Then) {
-        match then {
-            Then::Ack { reference, batch } => {
-                self.answer(link, &Answer::Ack { reference, seq, batch });
-            }
-            Then::CommandAccepted { reference, device_count } => {
-                self.answer(link, &Answer::CommandAccepted { reference, seq, device_count });
-            }
-            Then::SendCommand { command } => self.send_command(link, command, false),
-        }
-    }
-
-    /// Writes the `control` frame of a command whose `Sent` is durable.
-    pub(crate) fn send_command(&self, link: &Rc<Link>, command: Seq, dup: bool) {
-        let Some(open) = self.shared.state.open_command(command) else { return };
-        let Some(message) = message_of(&open.entry) else { return };
-        let marks = Marks { qos: Qos::AtLeastOnce, dup, ..Marks::default() };
-        let delivery = Delivery { position: self.shared.position(command), message, marks };
-        let mut text = self.text.borrow_mut();
-        text.clear();
-        native::encode_control(&delivery, &open.device, link.form, &mut text);
-        self.push_text(link, &text);
-    }
-
-    /// A command waits for the device of this link.
-    pub(crate) fn offer_command(self: &Rc<Self>, link: u64, seq: Seq) {
-        if let Some(link) = self.link(link) {
-            crate::commands::offer(self, &link, seq);
-        }
-    }
-
-    pub(crate) fn tell_command(&self, link: u64, moved: CommandMoved) {
-        let Some(link) = self.link(link) else { return };
-        if moved.command.state == CommandState::Queued {
-            return;
-        }
-        let seq = moved.command.entry.seq;
-        let reference = moved.command.reference.as_ref().map_or_else(
-            || Arc::from(self.shared.position(seq).to_string()),
-            |reference| Arc::from(reference.as_str()),
-        );
-        let (device, state) = (moved.command.device, moved.command.state);
-        let payload = moved.payload;
-        self.answer(&link, &Answer::CommandState { reference, device, state, payload });
     }
 
     pub(crate) fn kick(&self, link: u64, reason: CloseReason) {

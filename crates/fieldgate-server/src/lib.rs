@@ -18,6 +18,8 @@ mod present;
 mod router;
 mod sink;
 mod subscriptions;
+#[cfg(test)]
+mod testing;
 mod throttle;
 mod tls;
 mod worker;

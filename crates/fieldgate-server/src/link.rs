@@ -45,7 +45,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// So many frames of one link are obeyed before the rest of its worker has a turn.
 const TURN_FRAMES: u32 = 128;
 /// How long the older link of a device may take to end before the newer one is served all the same.
-const TAKEOVER_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const TAKEOVER_WAIT: Duration = Duration::from_secs(1);
 
 /// A subscription of one link.
 #[derive(Debug)]
@@ -87,6 +87,8 @@ pub(crate) struct Link {
     /// Whether its turn has come.
     pub(crate) served: Cell<bool>,
     turn_frames: Cell<u32>,
+    #[cfg(test)]
+    pub(crate) breaks: Cell<bool>,
     pub(crate) buckets: RefCell<Option<Box<(Bucket, Bucket)>>>,
     pub(crate) started: Instant,
     pub(crate) peer: std::net::IpAddr,
@@ -224,6 +226,18 @@ fn ws_limits(shared: &Shared, authenticated: bool) -> ws::Limits {
     ws::Limits { frame_bytes_max, message_bytes_max: frame_bytes_max, fragment_count_max: 1_024 }
 }
 
+/// Takes a link out of its hub, also when its task panics.
+struct Entered<'a>(&'a Hub, &'a Rc<Link>);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.remove_link(self.1);
+        if std::thread::panicking() {
+            self.0.shared.count_close(CloseReason::Internal);
+        }
+    }
+}
+
 /// Serves one connection until it ends.
 pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
     let Handover { sink, read_ahead, form, principal, peer, permit } = handover;
@@ -243,6 +257,8 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         predecessors: RefCell::default(),
         served: Cell::new(false),
         turn_frames: Cell::new(0),
+        #[cfg(test)]
+        breaks: Cell::new(false),
         buckets: RefCell::new(None),
         started: Instant::now(),
         peer,
@@ -256,13 +272,14 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         limited_since_ms: Cell::new(None),
     });
     hub.add_link(&link);
+    let entered = Entered(&hub, &link);
     let mut permit = permit;
     // Even empty it would keep the HTTP layer's read buffer for as long as the connection lives.
     let first = read_ahead.to_vec();
     drop(read_ahead);
     let reason = serve(&hub, &link, first, principal, &mut permit).await;
     // Before the close is said: whoever takes over need not wait until the peer has heard it.
-    hub.remove_link(&link);
+    drop(entered);
     finish(&link, reason).await;
     hub.shared.count_close(reason);
     tracing::debug!(link = link.id, reason = reason.label(), "link ended");
@@ -288,6 +305,8 @@ async fn serve(
     decode(&mut decoder, &mut read_ahead, &mut inbound);
     drop(read_ahead);
     loop {
+        #[cfg(test)]
+        assert!(!link.breaks.get(), "as asked");
         handle(hub, link, &mut inbound, &mut decoder, permit).await;
         hub.flush();
         if let Some(reason) = link.closing.get() {

@@ -1,12 +1,20 @@
 //! A worker: one thread with its own runtime, where links and the hub that writes to them live.
 //!
 //! Other threads reach it through its [`Inbox`] alone. What is routed to a worker that does not keep
-//! up is not queued without bound: past the bound its links read the range from the log.
+//! up is not queued without bound: past the bound its links read the range from the log. When its hub
+//! panics, its links are closed and a new hub goes on with what waits.
 
 use std::{
+    any::Any,
+    cell::RefCell,
+    collections::VecDeque,
+    future::poll_fn,
     ops::RangeInclusive,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -60,6 +68,12 @@ pub(crate) enum Control {
     Drain,
     /// End the thread.
     Stop,
+    /// Break the hub.
+    #[cfg(test)]
+    Panic,
+    /// Break the task of a connection.
+    #[cfg(test)]
+    PanicLink(u64),
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +98,12 @@ impl Inbox {
 
     pub(crate) fn control(&self, control: Control) {
         self.queue().control.push(control);
+        self.notify.notify_one();
+    }
+
+    #[cfg(test)]
+    fn controls(&self, controls: Vec<Control>) {
+        self.queue().control.extend(controls);
         self.notify.notify_one();
     }
 
@@ -121,7 +141,29 @@ pub(crate) fn run(shared: &Arc<Shared>, number: usize) {
 
 async fn serve(shared: Arc<Shared>, number: usize) {
     let Some(inbox) = shared.inboxes.get(number).map(Arc::clone) else { return };
-    let hub = Rc::new(Hub::new(shared, number));
+    // Kept here, so that what was not obeyed yet outlives the hub that should have.
+    let controls = RefCell::default();
+    let mut hub = Rc::new(Hub::new(shared, number));
+    while let Err(panic) = caught(rounds(&inbox, &controls, &hub)).await {
+        let why = panic.downcast_ref::<&str>().copied().unwrap_or("see above");
+        tracing::error!(worker = number, why, "a hub panicked: its connections are closed");
+        hub = Rc::new(hub.replaced());
+    }
+}
+
+/// Runs a future until it is ready or panics.
+async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    // What a panic may leave half done is the hub's, which is replaced.
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+/// Serves until told to stop.
+async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<Hub>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -132,6 +174,7 @@ async fn serve(shared: Arc<Shared>, number: usize) {
         }
         let Queue { routed, overflowed_from, control, durable } =
             std::mem::take(&mut *inbox.queue());
+        controls.borrow_mut().extend(control);
         // Acknowledgements go first: a sender waits for them, a receiver does not know yet.
         if durable {
             hub.on_durable();
@@ -140,8 +183,9 @@ async fn serve(shared: Arc<Shared>, number: usize) {
         if let Some(from) = overflowed_from {
             hub.fall_behind(from);
         }
-        for control in control {
-            if !obey(&hub, control) {
+        let next = || controls.borrow_mut().pop_front();
+        while let Some(control) = next() {
+            if !obey(hub, control) {
                 return;
             }
         }
@@ -163,6 +207,13 @@ fn obey(hub: &Rc<Hub>, control: Control) -> bool {
         Control::Gap(range, reason) => hub.tell_gap(&range, reason),
         Control::Drain => hub.drain(),
         Control::Stop => return false,
+        #[cfg(test)]
+        Control::Panic => panic!("as asked"),
+        #[cfg(test)]
+        Control::PanicLink(link) => hub.break_link(link),
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

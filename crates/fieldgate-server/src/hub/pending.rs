@@ -1,0 +1,122 @@
+//! What waits until a record is durable: acknowledgements, and the frames of commands.
+//!
+//! In number order, on the hub's thread. Nothing leaves before the log says that it is stored.
+
+use std::{ops::RangeInclusive, rc::Rc, sync::Arc};
+
+use fieldgate_core::{
+    dialect::{Answer, BatchResult, CommandState, Delivery, Marks},
+    fault::{Code, Fault},
+    id::{MsgId, Seq},
+    message::Qos,
+};
+use fieldgate_dialects::native;
+use fieldgate_store::{Log, state::CommandMoved};
+
+use super::Hub;
+use crate::{fabric::message_of, link::Link};
+
+/// What happens once an admitted record is durable.
+#[derive(Debug)]
+pub(crate) enum Then {
+    Ack { reference: MsgId, batch: Option<BatchResult> },
+    CommandAccepted { reference: Option<MsgId>, device_count: usize },
+    SendCommand { command: Seq },
+}
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    first: Seq,
+    last: Seq,
+    link: u64,
+    then: Then,
+}
+
+impl Hub {
+    /// Notes what to do when `range` is durable; at once if it is.
+    pub(crate) fn when_durable(&self, link: &Link, range: RangeInclusive<u64>, then: Then) {
+        let (first, last) = (Seq(*range.start()), Seq(*range.end()));
+        let mut pending = self.pending.borrow_mut();
+        let at = pending.partition_point(|other| other.last <= last);
+        pending.insert(at, Pending { first, last, link: link.id, then });
+    }
+
+    /// The durable frontier moved: acknowledge what is behind it.
+    pub(crate) fn on_durable(self: &Rc<Self>) {
+        let durable = self.shared.log.frontier().durable;
+        loop {
+            let due = {
+                let mut pending = self.pending.borrow_mut();
+                if pending.front().is_none_or(|front| front.last > durable) {
+                    None
+                } else {
+                    pending.pop_front()
+                }
+            };
+            let Some(due) = due else { break };
+            let Some(link) = self.link(due.link) else { continue };
+            if self.shared.log.is_refused(due.first) {
+                self.refuse(&link, due.then);
+            } else {
+                self.confirm(&link, due.first, due.then);
+            }
+        }
+        self.space.notify_waiters();
+    }
+
+    fn refuse(&self, link: &Rc<Link>, then: Then) {
+        let reference = match then {
+            Then::Ack { reference, .. } => Some(reference),
+            Then::CommandAccepted { reference, .. } => reference,
+            Then::SendCommand { .. } => return,
+        };
+        let fault = Fault::new(Code::StorageUnavailable, "the disk failed: nothing is stored");
+        self.answer(link, &Answer::Error { fault, reference, refused: Vec::new() });
+    }
+
+    fn confirm(&self, link: &Rc<Link>, seq: Seq, then: Then) {
+        match then {
+            Then::Ack { reference, batch } => {
+                self.answer(link, &Answer::Ack { reference, seq, batch });
+            }
+            Then::CommandAccepted { reference, device_count } => {
+                self.answer(link, &Answer::CommandAccepted { reference, seq, device_count });
+            }
+            Then::SendCommand { command } => self.send_command(link, command, false),
+        }
+    }
+
+    /// Writes the `control` frame of a command whose `Sent` is durable.
+    pub(crate) fn send_command(&self, link: &Rc<Link>, command: Seq, dup: bool) {
+        let Some(open) = self.shared.state.open_command(command) else { return };
+        let Some(message) = message_of(&open.entry) else { return };
+        let marks = Marks { qos: Qos::AtLeastOnce, dup, ..Marks::default() };
+        let delivery = Delivery { position: self.shared.position(command), message, marks };
+        let mut text = self.text.borrow_mut();
+        text.clear();
+        native::encode_control(&delivery, &open.device, link.form, &mut text);
+        self.push_text(link, &text);
+    }
+
+    /// A command waits for the device of this link.
+    pub(crate) fn offer_command(self: &Rc<Self>, link: u64, seq: Seq) {
+        if let Some(link) = self.link(link) {
+            crate::commands::offer(self, &link, seq);
+        }
+    }
+
+    pub(crate) fn tell_command(&self, link: u64, moved: CommandMoved) {
+        let Some(link) = self.link(link) else { return };
+        if moved.command.state == CommandState::Queued {
+            return;
+        }
+        let seq = moved.command.entry.seq;
+        let reference = moved.command.reference.as_ref().map_or_else(
+            || Arc::from(self.shared.position(seq).to_string()),
+            |reference| Arc::from(reference.as_str()),
+        );
+        let (device, state) = (moved.command.device, moved.command.state);
+        let payload = moved.payload;
+        self.answer(&link, &Answer::CommandState { reference, device, state, payload });
+    }
+}

@@ -1,0 +1,85 @@
+//! Workers that break, and links that hang.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use crate::{
+    present::LinkRef,
+    testing::{Gateway, until},
+    worker::Control,
+};
+
+#[tokio::test]
+async fn a_worker_whose_hub_panics_closes_its_links_and_starts_anew() {
+    let gateway = Gateway::start(&[], 1).await;
+    let (token, key) = (gateway.device("d").await, gateway.key("k").await);
+    let shared = gateway.shared();
+    for _ in 0..3 {
+        let (mut device, mut app) = (gateway.connect(&token).await, gateway.connect(&key).await);
+        app.send(json!({"type": "subscribe", "topic": "devices/#"})).await;
+        assert_eq!(app.next().await["type"], "subscribed");
+        device.send(json!({"type": "status", "data": {"t": 1}})).await;
+        assert_eq!(app.next().await["type"], "mqtt");
+        shared.inboxes[0].control(Control::Panic);
+        assert_eq!((device.closed().await, app.closed().await), (Some(1011), Some(1011)));
+        until("the end of both", || shared.stats.connections.load(Ordering::SeqCst) == 0).await;
+        assert_eq!(shared.stats.unauthenticated.load(Ordering::SeqCst), 0);
+        assert!(shared.routing().tenants.values().all(fieldgate_core::index::Index::is_empty));
+        let default = fieldgate_core::id::TenantId::default_tenant();
+        assert!(shared.present.of(&default, &"d".into()).is_empty());
+    }
+    gateway.running.drain().await;
+}
+
+#[tokio::test]
+async fn what_waited_for_a_broken_worker_is_done_by_the_new_one() {
+    let gateway = Gateway::start(&[], 1).await;
+    let token = gateway.device("d").await;
+    let mut device = gateway.connect(&token).await;
+    let inbox = &gateway.shared().inboxes[0];
+    inbox.controls(vec![Control::Panic, Control::Panic, Control::Drain]);
+    assert_eq!(device.closed().await, Some(1011));
+    // The thread ends only if the order to stop is not lost behind a panic.
+    inbox.control(Control::Panic);
+    gateway.running.drain().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_task_of_one_link_ends_that_link_alone() {
+    let gateway = Gateway::start(&[], 1).await;
+    let (token, key) = (gateway.device("d").await, gateway.key("k").await);
+    let (mut app, mut device) = (gateway.connect(&key).await, gateway.connect(&token).await);
+    app.send(json!({"type": "subscribe", "topic": "#"})).await;
+    device.send(json!({"type": "subscribe", "topic": "devices/d/#"})).await;
+    assert_eq!(device.next().await["type"], "subscribed");
+    let shared = gateway.shared();
+    let default = fieldgate_core::id::TenantId::default_tenant();
+    let at = shared.present.of(&default, &"d".into())[0];
+    shared.tell(at, Control::PanicLink(at.link));
+    assert_eq!(device.closed().await, None);
+    until("its end", || shared.present.of(&default, &"d".into()).is_empty()).await;
+    let subscribed = || shared.routing().tenants.values().map(|index| index.len()).sum::<usize>();
+    assert_eq!((subscribed(), shared.stats.connections.load(Ordering::SeqCst)), (1, 1));
+    gateway.connect(&token).await.send(json!({"type": "status", "data": {"t": 1}})).await;
+    assert_eq!(app.next_of("mqtt").await["payload"], json!({"t": 1}));
+    gateway.running.drain().await;
+}
+
+#[tokio::test]
+async fn a_link_that_never_ends_holds_its_device_up_for_a_second_at_most() {
+    let gateway = Gateway::start(&[], 1).await;
+    let token = gateway.device("d").await;
+    let default = fieldgate_core::id::TenantId::default_tenant();
+    let id = "d".parse().unwrap();
+    let principal = gateway.shared().state.device(&default, &id).unwrap().principal(&default);
+    // Its worker has no such link, and so will never say that it ended.
+    let hanging = LinkRef { worker: 0, link: 9_999 };
+    gateway.shared().present.enter(&principal.unwrap(), hanging);
+    let began = std::time::Instant::now();
+    let mut device = gateway.connect(&token).await;
+    device.send(json!({"type": "ping"})).await;
+    assert_eq!(device.next().await["type"], "pong");
+    assert!(began.elapsed() >= crate::link::TAKEOVER_WAIT, "{:?}", began.elapsed());
+    gateway.running.drain().await;
+}
