@@ -46,7 +46,7 @@ fn measure(plan: &Plan, tls: bool) -> Result<Figures> {
         load::subscribe(&mut link, &format!("bench/idle/{number}"), 0)?;
         anyhow::Ok(link)
     };
-    let connection_count = plan.connection_count.min(open_files_max(tls)?);
+    let connection_count = plan.connection_count.min(open_files_max()?);
     let half = connection_count / 2;
     let mut links = (0..half).map(open).collect::<Result<Vec<_>>>()?;
     let before = settled(&gateway)?;
@@ -58,12 +58,10 @@ fn measure(plan: &Plan, tls: bool) -> Result<Figures> {
     Ok(Figures { rest_mib: at_rest / 1024.0 / 1024.0, each_kib, count: links.len() })
 }
 
-/// How many connections the limit of open files leaves room for: the gateway holds three files for
-/// a TLS connection today.
-fn open_files_max(tls: bool) -> Result<usize> {
+/// How many connections the limit of open files leaves room for.
+fn open_files_max() -> Result<usize> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let files = usize::try_from(limit.unwrap_or(u64::MAX))?;
-    Ok(files.saturating_sub(1_000) / if tls { 3 } else { 1 })
+    Ok(usize::try_from(limit.unwrap_or(u64::MAX))?.saturating_sub(1_000))
 }
 
 /// Resident memory once it stands still for two seconds, or after half a minute.

@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         return bare::run_fanout(rest);
     }
     let plan = Plan::read(&args)?;
-    // A TLS connection may take several files; without the right to raise it the limit stays.
+    // Without the right to raise it the limit stays.
     let files = Rlimit { current: Some(100_000), maximum: Some(100_000) };
     let _kept_on_error = rustix::process::setrlimit(Resource::Nofile, files);
     let started = Instant::now();

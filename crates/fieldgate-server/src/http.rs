@@ -7,7 +7,6 @@ use std::{
     fmt::Write as _,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Duration,
 };
 
 use axum::{
@@ -30,6 +29,7 @@ use fieldgate_store::Log;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::{
     asks::form_of,
@@ -38,12 +38,6 @@ use crate::{
     sink::Sink,
     worker::Handover,
 };
-
-/// How long a peer over TLS may take to close its side after ours.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// Buffers of one TLS connection's relay: small, since they stay while it is idle.
-const RELAY_IN_BYTES: usize = 2_048;
-const RELAY_OUT_BYTES: usize = 4_096;
 
 /// Who is at the other end of one HTTP connection.
 #[derive(Debug, Clone)]
@@ -56,7 +50,6 @@ struct Inner {
     permit: Mutex<Option<Permit>>,
     refused: Option<Refusal>,
     purpose: Purpose,
-    tls: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +65,6 @@ impl Caller {
         permit: Option<Permit>,
         full: bool,
         purpose: Purpose,
-        tls: bool,
     ) -> Self {
         let refused = match (&permit, full) {
             (None, _) => Some(Refusal::Address),
@@ -80,7 +72,7 @@ impl Caller {
             (Some(_), false) => None,
         };
         let permit = Mutex::new(permit);
-        Self(Arc::new(Inner { shared, peer, permit, refused, purpose, tls }))
+        Self(Arc::new(Inner { shared, peer, permit, refused, purpose }))
     }
 }
 
@@ -382,11 +374,10 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Response
         return refuse(Code::Busy, "this connection is being upgraded already");
     };
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let (shared, peer, form, is_tls) =
-        (Arc::clone(&caller.0.shared), caller.0.peer, form_of(subprotocol), caller.0.tls);
+    let (shared, peer, form) = (Arc::clone(&caller.0.shared), caller.0.peer, form_of(subprotocol));
     tokio::spawn(async move {
         match on_upgrade.await {
-            Ok(upgraded) => match take_back(upgraded, is_tls) {
+            Ok(upgraded) => match take_back(upgraded) {
                 Ok((sink, read_ahead)) => {
                     shared.hand_over(Handover { sink, read_ahead, form, principal, peer, permit });
                 }
@@ -420,50 +411,15 @@ fn not_an_upgrade(error: ws::HandshakeError) -> Response {
     response
 }
 
-/// The socket behind an upgrade: the plain one itself, or the near end of a pair behind TLS.
-fn take_back(upgraded: hyper::upgrade::Upgraded, is_tls: bool) -> std::io::Result<(Sink, Bytes)> {
-    if !is_tls {
-        let parts = upgraded
-            .downcast::<TokioIo<TcpStream>>()
-            .map_err(|_| std::io::Error::other("not a plain socket"))?;
-        let stream = parts.io.into_inner().into_std()?;
-        return Ok((Sink::Tcp(stream), parts.read_buf));
-    }
-    let (near, far) = std::os::unix::net::UnixStream::pair()?;
-    near.set_nonblocking(true)?;
-    far.set_nonblocking(true)?;
-    let far = tokio::net::UnixStream::from_std(far)?;
-    tokio::spawn(relay(TokioIo::new(upgraded), far));
-    Ok((Sink::Pair(near), Bytes::new()))
-}
-
-/// Carries bytes between the TLS connection and its worker until the worker has closed.
-///
-/// A peer that never answers the close is left after [`CLOSE_LIMIT`]; one that takes nothing falls
-/// to the socket's own time limit (`listen`).
-async fn relay(upgraded: TokioIo<hyper::upgrade::Upgraded>, far: tokio::net::UnixStream) {
-    use tokio::io::{AsyncWriteExt, BufReader, copy_buf};
-    let (from_peer, mut to_peer) = tokio::io::split(upgraded);
-    let (from_worker, mut to_worker) = far.into_split();
-    let mut from_peer = BufReader::with_capacity(RELAY_IN_BYTES, from_peer);
-    let mut from_worker = BufReader::with_capacity(RELAY_OUT_BYTES, from_worker);
-    let inbound = async {
-        let copied = copy_buf(&mut from_peer, &mut to_worker).await;
-        let _closed_already = to_worker.shutdown().await;
-        copied
+/// The socket behind an upgrade, with its TLS session, and the bytes that were read beyond it.
+fn take_back(upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Sink, Bytes)> {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(plain) => return Ok((Sink::Tcp(plain.io.into_inner().into_std()?), plain.read_buf)),
+        Err(upgraded) => upgraded,
     };
-    let outbound = async {
-        let copied = copy_buf(&mut from_worker, &mut to_peer).await;
-        let _gone_already = to_peer.shutdown().await;
-        copied
-    };
-    tokio::pin!(inbound, outbound);
-    let ended = tokio::select! {
-        biased;
-        copied = &mut outbound => tokio::time::timeout(CLOSE_LIMIT, inbound).await.map(|_| copied),
-        _copied = &mut inbound => Ok(outbound.await),
-    };
-    if let Ok(Err(error)) = ended {
-        tracing::debug!(%error, "TLS connection ended");
-    }
+    let tls = upgraded
+        .downcast::<TokioIo<TlsStream<TcpStream>>>()
+        .map_err(|_| std::io::Error::other("neither a plain nor a TLS socket"))?;
+    let (stream, session) = tls.io.into_inner().into_inner();
+    Ok((Sink::Tls(stream.into_std()?, Box::new(session)), tls.read_buf))
 }

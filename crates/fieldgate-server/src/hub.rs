@@ -252,7 +252,7 @@ impl Hub {
             if alone && link.outbox.is_empty() {
                 if link.outbox.write_now(&link.socket, frame, droppable).is_err() {
                     link.close(CloseReason::PeerClosed);
-                } else if link.outbox.has_waiting() {
+                } else if link.has_unsent() {
                     link.wake();
                 }
             } else {
@@ -361,7 +361,7 @@ impl Hub {
             link.touched.set(false);
             if link.outbox.flush_tick(&link.socket).is_err() {
                 link.close(CloseReason::PeerClosed);
-            } else if link.outbox.has_waiting() {
+            } else if link.has_unsent() {
                 link.wake();
             }
         }

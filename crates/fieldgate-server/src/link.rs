@@ -177,6 +177,11 @@ impl Link {
         due && !self.is_closing() && self.principal.borrow().is_some()
     }
 
+    /// Whether something is left to send, in the outbox or in the socket's TLS session.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.outbox.has_waiting() || self.socket.has_unsent()
+    }
+
     pub(crate) fn has_conflated(&self) -> bool {
         !self.conflated.borrow().is_empty()
     }
@@ -280,7 +285,7 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
     let reason = serve(&hub, &link, first, principal, &mut permit).await;
     // Before the close is said: whoever takes over need not wait until the peer has heard it.
     drop(entered);
-    finish(&link, reason).await;
+    finish(&hub, &link, reason).await;
     hub.shared.count_close(reason);
     tracing::debug!(link = link.id, reason = reason.label(), "link ended");
     drop(permit);
@@ -312,7 +317,7 @@ async fn serve(
         if let Some(reason) = link.closing.get() {
             return reason;
         }
-        let waiting = link.outbox.has_waiting();
+        let waiting = link.has_unsent();
         tokio::select! {
             biased;
             () = link.notify.notified() => (),
@@ -439,25 +444,29 @@ async fn handle(
 }
 
 /// Sends what is left and the close frame, and gives the peer a moment to read it.
-async fn finish(link: &Link, reason: CloseReason) {
+async fn finish(hub: &Hub, link: &Link, reason: CloseReason) {
     if reason == CloseReason::PeerClosed {
+        // Its own close is answered, if there is still somebody and the socket takes it.
+        let _gone = link.outbox.drain(&link.socket);
+        link.socket.end();
         return;
     }
     let frame = ws::close_frame(reason);
     link.outbox.wait(frame, None);
     let deadline = tokio::time::Instant::now() + CLOSE_WAIT;
-    while link.outbox.has_waiting() {
+    while link.has_unsent() {
         let writable = tokio::time::timeout_at(deadline, link.socket.writable()).await;
         if !matches!(writable, Ok(Ok(()))) || link.outbox.drain(&link.socket).is_err() {
             return;
         }
     }
+    link.socket.end();
     // Until the peer closes: a socket closed with unread bytes would reset, and take the close
     // frame with it.
-    let mut rest = [0; 1_024];
     loop {
         let readable = tokio::time::timeout_at(deadline, link.socket.readable()).await;
-        match readable.map(|ready| ready.and_then(|()| link.socket.try_read(&mut rest))) {
+        let read = |()| link.socket.try_read(&mut hub.scratch.borrow_mut());
+        match readable.map(|ready| ready.and_then(read)) {
             Ok(Ok(0)) | Err(_) => return,
             Ok(Ok(_)) => (),
             Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => (),

@@ -140,7 +140,7 @@ async fn serve(
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, silence_ms) {
         tracing::debug!(%error, "no TCP_USER_TIMEOUT");
     }
-    let caller = http::Caller::new(shared, peer.ip(), permit, full, purpose, tls.is_some());
+    let caller = http::Caller::new(shared, peer.ip(), permit, full, purpose);
     match tls {
         None => serve_http(stream, caller, handshake).await,
         Some(tls) => {

@@ -117,7 +117,7 @@ impl Outbox {
             }
         }
         waiting.shrink_to(8);
-        Ok(())
+        socket.try_send().map(|_gone| ())
     }
 
     /// Drops the oldest droppable frames until `byte_len` more bytes fit under `max`; returns how

@@ -1,62 +1,122 @@
-//! Where a link reads and writes: a socket that is never waited for while writing.
+//! Where a link reads and writes: a socket that is never waited for, plain or with TLS.
 //!
-//! A TLS connection is decrypted by a task of its own and reaches its link through a socket pair.
+//! In: the socket behind an upgrade. Out: reads and writes that take what there is. Absent: any
+//! buffer of plain bytes. Owned by one worker, so that a TLS session has one thread.
 
-use std::{io, net::TcpStream as StdTcpStream, os::unix::net::UnixStream as StdUnixStream};
+mod tls;
 
-use tokio::net::{TcpStream, UnixStream};
+use std::{
+    io::{self, ErrorKind},
+    net::TcpStream as StdTcpStream,
+};
+
+use rustls::ServerConnection;
+use tokio::{io::Interest, net::TcpStream};
+
+use tls::TlsSocket;
 
 /// A socket on its way to a worker, registered with no runtime.
 #[derive(Debug)]
 pub(crate) enum Sink {
     /// A plain connection.
     Tcp(StdTcpStream),
-    /// The near end of a TLS connection.
-    Pair(StdUnixStream),
+    /// A TLS connection with its session.
+    Tls(StdTcpStream, Box<ServerConnection>),
 }
 
 /// A socket of this worker.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
-    Pair(UnixStream),
+    Tls(Box<TlsSocket>),
 }
 
 impl Sink {
     pub(crate) fn into_socket(self) -> io::Result<Socket> {
         match self {
             Self::Tcp(stream) => TcpStream::from_std(stream).map(Socket::Tcp),
-            Self::Pair(stream) => UnixStream::from_std(stream).map(Socket::Pair),
+            Self::Tls(stream, session) => {
+                let stream = TcpStream::from_std(stream)?;
+                Ok(Socket::Tls(Box::new(TlsSocket::new(stream, *session))))
+            }
         }
     }
 }
 
 impl Socket {
+    const fn stream(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(socket) => socket.stream(),
+        }
+    }
+
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.readable().await,
-            Self::Pair(stream) => stream.readable().await,
+            Self::Tls(socket) if socket.has_unread() => Ok(()),
+            Self::Tcp(_) | Self::Tls(_) => self.stream().readable().await,
         }
     }
 
     pub(crate) async fn writable(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.writable().await,
-            Self::Pair(stream) => stream.writable().await,
-        }
+        self.stream().writable().await
     }
 
+    /// Reads what there is; 0 at the end of the stream.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_read(buffer),
-            Self::Pair(stream) => stream.try_read(buffer),
+            Self::Tcp(stream) => read_some(stream, buffer),
+            Self::Tls(socket) => socket.try_read(buffer),
         }
     }
 
+    /// Takes as many bytes as can be sent now. With TLS the last of them may be taken and not sent:
+    /// see [`Socket::has_unsent`].
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Pair(stream) => stream.try_write(bytes),
+            Self::Tls(socket) => socket.try_write(bytes),
         }
     }
+
+    /// Whether bytes that were taken are still to be sent, by [`Socket::try_send`].
+    pub(crate) fn has_unsent(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(socket) => socket.has_unsent(),
+        }
+    }
+
+    /// Sends what was taken; tells whether all of it is gone.
+    pub(crate) fn try_send(&self) -> io::Result<bool> {
+        match self {
+            Self::Tcp(_) => Ok(true),
+            Self::Tls(socket) => socket.try_send(),
+        }
+    }
+
+    /// Tells the peer that nothing follows, where TLS has words for it and the socket takes them.
+    pub(crate) fn end(&self) {
+        match self {
+            Self::Tcp(_) => (),
+            Self::Tls(socket) => socket.end(),
+        }
+    }
+}
+
+/// Reads once. Less than was asked for means that the socket is empty, which is noted without
+/// asking the system again.
+///
+/// The note cannot hide bytes that come later: this thread alone learns of them, when it next waits.
+fn read_some(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let len = stream.try_read(buffer)?;
+    if 0 < len && len < buffer.len() {
+        note_empty(stream);
+    }
+    Ok(len)
+}
+
+fn note_empty(stream: &TcpStream) {
+    let empty = || Err::<(), _>(io::Error::from(ErrorKind::WouldBlock));
+    let _always_would_block = stream.try_io(Interest::READABLE, empty);
 }

@@ -1,8 +1,11 @@
 //! TLS on a real gateway, with a client of its own.
 
-use serde_json::Value;
+use std::path::Path;
 
-use crate::support::{Gateway, fieldgate};
+use fieldgate_dialects::ws;
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Seen, Wire, fieldgate, wait_for};
 
 #[test]
 fn a_self_signed_gateway_serves_whoever_trusts_it() {
@@ -34,4 +37,75 @@ fn plain_text_beyond_loopback_is_refused() {
         .unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("listen.plaintext"));
+}
+
+#[test]
+fn a_connection_outlives_the_change_of_the_certificate() {
+    let gateway = Gateway::with(&["--self-signed"]);
+    let other = Gateway::with(&["--self-signed"]);
+    let key = gateway.key("operator");
+    let mut app = gateway.as_app_over_tls(&key);
+    app.send(&json!({"type": "subscribe", "topic": "a", "qos": 1}));
+    assert_eq!(app.next()["type"], "subscribed");
+
+    let old = gateway.data().join("certs/before.crt");
+    let file = |gateway: &Gateway, name: &str| gateway.data().join("certs").join(name);
+    std::fs::copy(file(&gateway, "self-signed.crt"), &old).unwrap();
+    for name in ["self-signed.crt", "self-signed.key"] {
+        std::fs::copy(file(&other, name), file(&gateway, name)).unwrap();
+    }
+    gateway.signal("HUP");
+    let bearer = format!("Authorization: Bearer {key}");
+    let opened =
+        |certificate: &Path| Wire::open_tls(&gateway.address, certificate, "/", &[&bearer]).is_ok();
+    wait_for("the new certificate", || opened(&file(&gateway, "self-signed.crt")).then_some(()));
+    assert!(!opened(&old), "the old certificate is still shown");
+
+    let mut another = gateway.as_app_over_tls(&key);
+    another.send(&json!({"type": "publish", "topic": "a", "payload": 1, "qos": 1, "msgid": "m"}));
+    assert_eq!(another.next()["type"], "ack");
+    assert_eq!(app.next()["payload"], 1);
+}
+
+#[test]
+fn large_messages_pass_a_slow_reader_whole_and_in_order() {
+    const COUNT: usize = 60;
+    let gateway = Gateway::with(&["--self-signed", "limits.bytes_per_second=1000000000"]);
+    let key = gateway.key("operator");
+    let mut slow = gateway.as_app_over_tls(&key);
+    slow.send(&json!({"type": "subscribe", "topic": "big", "qos": 1}));
+    assert_eq!(slow.next()["type"], "subscribed");
+    let mut sender = gateway.as_app_over_tls(&key);
+    let filler = "x".repeat(200_000);
+    for number in 0..COUNT {
+        let payload = json!({"number": number, "filler": filler});
+        let msgid = number.to_string();
+        sender.send(&json!({"type": "publish", "topic": "big", "payload": payload, "qos": 1, "msgid": msgid}));
+        assert_eq!(sender.next()["type"], "ack");
+    }
+    // 12 MB are stored before the first of them is read here.
+    for number in 0..COUNT {
+        let frame = slow.next_of("mqtt");
+        assert_eq!(frame["payload"]["number"], number);
+        assert_eq!(frame["payload"]["filler"], filler);
+    }
+}
+
+#[test]
+fn a_connection_takes_one_file_and_a_close_is_answered() {
+    let gateway = Gateway::with(&["--self-signed"]);
+    let key = gateway.key("operator");
+    let first = gateway.as_app_over_tls(&key);
+    let before = gateway.open_files();
+    let mut apps: Vec<_> = (0..8).map(|_| gateway.as_app_over_tls(&key)).collect();
+    assert_eq!(gateway.open_files(), before + apps.len());
+    for app in &mut apps {
+        app.raw(&ws::close_frame_masked(1000, "", [1, 2, 3, 4])).unwrap();
+    }
+    for app in &mut apps {
+        assert!(matches!(app.see(), Seen::Close(_)));
+        assert_eq!(app.see(), Seen::End);
+    }
+    wait_for("the end of their files", || (gateway.open_files() == before).then_some(()));
+    drop(first);
 }

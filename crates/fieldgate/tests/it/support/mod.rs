@@ -171,6 +171,22 @@ impl Gateway {
         wire
     }
 
+    /// The same over TLS, on a gateway with `--self-signed`.
+    pub(crate) fn as_app_over_tls(&self, key: &str) -> Wire {
+        let bearer = format!("Authorization: Bearer {key}");
+        let headers = [bearer.as_str(), "Sec-WebSocket-Protocol: fieldgate.v1.json"];
+        let certificate = self.data().join("certs/self-signed.crt");
+        let mut wire = Wire::open_tls(&self.address, &certificate, "/", &headers).unwrap();
+        assert_eq!(wire.next()["status"], "success");
+        wire
+    }
+
+    /// How many files the process holds open.
+    pub(crate) fn open_files(&self) -> usize {
+        let id = self.child.as_ref().unwrap().id();
+        std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
+    }
+
     /// A plain GET; status and body.
     pub(crate) fn get(&self, path: &str, key: Option<&str>) -> (u16, String) {
         let bearer = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();

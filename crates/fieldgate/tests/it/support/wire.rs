@@ -5,10 +5,16 @@ use std::{
     io::{self, Read, Write},
     net::TcpStream,
     ops::ControlFlow,
+    path::Path,
+    sync::Arc,
     time::Instant,
 };
 
 use fieldgate_dialects::ws::{self, Decoder, Event, Limits, Opcode};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
 use serde_json::Value;
 
 use super::LIMIT;
@@ -26,8 +32,12 @@ pub(crate) enum Seen {
     End,
 }
 
+/// A socket, plain or with TLS.
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     decoder: Decoder,
     seen: VecDeque<Seen>,
 }
@@ -45,12 +55,46 @@ pub(crate) fn get(address: &str, path: &str, headers: &str) -> (u16, String) {
     (status, body)
 }
 
+fn socket(address: &str) -> Result<TcpStream, String> {
+    let stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    Ok(stream)
+}
+
 impl Wire {
     /// Opens a connection; the answer's status line is the error where it is not 101.
     pub(crate) fn open(address: &str, path: &str, headers: &[&str]) -> Result<Self, String> {
-        let mut stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        Self::upgrade(Box::new(socket(address)?), address, path, headers)
+    }
+
+    /// Opens a connection over TLS that trusts this certificate alone.
+    pub(crate) fn open_tls(
+        address: &str,
+        certificate: &Path,
+        path: &str,
+        headers: &[&str],
+    ) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let stream = StreamOwned::new(session, socket(address)?);
+        Self::upgrade(Box::new(stream), address, path, headers)
+    }
+
+    fn upgrade(
+        mut stream: Box<dyn Stream>,
+        address: &str,
+        path: &str,
+        headers: &[&str],
+    ) -> Result<Self, String> {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -88,7 +132,8 @@ impl Wire {
     }
 
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// The next thing that comes, pings aside.
