@@ -6,7 +6,7 @@
 import asyncio, json, os, random, sys
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 topic, url = (sys.argv[1:] + ["devices/+/telemetry", "ws://127.0.0.1:8080/ws"][len(sys.argv) - 1:])[:2]
 headers = {"Authorization": f"Bearer {os.environ['FIELDGATE_TOKEN']}"}
@@ -45,7 +45,7 @@ async def main() -> None:
         except InvalidStatus as refused:
             if refused.response.status_code < 500 and refused.response.status_code != 429:
                 sys.exit(f"refused: HTTP {refused.response.status_code}")
-        except (OSError, ConnectionClosed) as error:
+        except (OSError, InvalidHandshake, ConnectionClosed) as error:
             print(error, file=sys.stderr)
             if getattr(getattr(error, "rcvd", None), "code", 0) in (4400, 4403):
                 sys.exit(1)

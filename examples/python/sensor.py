@@ -6,7 +6,7 @@
 import asyncio, json, math, os, random, sys, time, uuid
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 device, url = (sys.argv[1:] + ["sensor-001", "ws://127.0.0.1:8080/ws"][len(sys.argv) - 1:])[:2]
 waiting: dict[str, str] = {}        # msgid → frame, until the server has stored it
@@ -51,7 +51,7 @@ async def main() -> None:
             async with connect(url, subprotocols=["fieldgate.v1.json"], ping_interval=25) as ws:
                 attempt = 0
                 await talk(ws)
-        except (OSError, ConnectionClosed) as error:
+        except (OSError, InvalidHandshake, ConnectionClosed) as error:
             print(error, file=sys.stderr)
             if getattr(getattr(error, "rcvd", None), "code", 0) in (4400, 4403, 4409):
                 sys.exit(1)

@@ -29,11 +29,26 @@ fn folder() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Installs the clients of the examples; returns the Python that has them.
-pub(crate) fn install_clients() -> anyhow::Result<String> {
-    let node = root().join("examples/node");
-    if !node.join("node_modules").is_dir() {
-        run_in(&node, "npm", &["install", "--no-audit", "--no-fund", "--no-package-lock"], &[])?;
+/// What the lesson's samples ask for, beside what the examples have.
+const SAMPLE_MODULES: &[&str] = &["ws@8.18.3", "protobufjs@7.5.4"];
+
+/// Where the clients are.
+pub(crate) struct Clients {
+    /// The Python that has the requirements of the examples.
+    pub(crate) python: String,
+    /// The folder `node_modules`.
+    pub(crate) node_modules: String,
+}
+
+/// Installs the clients of the examples and of the lesson's samples.
+pub(crate) fn install_clients() -> anyhow::Result<Clients> {
+    let node = folder()?.join("node");
+    let modules = node.join("node_modules");
+    if !modules.join("protobufjs").is_dir() || !modules.join("ws").is_dir() {
+        fs::create_dir_all(&node)?;
+        let mut arguments = vec!["install", "--no-audit", "--no-fund", "--no-package-lock"];
+        arguments.extend(SAMPLE_MODULES);
+        run_in(&node, "npm", &arguments, &[])?;
     }
     let environment = folder()?.join("python");
     let python = environment.join("bin/python").display().to_string();
@@ -42,7 +57,7 @@ pub(crate) fn install_clients() -> anyhow::Result<String> {
     }
     let requirements = root().join("examples/python/requirements.txt");
     run(&python, &["-m", "pip", "install", "--quiet", "-r", &requirements.display().to_string()])?;
-    Ok(python)
+    Ok(Clients { python, node_modules: modules.display().to_string() })
 }
 
 /// A process that ends with its owner.

@@ -55,9 +55,12 @@ pub(crate) fn check_form() -> anyhow::Result<()> {
 
 /// Every test, with the foreign clients and suites they need.
 pub(crate) fn test_all() -> anyhow::Result<()> {
-    let python = foreign::install_clients()?;
-    let environment =
-        [("FIELDGATE_TEST_PYTHON", python.as_str()), ("FIELDGATE_TEST_FOREIGN", "required")];
+    let clients = foreign::install_clients()?;
+    let environment = [
+        ("FIELDGATE_TEST_PYTHON", clients.python.as_str()),
+        ("FIELDGATE_TEST_NODE_MODULES", clients.node_modules.as_str()),
+        ("FIELDGATE_TEST_FOREIGN", "required"),
+    ];
     run_in(&root(), "cargo", &["test", "--workspace", "--locked"], &environment)?;
     match foreign::autobahn()? {
         foreign::Suite::Passed(count) => eprintln!("Autobahn core: {count} cases passed"),

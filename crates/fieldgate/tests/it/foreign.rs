@@ -1,126 +1,161 @@
 //! Clients that nobody here wrote: npm `ws` and Python `websockets`, through the examples.
-//!
-//! `cargo xtask test` installs them and requires these tests; elsewhere they run where the clients
-//! are there, and say so where they are not.
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::Gateway;
+use crate::support::{Gateway, NodeScript, Proxy, Script, node_modules, python};
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
 }
 
-/// Whether a foreign client is there; required under `cargo xtask test`.
-fn there(path: &Path) -> bool {
-    let required = std::env::var("FIELDGATE_TEST_FOREIGN").is_ok_and(|v| v == "required");
-    assert!(path.exists() || !required, "{} is not installed", path.display());
-    if !path.exists() {
-        eprintln!("skipped: {} is not installed; run cargo xtask test", path.display());
-    }
-    path.exists()
+/// An example in Node: a copy, so that the modules are found beside it.
+fn node(name: &str, modules: &Path) -> (NodeScript, Command) {
+    let text = std::fs::read_to_string(examples().join("node").join(name)).unwrap();
+    let script = NodeScript::new(modules, "", &[(name, &text)]);
+    let mut command = Command::new("node");
+    command.arg(script.path().join(name));
+    (script, command)
 }
 
-struct Script(Child);
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(mut command: Command, gateway: &Gateway, id: &str, token: &str) -> Script {
-    let child = command
-        .args([id, &format!("ws://{}/ws", gateway.address)])
-        .env("FIELDGATE_TOKEN", token)
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .spawn();
-    Script(child.unwrap())
+fn python_example(name: &str, python: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.arg(examples().join("python").join(name));
+    command
 }
 
 /// An example device sends telemetry that an app of ours sees.
-fn sends(command: Command) {
+fn sends(mut command: Command) {
     let gateway = Gateway::start();
     let (token, key) = (gateway.device("sensor-001"), gateway.key("operator"));
     let mut app = gateway.as_app(&key);
     app.send(&json!({"type": "subscribe", "topic": "devices/+/telemetry", "qos": 1}));
     app.next_of("subscribed");
-    let _script = start(command, &gateway, "sensor-001", &token);
+    let address = format!("ws://{}/ws", gateway.address);
+    let device =
+        Script::start(command.args(["sensor-001", &address]).env("FIELDGATE_TOKEN", &token));
     let frame = app.next_of("mqtt");
     assert_eq!(frame["topic"], "devices/sensor-001/telemetry");
+    assert_eq!(device.line(), format!("stored as {}, 0 waiting", frame["seq"]));
 }
 
 #[test]
 fn the_node_device_sends() {
-    if there(&examples().join("node/node_modules/ws")) {
-        let mut command = Command::new("node");
-        command.arg(examples().join("node/sensor.mjs"));
-        sends(command);
-    }
+    let Some(modules) = node_modules() else { return };
+    let (_kept, command) = node("sensor.mjs", &modules);
+    sends(command);
 }
 
 #[test]
 fn the_python_device_sends() {
-    let python =
-        std::env::var("FIELDGATE_TEST_PYTHON").unwrap_or_else(|_| "/nonexistent".to_owned());
-    if there(Path::new(&python)) {
-        let mut command = Command::new(python);
-        command.arg(examples().join("python/sensor.py"));
-        sends(command);
+    let Some(python) = python() else { return };
+    sends(python_example("sensor.py", &python));
+}
+
+/// An example app prints every message once and in order, though the gateway dies under it.
+fn resumes(mut command: Command) {
+    const ROUND: u64 = 50;
+    let mut gateway = Gateway::start();
+    let (token, key) = (gateway.device("sensor-001"), gateway.key("operator"));
+    let proxy = Proxy::to(&gateway.address);
+    let address = format!("ws://{}/ws", proxy.address);
+    let app =
+        Script::start(command.args(["devices/+/telemetry", &address]).env("FIELDGATE_TOKEN", &key));
+    let mut printed = 0;
+    let mut expect = |count: u64| {
+        for _ in 0..count {
+            let line = app.line();
+            let mut words = line.splitn(3, ' ').skip(1);
+            assert_eq!(words.next(), Some("devices/sensor-001/telemetry"), "{line}");
+            let payload: Value = serde_json::from_str(words.next().unwrap()).unwrap();
+            assert_eq!(payload, json!({"n": printed}));
+            printed += 1;
+        }
+    };
+    for round in 0..3 {
+        let mut device = gateway.as_device("sensor-001", &token);
+        for n in round * ROUND..(round + 1) * ROUND {
+            device.send(&json!({"type": "status", "msgid": n.to_string(), "data": {"n": n}}));
+        }
+        (0..ROUND).for_each(|_| drop(device.next_of("ack")));
+        // The kill comes while part of the round may still be on its way.
+        expect(ROUND / 2);
+        if round < 2 {
+            gateway.kill();
+            gateway.up();
+            proxy.retarget(&gateway.address);
+        }
+        expect(ROUND / 2);
     }
 }
 
 #[test]
-fn the_lessons_device_works_with_its_placeholders_filled() {
-    let ws = examples().join("node/node_modules/ws");
-    if !there(&ws) {
-        return;
-    }
-    let gateway = Gateway::start();
-    let (token, key) = (gateway.device("sensor-001"), gateway.key("operator"));
-    let mut app = gateway.as_app(&key);
-    app.send(&json!({"type": "subscribe", "topic": "devices/+/telemetry"}));
-    app.next_of("subscribed");
-    // The lesson's own lines, its address, token and reading filled in, its period shortened.
-    let script = format!(
-        r"
-const WebSocket = require('{ws}');
-const ws = new WebSocket('ws://{address}');
-ws.on('open', () => {{
-  ws.send(JSON.stringify({{ type: 'auth', deviceId: 'sensor-001', token: '{token}' }}));
-}});
-ws.on('message', (message) => {{
-  const cmd = JSON.parse(message);
-  if (cmd.type === 'control') {{ handleControlCommand(cmd); }}
-}});
-function handleControlCommand(cmd) {{
-  ws.send(JSON.stringify({{ type: 'reply', msgid: cmd.msgid, status: 'ok' }}));
-}}
-setInterval(() => {{
-  const sensorData = {{ temperature: 21.5 }};
-  ws.send(JSON.stringify({{
-    type: 'status', deviceId: 'sensor-001', timestamp: Date.now(), data: sensorData
-  }}));
-}}, 100);
+fn the_node_app_resumes_where_it_was() {
+    let Some(modules) = node_modules() else { return };
+    let (_kept, command) = node("app.mjs", &modules);
+    resumes(command);
+}
+
+#[test]
+fn the_python_app_resumes_where_it_was() {
+    let Some(python) = python() else { return };
+    resumes(python_example("app.py", &python));
+}
+
+/// A self-signed gateway with a device, and the path of its certificate.
+fn secure() -> (Gateway, String, String) {
+    let gateway = Gateway::with(&["--self-signed"]);
+    let token = gateway.device("sensor-001");
+    let certificate = gateway.data().join("certs/self-signed.crt").display().to_string();
+    (gateway, token, certificate)
+}
+
+#[test]
+fn node_speaks_tls_to_whom_it_trusts_alone() {
+    let Some(modules) = node_modules() else { return };
+    let (gateway, token, certificate) = secure();
+    let said = |options: &str| {
+        let text = format!(
+            "const WebSocket = require('ws');
+const ws = new WebSocket('wss://localhost:{}', {options});
+ws.on('open', () => ws.send(JSON.stringify({{ type: 'auth', deviceId: 'sensor-001', token: '{token}' }})));
+ws.on('message', (data) => console.log(JSON.parse(data).status));
+ws.on('error', (error) => console.log(error.code));
 ",
-        ws = ws.display(),
-        address = gateway.address,
-    );
-    let mut command = Command::new("node");
-    command.args(["-e", &script]);
-    let _script = start(command, &gateway, "sensor-001", &token);
-    assert_eq!(app.next_of("mqtt")["payload"], json!({"temperature": 21.5}));
-    app.send(&json!({"type": "command", "to": "sensor-001", "msgid": "c", "payload": {"x": 1}}));
-    loop {
-        if app.next_of("command_state")["state"] == "completed" {
-            break;
-        }
-    }
+            gateway.address.rsplit_once(':').unwrap().1
+        );
+        NodeScript::new(&modules, &text, &[]).start().line()
+    };
+    assert_eq!(said(&format!("{{ ca: require('fs').readFileSync('{certificate}') }}")), "success");
+    assert_eq!(said("{}"), "DEPTH_ZERO_SELF_SIGNED_CERT");
+}
+
+#[test]
+fn python_speaks_tls_to_whom_it_trusts_alone() {
+    let Some(python) = python() else { return };
+    let (gateway, token, certificate) = secure();
+    let said = |context: &str| {
+        let text = format!(
+            "import json, ssl
+from websockets.sync.client import connect
+try:
+    with connect('wss://localhost:{}', ssl={context}) as ws:
+        ws.send(json.dumps({{'type': 'auth', 'deviceId': 'sensor-001', 'token': '{token}'}}))
+        print(json.loads(ws.recv())['status'])
+        ws.send(json.dumps({{'type': 'status', 'msgid': 'm', 'data': {{'t': 1}}}}))
+        print(json.loads(ws.recv())['type'])
+except ssl.SSLCertVerificationError as error:
+    print('not trusted')
+",
+            gateway.address.rsplit_once(':').unwrap().1
+        );
+        Script::start(Command::new(&python).args(["-c", &text]))
+    };
+    let trusting = said(&format!("ssl.create_default_context(cafile='{certificate}')"));
+    assert_eq!((trusting.line().as_str(), trusting.line().as_str()), ("success", "ack"));
+    assert_eq!(said("ssl.create_default_context()").line(), "not trusted");
 }

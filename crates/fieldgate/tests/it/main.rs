@@ -13,6 +13,7 @@
 mod admin;
 mod cli;
 mod foreign;
+mod lesson;
 mod limits;
 mod native;
 mod restart;

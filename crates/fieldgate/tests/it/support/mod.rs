@@ -2,6 +2,8 @@
 //!
 //! Every gateway has its own folder and a free port, and ends with its value. Reads have a limit.
 
+mod proxy;
+mod script;
 mod wire;
 
 use std::{
@@ -12,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+pub(crate) use proxy::Proxy;
+pub(crate) use script::{NodeScript, Script, node_modules, python};
 pub(crate) use wire::{Seen, Wire};
 
 /// How long anything may take.
