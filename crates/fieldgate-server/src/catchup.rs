@@ -27,6 +27,9 @@ const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// Closer than this to the present the rest is taken in one step.
 const LAST_STEP_LEN_MAX: u64 = 1_024;
 
+/// At what promise a message is sent, if at all.
+type QosOf<'a> = &'a dyn Fn(Seq, &Message) -> Option<Qos>;
+
 /// Starts the replay of a subscription.
 pub(crate) fn start_replay(
     hub: &Rc<Hub>,
@@ -75,16 +78,14 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
         hub.answer(link, &subscribed(shared.position(next.prev())));
     }
     let mark = subscription.filter.as_str();
-    let qos_of = |message: &Message| Some(subscription.qos.min(message.qos));
+    let qos_of = |_: Seq, message: &Message| Some(subscription.qos.min(message.qos));
     let done = || link.is_closing() || subscription.ended.get();
     let Some(routed) = follow(hub, link, next, || filter.clone(), Some(mark), &qos_of, &done).await
     else {
         return;
     };
     subscription.replaying.set(false);
-    if !link.behind.get() {
-        subscription.live_after.set(routed);
-    }
+    subscription.live_after.set(routed);
     let (filter, position) = (subscription.filter.clone(), shared.position(routed));
     hub.answer(link, &Answer::CaughtUp { filter, position });
 }
@@ -97,7 +98,7 @@ async fn follow(
     mut next: Seq,
     filter: impl Fn() -> ReadFilter,
     mark: Option<&str>,
-    qos_of: &dyn Fn(&Message) -> Option<Qos>,
+    qos_of: QosOf<'_>,
     done: &dyn Fn() -> bool,
 ) -> Option<Seq> {
     let outbox_max = hub.shared.config.limits.outbox_bytes_max;
@@ -113,6 +114,7 @@ async fn follow(
             if let Some(reached) = reached {
                 return Some(reached);
             }
+            hub.flush();
             continue;
         }
         let log = Arc::clone(&hub.shared.log);
@@ -137,14 +139,15 @@ async fn follow(
     }
 }
 
-/// Takes the rest up to the routed number from the log's memory, without a pause.
+/// Takes the rest up to the routed number from the log's memory, without a pause; nothing if it
+/// does not fit into the outbox.
 fn last_step(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
     next: &mut Seq,
     filter: &ReadFilter,
     mark: Option<&str>,
-    qos_of: &dyn Fn(&Message) -> Option<Qos>,
+    qos_of: QosOf<'_>,
 ) -> Option<Seq> {
     let routed = hub.shared.routing().routed;
     while *next <= routed {
@@ -157,7 +160,8 @@ fn last_step(
                 return None;
             }
         }
-        if *next == before {
+        let full = link.outbox.byte_len() > hub.shared.config.limits.outbox_bytes_max;
+        if *next == before || (full && *next <= routed) {
             return None;
         }
     }
@@ -172,7 +176,7 @@ fn hand_over(
     routed: Seq,
     next: &mut Seq,
     mark: Option<&str>,
-    qos_of: &dyn Fn(&Message) -> Option<Qos>,
+    qos_of: QosOf<'_>,
 ) {
     for item in chunk.items {
         match item {
@@ -188,18 +192,12 @@ fn hand_over(
     *next = chunk.next.min(routed.next());
 }
 
-fn send(
-    hub: &Rc<Hub>,
-    link: &Rc<Link>,
-    entry: &Entry,
-    mark: Option<&str>,
-    qos_of: &dyn Fn(&Message) -> Option<Qos>,
-) {
+fn send(hub: &Rc<Hub>, link: &Rc<Link>, entry: &Entry, mark: Option<&str>, qos_of: QosOf<'_>) {
     let Some(message) = message_of(entry) else { return };
     if message.expires.is_some_and(|expires| expires <= now()) {
         return;
     }
-    let Some(qos) = qos_of(message) else { return };
+    let Some(qos) = qos_of(entry.seq, message) else { return };
     let marks = Marks { qos, replay: mark, ..Marks::default() };
     let frame = hub.encode_marked(entry.seq, message, marks, link.form);
     hub.touch(link);
@@ -212,11 +210,8 @@ pub(crate) fn fall_behind(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
     if link.behind.replace(true) {
         return;
     }
-    for subscription in link.subscriptions.borrow().values() {
-        if !subscription.replaying.get() {
-            subscription.live_after.set(Seq(u64::MAX));
-        }
-    }
+    // These are older than what the log will show.
+    hub.flush_conflated(link);
     let (hub, link) = (Rc::clone(hub), Rc::clone(link));
     tokio::task::spawn_local(async move {
         catch_up(&hub, &link, from).await;
@@ -226,9 +221,10 @@ pub(crate) fn fall_behind(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
 
 async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
     let Some(principal) = link.principal() else { return };
-    let own = |message: &Message| -> Option<Qos> {
+    let own = |seq: Seq, message: &Message| -> Option<Qos> {
         let subscriptions = link.subscriptions.borrow();
-        let live = subscriptions.values().filter(|s| !s.replaying.get());
+        // One that began, or ended its replay, while the link was behind has what is before that.
+        let live = subscriptions.values().filter(|s| s.live_after.get() < seq);
         let granted = live.filter(|s| s.filter.matches(&message.topic)).map(|s| s.qos).max();
         granted.map(|granted| granted.min(message.qos))
     };
@@ -243,7 +239,7 @@ async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
     let Some(routed) = reached else { return };
     for subscription in link.subscriptions.borrow().values() {
         if !subscription.replaying.get() {
-            subscription.live_after.set(routed);
+            subscription.live_after.set(routed.max(subscription.live_after.get()));
         }
     }
 }

@@ -28,6 +28,7 @@ use fieldgate_dialects::{
 use crate::{
     catchup,
     fabric::{Shared, message_of, now},
+    frames::Frames,
     ledger::DropReason,
     link::{Link, Subscription},
     present::LinkRef,
@@ -55,24 +56,6 @@ pub(crate) struct Hub {
     pending: RefCell<VecDeque<pending::Pending>>,
     touched: RefCell<Vec<Rc<Link>>>,
     text: RefCell<Vec<u8>>,
-}
-
-/// The ready frames of the message in hand, one per wire form and promise.
-#[derive(Debug, Default)]
-struct Frames(Vec<((Form, Qos), Bytes)>);
-
-impl Frames {
-    /// Lends the frame: a reference counted up and down for each receiver would cost as much as the
-    /// rest of its way through here.
-    fn get(&mut self, form: Form, qos: Qos, make: impl FnOnce() -> Bytes) -> &Bytes {
-        let known = self.0.iter().position(|(key, _)| *key == (form, qos));
-        let at = known.unwrap_or(self.0.len());
-        if known.is_none() {
-            self.0.push(((form, qos), make()));
-        }
-        static EMPTY: Bytes = Bytes::new();
-        self.0.get(at).map_or(&EMPTY, |(_, frame)| frame)
-    }
 }
 
 impl Hub {
@@ -191,7 +174,8 @@ impl Hub {
             let slots = self.slots.borrow();
             let members = || {
                 let slots = routed.slots.iter().filter_map(|slot| slots.get(slot));
-                slots.flat_map(|slot| &slot.members).filter(|(_, s)| s.live_after.get() < seq)
+                let all = slots.flat_map(|slot| &slot.members);
+                all.filter(|(link, s)| !link.behind.get() && s.live_after.get() < seq)
             };
             if routed.slots.len() > 1 {
                 // Overlapping subscriptions deliver once, at the highest promise.
@@ -248,6 +232,11 @@ impl Hub {
         alone: bool,
     ) {
         let droppable = (qos == Qos::AtMostOnce).then_some(seq);
+        let max = self.shared.config.limits.outbox_bytes_max;
+        if link.outbox.tick_len() + frame.len() > max {
+            // A tick is bounded too: what the socket does not take of it now, waits.
+            self.flush_link(link);
+        }
         if !link.outbox.has_waiting() {
             if alone && link.outbox.is_empty() {
                 if link.outbox.write_now(&link.socket, frame, droppable).is_err() {
@@ -261,7 +250,6 @@ impl Hub {
             }
             return;
         }
-        let max = self.shared.config.limits.outbox_bytes_max;
         if link.outbox.byte_len() + frame.len() <= max && !link.has_conflated() {
             link.outbox.wait(frame.clone(), droppable);
             return;
@@ -295,15 +283,16 @@ impl Hub {
                 }
             }
             SlowMode::DropOldest => {
-                if let Some((first, last, count)) = link.outbox.drop_oldest(frame.len(), max) {
-                    dropped(DropReason::Overflow, count);
-                    self.gap_frame(link, first.0..=last.0, GapReason::Overflow);
-                }
+                let gap = |first, last| self.encode_gap(link, first, last, GapReason::Overflow);
+                let mut count = link.outbox.drop_oldest(frame.len(), max, &gap);
                 if link.outbox.byte_len() + frame.len() <= max {
                     link.outbox.wait(frame.clone(), Some(seq));
                 } else {
-                    dropped(DropReason::Overflow, 1);
-                    self.gap_frame(link, seq.0..=seq.0, GapReason::Overflow);
+                    link.outbox.drop_newest(seq, &gap);
+                    count += 1;
+                }
+                if count > 0 {
+                    dropped(DropReason::Overflow, count);
                 }
             }
         }
@@ -318,17 +307,22 @@ impl Hub {
         }
     }
 
-    fn gap_frame(&self, link: &Rc<Link>, range: RangeInclusive<u64>, reason: GapReason) {
-        let from = self.shared.position(Seq(*range.start()));
-        let to = self.shared.position(Seq(*range.end()));
-        self.answer(link, &Answer::Gap { from, to, reason });
+    /// One whole frame, header included.
+    fn encode_gap(&self, link: &Link, first: Seq, last: Seq, reason: GapReason) -> Bytes {
+        let (from, to) = (self.shared.position(first), self.shared.position(last));
+        let mut text = self.text.borrow_mut();
+        text.clear();
+        native::encode_answer(&Answer::Gap { from, to, reason }, link.form, &mut text);
+        ws::frame(Opcode::Text, &text)
     }
 
     /// Tells every subscriber here of numbers that will not come.
     pub(crate) fn tell_gap(&self, range: &RangeInclusive<u64>, reason: GapReason) {
         for link in self.links.borrow().values() {
             if !link.subscriptions.borrow().is_empty() {
-                self.gap_frame(link, range.clone(), reason);
+                let frame = self.encode_gap(link, Seq(*range.start()), Seq(*range.end()), reason);
+                self.touch(link);
+                link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
             }
         }
     }
@@ -359,11 +353,15 @@ impl Hub {
     pub(crate) fn flush(&self) {
         for link in self.touched.take() {
             link.touched.set(false);
-            if link.outbox.flush_tick(&link.socket).is_err() {
-                link.close(CloseReason::PeerClosed);
-            } else if link.has_unsent() {
-                link.wake();
-            }
+            self.flush_link(&link);
+        }
+    }
+
+    fn flush_link(&self, link: &Link) {
+        if link.outbox.flush_tick(&link.socket).is_err() {
+            link.close(CloseReason::PeerClosed);
+        } else if link.has_unsent() {
+            link.wake();
         }
     }
 

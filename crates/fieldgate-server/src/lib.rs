@@ -8,6 +8,7 @@ mod catchup;
 mod commands;
 pub mod config;
 mod fabric;
+mod frames;
 mod http;
 mod hub;
 mod ledger;

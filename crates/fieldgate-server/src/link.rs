@@ -54,7 +54,7 @@ pub(crate) struct Subscription {
     pub(crate) filter: Filter,
     pub(crate) qos: Qos,
     pub(crate) slow: SlowMode,
-    /// Messages up to here came another way, or will; `u64::MAX` while it reads the log.
+    /// Messages up to here came another way, or will; `u64::MAX` while it replays.
     pub(crate) live_after: Cell<Seq>,
     pub(crate) replaying: Cell<bool>,
     pub(crate) ended: Cell<bool>,

@@ -19,7 +19,12 @@ struct Waiting {
     bytes: Bytes,
     /// The number of a QoS 0 message, which may be dropped.
     droppable: Option<Seq>,
+    /// The numbers of dropped messages, told in their place.
+    gap: Option<(Seq, Seq)>,
 }
+
+/// Encodes the record of a gap, first and last number included.
+pub(crate) type EncodeGap<'a> = &'a dyn Fn(Seq, Seq) -> Bytes;
 
 /// Frames on their way to one socket.
 #[derive(Debug, Default)]
@@ -42,6 +47,11 @@ impl Outbox {
     /// Bytes that wait, those of this tick included.
     pub(crate) fn byte_len(&self) -> usize {
         self.waiting_bytes.get() + self.tick.borrow().len()
+    }
+
+    /// Bytes of this tick.
+    pub(crate) fn tick_len(&self) -> usize {
+        self.tick.borrow().len()
     }
 
     /// Adds a frame to what goes out at the end of this tick.
@@ -72,7 +82,7 @@ impl Outbox {
     /// Queues a frame behind what waits.
     pub(crate) fn wait(&self, bytes: Bytes, droppable: Option<Seq>) {
         self.waiting_bytes.set(self.waiting_bytes.get() + bytes.len());
-        self.waiting.borrow_mut().push_back(Waiting { bytes, droppable });
+        self.waiting.borrow_mut().push_back(Waiting { bytes, droppable, gap: None });
     }
 
     /// Ends a tick: everything of it goes out in one write, or waits.
@@ -120,23 +130,94 @@ impl Outbox {
         socket.try_send().map(|_gone| ())
     }
 
-    /// Drops the oldest droppable frames until `byte_len` more bytes fit under `max`; returns how
-    /// many, with the first and last number of them.
-    pub(crate) fn drop_oldest(&self, byte_len: usize, max: usize) -> Option<(Seq, Seq, u64)> {
-        let mut waiting = self.waiting.borrow_mut();
-        let mut dropped: Option<(Seq, Seq, u64)> = None;
+    /// Drops the oldest droppable frames until `byte_len` more bytes fit under `max`, each run of
+    /// them replaced by the record of its gap; returns how many.
+    pub(crate) fn drop_oldest(&self, byte_len: usize, max: usize, encode: EncodeGap<'_>) -> u64 {
+        let mut count = 0;
         let mut at = usize::from(self.front_started.get());
         while self.waiting_bytes.get() + byte_len > max {
-            let Some(seq) = waiting.get(at).map(|frame| frame.droppable) else { break };
+            let Some(seq) = self.waiting.borrow().get(at).map(|frame| frame.droppable) else {
+                break;
+            };
             let Some(seq) = seq else {
                 at += 1;
                 continue;
             };
-            if let Some(frame) = waiting.remove(at) {
+            if let Some(frame) = self.waiting.borrow_mut().remove(at) {
                 self.waiting_bytes.set(self.waiting_bytes.get() - frame.bytes.len());
             }
-            dropped = Some(dropped.map_or((seq, seq, 1), |(first, _, n)| (first, seq, n + 1)));
+            at = self.put_gap(at, seq, encode);
+            count += 1;
         }
-        dropped
+        count
+    }
+
+    /// Tells at the end of what waits that a message was dropped.
+    pub(crate) fn drop_newest(&self, seq: Seq, encode: EncodeGap<'_>) {
+        let end = self.waiting.borrow().len();
+        self.put_gap(end, seq, encode);
+    }
+
+    /// Puts `seq` into the gap before place `at`, or into a new one there; returns the place behind.
+    fn put_gap(&self, at: usize, seq: Seq, encode: EncodeGap<'_>) -> usize {
+        let mut waiting = self.waiting.borrow_mut();
+        let before = at.checked_sub(1).filter(|&before| before > 0 || !self.front_started.get());
+        let known = before.and_then(|before| waiting.get_mut(before)).filter(|f| f.gap.is_some());
+        if let Some(known) = known {
+            let first = known.gap.map_or(seq, |(first, _)| first);
+            let bytes = encode(first, seq);
+            self.waiting_bytes.set(self.waiting_bytes.get() + bytes.len() - known.bytes.len());
+            (known.bytes, known.gap) = (bytes, Some((first, seq)));
+            return at;
+        }
+        let bytes = encode(seq, seq);
+        self.waiting_bytes.set(self.waiting_bytes.get() + bytes.len());
+        waiting.insert(at, Waiting { bytes, droppable: None, gap: Some((seq, seq)) });
+        at + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(first: Seq, last: Seq) -> Bytes {
+        format!("[{first}-{last}]").into()
+    }
+
+    fn text(outbox: &Outbox) -> String {
+        let waiting = outbox.waiting.borrow();
+        waiting.iter().map(|frame| String::from_utf8_lossy(&frame.bytes).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_gap_stands_where_the_dropped_frames_stood_and_costs_its_own_bytes_once() {
+        let outbox = Outbox::default();
+        for seq in 1..=6 {
+            let droppable = (seq != 3).then_some(Seq(seq));
+            outbox.wait(format!("<{seq:010}>").into(), droppable);
+        }
+        assert_eq!(outbox.drop_oldest(12, 6 * 12, &encode), 2);
+        assert_eq!(text(&outbox), "[1-2]<0000000003><0000000004><0000000005><0000000006>");
+        outbox.wait("<0000000007>".into(), Some(Seq(7)));
+        assert_eq!(outbox.drop_oldest(12, 5 * 12, &encode), 2);
+        outbox.drop_newest(Seq(8), &encode);
+        outbox.drop_newest(Seq(9), &encode);
+        let expected = "[1-2]<0000000003>[4-5]<0000000006><0000000007>[8-9]";
+        assert_eq!(text(&outbox), expected);
+        assert_eq!(outbox.byte_len(), expected.len());
+    }
+
+    #[test]
+    fn a_started_frame_is_never_dropped_nor_changed() {
+        let outbox = Outbox::default();
+        for seq in 1..=3 {
+            outbox.wait(format!("<{seq:010}>").into(), Some(Seq(seq)));
+        }
+        assert_eq!(outbox.drop_oldest(0, 30, &encode), 1);
+        assert_eq!(text(&outbox), "[1-1]<0000000002><0000000003>");
+        outbox.front_started.set(true);
+        assert_eq!(outbox.drop_oldest(0, 10, &encode), 2);
+        assert_eq!(text(&outbox), "[1-1][2-3]");
     }
 }

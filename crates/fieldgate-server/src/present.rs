@@ -100,6 +100,8 @@ mod tests {
             identity,
             role: None,
             grants: Vec::new(),
+            expires: None,
+            proof: 0,
         }
     }
 

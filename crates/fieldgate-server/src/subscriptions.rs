@@ -61,9 +61,7 @@ pub(crate) fn subscribe(
     match ask.since {
         Some(since) => catchup::start_replay(hub, link, &subscription, since),
         None => {
-            if !link.behind.get() {
-                subscription.live_after.set(routed);
-            }
+            subscription.live_after.set(routed);
             let position = hub.shared.position(routed);
             let (filter, qos) = (ask.filter.clone(), ask.qos);
             hub.answer(link, &Answer::Subscribed { filter, qos, position });

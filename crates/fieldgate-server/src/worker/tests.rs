@@ -72,7 +72,7 @@ async fn a_link_that_never_ends_holds_its_device_up_for_a_second_at_most() {
     let token = gateway.device("d").await;
     let default = fieldgate_core::id::TenantId::default_tenant();
     let id = "d".parse().unwrap();
-    let principal = gateway.shared().state.device(&default, &id).unwrap().principal(&default);
+    let principal = gateway.shared().state.device(&default, &id).unwrap().principal(&default, 0);
     // Its worker has no such link, and so will never say that it ended.
     let hanging = LinkRef { worker: 0, link: 9_999 };
     gateway.shared().present.enter(&principal.unwrap(), hanging);

@@ -18,6 +18,7 @@ mod limits;
 mod native;
 mod restart;
 mod shutdown;
+mod slow;
 mod support;
 mod takeover;
 mod tidy;

@@ -191,6 +191,14 @@ impl Gateway {
         std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
     }
 
+    /// Resident memory of the process.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let id = self.child.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
+    }
+
     /// A plain GET; status and body.
     pub(crate) fn get(&self, path: &str, key: Option<&str>) -> (u16, String) {
         let bearer = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
