@@ -1,23 +1,25 @@
 //! The hub shard of one worker: who subscribed to what here, and the way of a message to them.
 //!
-//! A message is encoded once per wire form and written straight to each socket. Lives on one thread.
+//! The way of a message to them is in `deliver`. Lives on one thread.
 
+mod deliver;
 mod pending;
+mod train;
 
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, VecDeque},
     ops::RangeInclusive,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use fieldgate_core::{
     close::CloseReason,
-    dialect::{Answer, Delivery, GapReason, Marks, SlowMode},
+    dialect::{Answer, Delivery, GapReason, Marks},
     id::{Seq, TenantId},
-    message::{Message, Qos},
+    message::Message,
     topic::Filter,
 };
 use fieldgate_dialects::{
@@ -27,12 +29,9 @@ use fieldgate_dialects::{
 
 use crate::{
     catchup,
-    fabric::{Shared, message_of, now},
-    frames::Frames,
-    ledger::DropReason,
+    fabric::{Shared, now},
     link::{Link, Subscription},
     present::LinkRef,
-    worker::Routed,
 };
 
 pub(crate) use pending::Then;
@@ -56,6 +55,7 @@ pub(crate) struct Hub {
     pending: RefCell<VecDeque<pending::Pending>>,
     touched: RefCell<Vec<Rc<Link>>>,
     text: RefCell<Vec<u8>>,
+    joined: RefCell<Vec<u8>>,
 }
 
 impl Hub {
@@ -73,6 +73,7 @@ impl Hub {
             pending: RefCell::default(),
             touched: RefCell::default(),
             text: RefCell::default(),
+            joined: RefCell::default(),
         }
     }
 
@@ -157,56 +158,6 @@ impl Hub {
         }
     }
 
-    /// Delivers what the router sent, in seq order.
-    pub(crate) fn deliver(self: &Rc<Self>, batch: &[Routed]) {
-        let alone = batch.len() == 1;
-        let mut delivered_count = 0;
-        let time = now();
-        for routed in batch {
-            let Some(message) = message_of(&routed.entry) else { continue };
-            if message.expires.is_some_and(|expires| expires <= time) {
-                let (ledger, who) = (&self.shared.ledger, message.topic.as_str());
-                ledger.record(&message.tenant, who, DropReason::Expired, 1, time);
-                continue;
-            }
-            let seq = routed.entry.seq;
-            let mut frames = Frames::default();
-            let slots = self.slots.borrow();
-            let members = || {
-                let slots = routed.slots.iter().filter_map(|slot| slots.get(slot));
-                let all = slots.flat_map(|slot| &slot.members);
-                all.filter(|(link, s)| !link.behind.get() && s.live_after.get() < seq)
-            };
-            if routed.slots.len() > 1 {
-                // Overlapping subscriptions deliver once, at the highest promise.
-                for (link, subscription) in members() {
-                    let (of, qos) = link.overlap.get();
-                    let qos = if of == seq { qos.max(subscription.qos) } else { subscription.qos };
-                    link.overlap.set((seq, qos));
-                }
-            }
-            for (link, subscription) in members() {
-                if link.delivered.get() == seq || link.is_closing() {
-                    continue;
-                }
-                link.delivered.set(seq);
-                let (of, overlap) = link.overlap.get();
-                let granted = if of == seq { overlap } else { subscription.qos };
-                let qos = granted.min(message.qos);
-                let frame =
-                    frames.get(link.form, qos, || self.encode(seq, message, qos, link.form));
-                self.send(link, subscription, frame, (seq, message, qos), alone);
-                delivered_count += 1;
-            }
-        }
-        self.shared.stats.delivered.fetch_add(delivered_count, Ordering::Relaxed);
-    }
-
-    fn encode(&self, seq: Seq, message: &Message, qos: Qos, form: Form) -> Bytes {
-        let marks = Marks { qos, ..Marks::default() };
-        self.encode_marked(seq, message, marks, form)
-    }
-
     /// One whole frame, header included.
     pub(crate) fn encode_marked(
         &self,
@@ -220,82 +171,6 @@ impl Hub {
         let delivery = Delivery { position: self.shared.position(seq), message, marks };
         native::encode_delivery(&delivery, form, &mut text);
         ws::frame(Opcode::Text, &text)
-    }
-
-    /// Gives one frame to one link: to its socket, to this tick, or to what waits.
-    fn send(
-        self: &Rc<Self>,
-        link: &Rc<Link>,
-        subscription: &Rc<Subscription>,
-        frame: &Bytes,
-        (seq, message, qos): (Seq, &Message, Qos),
-        alone: bool,
-    ) {
-        let droppable = (qos == Qos::AtMostOnce).then_some(seq);
-        let max = self.shared.config.limits.outbox_bytes_max;
-        if link.outbox.tick_len() + frame.len() > max {
-            // A tick is bounded too: what the socket does not take of it now, waits.
-            self.flush_link(link);
-        }
-        if !link.outbox.has_waiting() {
-            if alone && link.outbox.is_empty() {
-                if link.outbox.write_now(&link.socket, frame, droppable).is_err() {
-                    link.close(CloseReason::PeerClosed);
-                } else if link.has_unsent() {
-                    link.wake();
-                }
-            } else {
-                self.touch(link);
-                link.outbox.push_tick(|tick| tick.extend_from_slice(frame));
-            }
-            return;
-        }
-        if link.outbox.byte_len() + frame.len() <= max && !link.has_conflated() {
-            link.outbox.wait(frame.clone(), droppable);
-            return;
-        }
-        if qos > Qos::AtMostOnce {
-            catchup::fall_behind(self, link, seq);
-            return;
-        }
-        self.spare(link, subscription, frame, seq, message);
-    }
-
-    /// A QoS 0 message for a receiver whose outbox is full (`guarantees.md`, "Slow receivers").
-    fn spare(
-        &self,
-        link: &Rc<Link>,
-        subscription: &Rc<Subscription>,
-        frame: &Bytes,
-        seq: Seq,
-        message: &Message,
-    ) {
-        let max = self.shared.config.limits.outbox_bytes_max;
-        let dropped = |reason, count| {
-            let who = link.principal().map_or_else(String::new, |p| p.name.to_string());
-            self.shared.ledger.record(&message.tenant, &who, reason, count, now());
-        };
-        match subscription.slow {
-            SlowMode::Disconnect => link.close(CloseReason::SlowReceiver),
-            SlowMode::Latest => {
-                if link.conflate(seq, message, max) {
-                    dropped(DropReason::Conflated, 1);
-                }
-            }
-            SlowMode::DropOldest => {
-                let gap = |first, last| self.encode_gap(link, first, last, GapReason::Overflow);
-                let mut count = link.outbox.drop_oldest(frame.len(), max, &gap);
-                if link.outbox.byte_len() + frame.len() <= max {
-                    link.outbox.wait(frame.clone(), Some(seq));
-                } else {
-                    link.outbox.drop_newest(seq, &gap);
-                    count += 1;
-                }
-                if count > 0 {
-                    dropped(DropReason::Overflow, count);
-                }
-            }
-        }
     }
 
     /// Sends the values that were conflated while a receiver was slow.
@@ -353,11 +228,11 @@ impl Hub {
     pub(crate) fn flush(&self) {
         for link in self.touched.take() {
             link.touched.set(false);
-            self.flush_link(&link);
+            Self::flush_link(&link);
         }
     }
 
-    fn flush_link(&self, link: &Link) {
+    fn flush_link(link: &Link) {
         if link.outbox.flush_tick(&link.socket).is_err() {
             link.close(CloseReason::PeerClosed);
         } else if link.has_unsent() {

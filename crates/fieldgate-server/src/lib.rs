@@ -8,7 +8,6 @@ mod catchup;
 mod commands;
 pub mod config;
 mod fabric;
-mod frames;
 mod http;
 mod hub;
 mod ledger;

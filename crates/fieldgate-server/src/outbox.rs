@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
+    ops::Range,
 };
 
 use bytes::{Buf, Bytes};
@@ -26,10 +27,51 @@ struct Waiting {
 /// Encodes the record of a gap, first and last number included.
 pub(crate) type EncodeGap<'a> = &'a dyn Fn(Seq, Seq) -> Bytes;
 
+/// What goes out at the end of this tick.
+#[derive(Debug, Default)]
+enum Tick {
+    #[default]
+    Empty,
+    /// One run of frames, which other links have too.
+    Shared(Bytes),
+    /// Anything else.
+    Own(Vec<u8>),
+}
+
+impl Tick {
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Empty => &[],
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Empty => Bytes::new(),
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes.into(),
+        }
+    }
+}
+
+/// Writes once; tells how much the socket took.
+fn write_some(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    match socket.try_write(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        written => written,
+    }
+}
+
 /// Frames on their way to one socket.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    tick: RefCell<Vec<u8>>,
+    tick: RefCell<Tick>,
     waiting: RefCell<VecDeque<Waiting>>,
     waiting_bytes: Cell<usize>,
     front_started: Cell<bool>,
@@ -37,7 +79,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting_bytes.get() == 0 && self.tick.borrow().is_empty()
+        self.byte_len() == 0
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
@@ -49,32 +91,45 @@ impl Outbox {
         self.waiting_bytes.get() + self.tick.borrow().len()
     }
 
-    /// Bytes of this tick.
-    pub(crate) fn tick_len(&self) -> usize {
-        self.tick.borrow().len()
-    }
-
     /// Adds a frame to what goes out at the end of this tick.
     pub(crate) fn push_tick(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.tick.borrow_mut());
+        let mut tick = self.tick.borrow_mut();
+        if let Tick::Own(bytes) = &mut *tick {
+            return write(bytes);
+        }
+        let mut bytes = tick.as_slice().to_vec();
+        write(&mut bytes);
+        *tick = Tick::Own(bytes);
     }
 
-    /// Writes a shared frame at once, if nothing waits; what the socket did not take waits.
+    /// Adds frames that other links get too; nothing is copied while they are all there is.
+    pub(crate) fn push_shared(&self, frames: &Bytes) {
+        let empty = matches!(*self.tick.borrow(), Tick::Empty);
+        if empty {
+            self.tick.replace(Tick::Shared(frames.clone()));
+        } else {
+            self.push_tick(|own| own.extend_from_slice(frames));
+        }
+    }
+
+    /// Writes shared frames at once, if nothing waits; what the socket did not take waits. `parts`
+    /// are the frames, each with the number of a message that may be dropped.
     pub(crate) fn write_now(
         &self,
         socket: &Socket,
-        frame: &Bytes,
-        droppable: Option<Seq>,
+        frames: &Bytes,
+        parts: impl Iterator<Item = (Range<usize>, Option<Seq>)>,
     ) -> io::Result<()> {
-        let taken = match socket.try_write(frame) {
-            Ok(taken) => taken,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
-        };
-        if taken < frame.len() {
-            let started = taken > 0;
-            self.wait(frame.slice(taken..), droppable.filter(|_| !started));
-            self.front_started.set(started);
+        let taken = write_some(socket, frames)?;
+        if taken < frames.len() {
+            for (part, droppable) in parts.filter(|(part, _)| part.end > taken) {
+                let started = part.start < taken;
+                if started {
+                    self.front_started.set(true);
+                }
+                let rest = frames.slice(part.start.max(taken)..part.end);
+                self.wait(rest, droppable.filter(|_| !started));
+            }
         }
         Ok(())
     }
@@ -87,24 +142,14 @@ impl Outbox {
 
     /// Ends a tick: everything of it goes out in one write, or waits.
     pub(crate) fn flush_tick(&self, socket: &Socket) -> io::Result<()> {
-        let mut tick = std::mem::take(&mut *self.tick.borrow_mut());
-        if tick.is_empty() {
-            return Ok(());
+        let tick = self.tick.take();
+        let mut taken = 0;
+        if !self.has_waiting() && tick.len() > 0 {
+            taken = write_some(socket, tick.as_slice())?;
+            self.front_started.set(0 < taken && taken < tick.len());
         }
-        if self.has_waiting() {
-            self.wait(Bytes::from(tick), None);
-            return Ok(());
-        }
-        match socket.try_write(&tick) {
-            Ok(taken) if taken == tick.len() => (),
-            Ok(taken) => {
-                self.wait(Bytes::from(tick.split_off(taken)), None);
-                self.front_started.set(true);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.wait(Bytes::from(tick), None);
-            }
-            Err(error) => return Err(error),
+        if taken < tick.len() {
+            self.wait(tick.into_bytes().slice(taken..), None);
         }
         Ok(())
     }

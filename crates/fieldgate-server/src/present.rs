@@ -101,7 +101,7 @@ mod tests {
             role: None,
             grants: Vec::new(),
             expires: None,
-            proof: 0,
+            proof: Some(0),
         }
     }
 

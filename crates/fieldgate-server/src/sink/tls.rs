@@ -73,25 +73,24 @@ impl TlsSocket {
         let mut filled = 0;
         self.unread.set(true);
         while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
-            // What went wrong is told once everything before it has been.
-            if let Err(error) = session.process_new_packets() {
-                if filled > 0 {
-                    break;
-                }
-                tracing::debug!(%error, "the peer broke TLS");
-                // The alert, if the socket takes it.
-                let _sent = send(&mut session, &self.stream);
-                return Err(io::Error::new(ErrorKind::InvalidData, error));
-            }
+            let broken = session.process_new_packets().err();
             match session.reader().read(room) {
                 Ok(0) => break,
                 Ok(len) => {
                     filled += len;
                     continue;
                 }
+                // What went wrong is told once everything before it has been.
+                Err(_) if broken.is_some() && filled > 0 => break,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => (),
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
                 Err(error) => return Err(error),
+            }
+            if let Some(error) = broken {
+                tracing::debug!(%error, "the peer broke TLS");
+                // The alert, if the socket takes it.
+                let _sent = send(&mut session, &self.stream);
+                return Err(io::Error::new(ErrorKind::InvalidData, error));
             }
             match session.read_tls(&mut Wire(&self.stream)) {
                 Ok(_) => (),

@@ -72,7 +72,9 @@ async fn a_link_that_never_ends_holds_its_device_up_for_a_second_at_most() {
     let token = gateway.device("d").await;
     let default = fieldgate_core::id::TenantId::default_tenant();
     let id = "d".parse().unwrap();
-    let principal = gateway.shared().state.device(&default, &id).unwrap().principal(&default, 0);
+    let known = gateway.shared().state.device(&default, &id).unwrap();
+    let proof = fieldgate_store::registry::proof_of(known.credentials.values().next().unwrap());
+    let principal = known.principal(&default, proof);
     // Its worker has no such link, and so will never say that it ended.
     let hanging = LinkRef { worker: 0, link: 9_999 };
     gateway.shared().present.enter(&principal.unwrap(), hanging);

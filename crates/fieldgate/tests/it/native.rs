@@ -1,5 +1,6 @@
 //! The native dialect on a real gateway: frames of `docs/protocol/native.md`.
 
+use fieldgate_dialects::ws::{self, Opcode};
 use serde_json::json;
 
 use crate::support::{Gateway, Wire};
@@ -290,5 +291,42 @@ fn a_slow_subscriber_costs_the_others_nothing_and_loses_nothing_at_qos_1() {
         assert_eq!(frame["payload"]["n"], n);
         assert!(frame["seq"].as_u64().unwrap() > last_seq);
         last_seq = frame["seq"].as_u64().unwrap();
+    }
+}
+
+#[test]
+fn a_burst_comes_once_and_in_order_whatever_the_subscriptions() {
+    const COUNT: usize = 300;
+    let gateway =
+        Gateway::with(&["limits.messages_per_second=100000", "limits.message_burst=100000"]);
+    let key = gateway.key("operator");
+    let (mut both, mut one) = (gateway.as_app(&key), gateway.as_app(&key));
+    let subscribe = |app: &mut Wire, filter: &str, qos: u8| {
+        app.send(&json!({"type": "subscribe", "topic": filter, "qos": qos}));
+        assert_eq!(app.next()["type"], "subscribed");
+    };
+    subscribe(&mut both, "a/#", 0);
+    subscribe(&mut both, "a/b", 1);
+    subscribe(&mut one, "a/b", 0);
+    let mut burst = Vec::new();
+    for number in 0..COUNT {
+        let topic = if number % 10 == 9 { "a/c" } else { "a/b" };
+        let frame = json!({"type": "publish", "topic": topic, "payload": number, "qos": number % 2, "msgid": number.to_string()});
+        burst.extend(ws::frame_masked(Opcode::Text, frame.to_string().as_bytes(), [9, 8, 7, 6]));
+    }
+    let mut sender = gateway.as_app(&key);
+    sender.raw(&burst).unwrap();
+    let mut last = 0;
+    for number in 0..COUNT {
+        let frame = both.next();
+        assert_eq!(frame["payload"], number, "{frame}");
+        assert!(frame["seq"].as_u64().unwrap() > last);
+        last = frame["seq"].as_u64().unwrap();
+        let qos = frame["qos"].as_u64().unwrap_or(0) as usize;
+        assert_eq!(qos, if number % 10 == 9 { 0 } else { number % 2 }, "{frame}");
+    }
+    for number in (0..COUNT).filter(|number| number % 10 != 9) {
+        let frame = one.next();
+        assert_eq!((&frame["payload"], &frame["qos"]), (&json!(number), &json!(null)));
     }
 }
