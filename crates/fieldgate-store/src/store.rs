@@ -101,9 +101,16 @@ impl Store {
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         let lock = take_lock(folder)?;
         let key = MasterKey::open(&folder.join("master.key"))?;
-        let (log, recovery) = LocalLog::open(&folder.join("log"), options.log)?;
+        let (opened_log, (tables, opened)) = std::thread::scope(|scope| {
+            let log = scope.spawn(|| LocalLog::open(&folder.join("log"), options.log));
+            let tables = FjallTables::new(folder.join("tables"));
+            (log.join(), tables)
+        });
+        let Ok(opened_log) = opened_log else {
+            return Err(io::Error::other("the opening of the log panicked").into());
+        };
+        let (log, recovery) = opened_log?;
         let state = Arc::new(State::new(key, options.state));
-        let (tables, opened) = FjallTables::new(folder.join("tables"));
         let exports = Exports::new(folder.join("exports"));
         let built = build(&log, &recovery, &state, &tables, opened, &exports)?;
         let tables = Box::new(tables);

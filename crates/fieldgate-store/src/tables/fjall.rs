@@ -1,6 +1,7 @@
-//! The tables on disk, in one fjall database: a keyspace for each, every batch synced.
+//! The tables on disk, in one fjall database, every batch synced.
 //!
-//! No type of fjall leaves this file. The state is in RAM, so caches and buffers here are small.
+//! One keyspace holds them all, a key begins with its table's number: each keyspace more would cost a
+//! start some twenty disk flushes. No type of fjall leaves this file. The state is in RAM, so caches and buffers here are small.
 
 use std::{fmt, path::PathBuf};
 
@@ -15,7 +16,7 @@ const BUFFER_BYTES: u64 = 8 << 20;
 
 struct Open {
     db: Database,
-    keyspaces: Vec<Keyspace>,
+    rows: Keyspace,
 }
 
 /// The engine.
@@ -51,25 +52,19 @@ impl FjallTables {
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .open()?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(BUFFER_BYTES);
-        let keyspaces = Table::ALL.iter().map(|table| db.keyspace(table.name(), options));
-        let keyspaces = keyspaces.collect::<Result<_, _>>()?;
-        self.open = Some(Open { db, keyspaces });
+        let rows = db.keyspace("rows", options)?;
+        self.open = Some(Open { db, rows });
         Ok(())
-    }
-}
-
-impl Open {
-    fn keyspace(&self, table: Table) -> Result<&Keyspace, TablesError> {
-        self.keyspaces.get(table as usize).ok_or(TablesError::Closed)
     }
 }
 
 impl Tables for FjallTables {
     fn scan(&self, table: Table, visit: &mut Visit<'_>) -> Result<(), TablesError> {
         let open = self.open.as_ref().ok_or(TablesError::Closed)?;
-        for row in open.keyspace(table)?.iter() {
+        for row in open.rows.prefix([table as u8]) {
             let (key, value) = row.into_inner()?;
-            visit(&key, &value).map_err(|_| TablesError::Row(table.name()))?;
+            visit(key.get(1..).unwrap_or_default(), &value)
+                .map_err(|_| TablesError::Row(table.name()))?;
         }
         Ok(())
     }
@@ -78,10 +73,10 @@ impl Tables for FjallTables {
         let open = self.open.as_ref().ok_or(TablesError::Closed)?;
         let mut batch = open.db.batch().durability(Some(PersistMode::SyncData));
         for write in writes {
-            let keyspace = open.keyspace(write.table)?;
+            let key = [&[write.table as u8], write.key.as_slice()].concat();
             match write.value {
-                Some(value) => batch.insert(keyspace, write.key, value),
-                None => batch.remove(keyspace, write.key),
+                Some(value) => batch.insert(&open.rows, key, value),
+                None => batch.remove(&open.rows, key),
             }
         }
         Ok(batch.commit()?)

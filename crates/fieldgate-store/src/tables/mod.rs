@@ -20,19 +20,20 @@ use std::{fmt, io};
 pub use apply::TablesStatus;
 pub(crate) use rows::BadRow;
 
-/// One table. Keys are ordered as bytes.
+/// One table. Keys are ordered as bytes. Its number stands on disk and stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub(crate) enum Table {
     /// What the rest stands for: one row, written with every batch.
-    Meta,
+    Meta = 0,
     /// Devices and API keys.
-    Registry,
+    Registry = 1,
     /// Retained messages, whole.
-    Retained,
+    Retained = 2,
     /// Commands that have not ended.
-    Command,
+    Command = 3,
     /// Known `msgid`s, a row for each batch.
-    MsgId,
+    MsgId = 4,
 }
 
 impl Table {
