@@ -95,12 +95,14 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that nothing follows, where TLS has words for it and the socket takes them.
+    /// Tells the peer that nothing follows; what it says can still be read. A client that has heard
+    /// the close frame waits for this end (RFC 6455, 7.1.1).
     pub(crate) fn end(&self) {
-        match self {
-            Self::Tcp(_) => (),
-            Self::Tls(socket) => socket.end(),
+        if let Self::Tls(socket) = self {
+            socket.end();
         }
+        // A peer that is gone needs no end.
+        let _gone = rustix::net::shutdown(self.stream(), rustix::net::Shutdown::Write);
     }
 }
 

@@ -3,7 +3,7 @@
 use fieldgate_dialects::ws::{self, Opcode};
 use serde_json::json;
 
-use crate::support::{Gateway, Wire};
+use crate::support::{Gateway, Seen, Wire};
 
 #[test]
 fn a_device_sends_and_an_app_sees_it_live_and_again_after_a_reconnect() {
@@ -103,6 +103,18 @@ fn before_authentication_anything_else_ends_the_connection() {
     let mut wire = gateway.connect();
     wire.send(&json!({"type": "status", "data": {"t": 1}}));
     assert_eq!(wire.closed(), Some(4400));
+}
+
+#[test]
+fn the_stream_ends_behind_the_close_frame_without_waiting_for_the_peers_own() {
+    let gateway = Gateway::start();
+    let mut wire = gateway.connect();
+    wire.send(&json!({"type": "status", "data": {"t": 1}}));
+    assert_eq!(wire.closed(), Some(4400));
+    let heard = std::time::Instant::now();
+    assert_eq!(wire.see(), Seen::End);
+    // For a second the gateway would listen for the peer's close frame.
+    assert!(heard.elapsed() < std::time::Duration::from_secs(1), "{:?}", heard.elapsed());
 }
 
 #[test]
