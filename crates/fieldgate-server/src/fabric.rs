@@ -7,27 +7,28 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use fieldgate_core::{
-    close::CloseReason,
     fault::{Code, Fault},
     id::{Position, Seq, TenantId, UnixMs},
     index::Index,
     topic::Filter,
 };
 use fieldgate_store::{
-    AppendError, Entry, Log, Record, Store, log::LocalLog, registry::RegistryChange, state::State,
+    AppendError, Entry, Log, Record, Store, TablesStatus, log::LocalLog, registry::RegistryChange,
+    state::State,
 };
 
 use crate::{
     config::Config,
     ledger::Ledger,
     listen::Addresses,
+    metrics::Stats,
     present::{LinkRef, Present},
     throttle::Throttle,
     worker::{self, Control, Inbox},
@@ -41,23 +42,12 @@ pub(crate) struct Routing {
     pub(crate) routed: Seq,
 }
 
-/// Figures for `/metrics` and `/v1/status`.
-#[derive(Debug, Default)]
-pub(crate) struct Stats {
-    pub(crate) connections: AtomicUsize,
-    pub(crate) unauthenticated: AtomicUsize,
-    pub(crate) received: AtomicU64,
-    pub(crate) delivered: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) auth_failures: AtomicU64,
-    pub(crate) commits: AtomicU64,
-    pub(crate) closed: Mutex<HashMap<&'static str, u64>>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) log: Arc<LocalLog>,
     pub(crate) state: Arc<State>,
+    pub(crate) tables: Arc<TablesStatus>,
+    pub(crate) started: Instant,
     pub(crate) config: Config,
     pub(crate) ledger: Ledger,
     pub(crate) stats: Stats,
@@ -106,11 +96,6 @@ impl Shared {
         if let Some(inbox) = self.inboxes.get(turn) {
             inbox.control(Control::Handover(Box::new(handover)));
         }
-    }
-
-    pub(crate) fn count_close(&self, reason: CloseReason) {
-        let mut closed = self.stats.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        *closed.entry(reason.label()).or_default() += 1;
     }
 
     /// Appends one record and waits until it is durable and its turn has come.
@@ -177,6 +162,8 @@ impl Fabric {
         let shared = Arc::new(Shared {
             log: Arc::clone(&store.log),
             state: Arc::clone(&store.state),
+            tables: Arc::clone(&store.tables),
+            started: Instant::now(),
             throttle: Throttle::new(config.limits.auth_failures_per_minute_max),
             addresses: Addresses::default(),
             config,
@@ -193,7 +180,6 @@ impl Fabric {
         let weak = Arc::downgrade(&shared);
         shared.log.on_durable(Arc::new(move |_| {
             if let Some(shared) = weak.upgrade() {
-                shared.stats.commits.fetch_add(1, Ordering::Relaxed);
                 shared.inboxes.iter().for_each(|inbox| inbox.durable_moved());
                 shared.durable.notify_waiters();
             }

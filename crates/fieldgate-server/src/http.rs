@@ -4,7 +4,6 @@
 //! nothing here logs a URL.
 
 use std::{
-    fmt::Write as _,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
@@ -35,6 +34,7 @@ use crate::{
     asks::form_of,
     fabric::{Shared, now},
     listen::{Permit, Purpose},
+    metrics,
     sink::Sink,
     worker::Handover,
 };
@@ -107,7 +107,7 @@ pub(crate) fn router(caller: Caller) -> Router {
             .route("/ws", get(upgrade))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(keyed_metrics))
             .route("/v1/drops", get(drops))
             .route("/v1/status", get(status)),
     };
@@ -266,7 +266,7 @@ pub(crate) fn status_of(shared: &Shared) -> serde_json::Value {
     })
 }
 
-async fn metrics(State(caller): State<Caller>, request: Request) -> Response {
+async fn keyed_metrics(State(caller): State<Caller>, request: Request) -> Response {
     match authorize(&caller.0, &request, Verb::Metrics) {
         Err(response) => response,
         Ok(_) => open_metrics(State(caller)).await,
@@ -274,59 +274,11 @@ async fn metrics(State(caller): State<Caller>, request: Request) -> Response {
 }
 
 async fn open_metrics(State(caller): State<Caller>) -> Response {
-    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
-    ([kind], metrics_text(&caller.0.shared)).into_response()
-}
-
-fn metrics_text(shared: &Shared) -> String {
-    let stats = &shared.stats;
-    let frontier = shared.log.frontier();
-    let mut out = String::new();
-    let mut figure = |name: &str, kind: &str, help: &str, value: u64| {
-        let _infallible = write!(
-            out,
-            "# HELP fieldgate_{name} {help}\n# TYPE fieldgate_{name} {kind}\nfieldgate_{name} {value}\n"
-        );
-    };
-    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    figure(
-        "connections",
-        "gauge",
-        "Authenticated connections.",
-        stats.connections.load(Ordering::SeqCst) as u64,
-    );
-    figure(
-        "frames_received_total",
-        "counter",
-        "Frames of authenticated clients.",
-        load(&stats.received),
-    );
-    figure(
-        "messages_delivered_total",
-        "counter",
-        "Messages given to receivers.",
-        load(&stats.delivered),
-    );
-    figure("frames_refused_total", "counter", "Frames answered by an error.", load(&stats.refused));
-    figure("auth_failures_total", "counter", "Wrong credentials.", load(&stats.auth_failures));
-    figure("log_commits_total", "counter", "Batches made durable.", load(&stats.commits));
-    figure("log_seq", "gauge", "The newest number given.", frontier.ordered.0);
-    figure("log_durable_seq", "gauge", "The newest durable number.", frontier.durable.0);
-    out.push_str("# HELP fieldgate_drops_total Messages not delivered.\n# TYPE fieldgate_drops_total counter\n");
-    for (reason, count) in shared.ledger.totals() {
-        let reason = serde_json::to_value(reason).unwrap_or_default();
-        let _infallible = writeln!(out, "fieldgate_drops_total{{reason={reason}}} {count}");
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+    match metrics::text(&caller.0.shared) {
+        Ok(text) => ([kind], text).into_response(),
+        Err(_) => refuse(Code::Busy, "the metrics could not be written"),
     }
-    out.push_str(
-        "# HELP fieldgate_closed_total Connections ended.\n# TYPE fieldgate_closed_total counter\n",
-    );
-    let closed = stats.closed.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut closed: Vec<_> = closed.iter().collect();
-    closed.sort_unstable();
-    for (reason, count) in closed {
-        let _infallible = writeln!(out, "fieldgate_closed_total{{reason=\"{reason}\"}} {count}");
-    }
-    out
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

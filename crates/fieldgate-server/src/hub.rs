@@ -32,6 +32,7 @@ use crate::{
     fabric::{Shared, now},
     link::{Link, Subscription},
     present::LinkRef,
+    worker::Told,
 };
 
 pub(crate) use pending::Then;
@@ -263,10 +264,13 @@ impl Hub {
         }
     }
 
-    /// Looks at the deadlines of every link.
-    pub(crate) fn on_tick(&self) {
+    /// Looks at the deadlines of every link; tells what waits for them.
+    pub(crate) fn on_tick(&self) -> Told {
+        let mut told = Told::default();
         for link in self.links.borrow().values() {
             link.on_tick(&self.shared);
+            told.outbox_bytes += link.outbox.byte_len();
+            told.behind_count += usize::from(link.behind.get());
         }
         for link in self.links.borrow().values() {
             if link.wants_ping(&self.shared) {
@@ -274,6 +278,7 @@ impl Hub {
                 link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::ping_frame(b"")));
             }
         }
+        told
     }
 
     /// Tells every client to come back later.

@@ -25,6 +25,22 @@ pub(crate) enum DropReason {
     RetainedFull,
 }
 
+impl DropReason {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Conflated, Self::Overflow, Self::Expired, Self::RetainedFull];
+
+    /// The word in the ledger and in metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Conflated => "conflated",
+            Self::Overflow => "overflow",
+            Self::Expired => "expired",
+            Self::RetainedFull => "retained_full",
+        }
+    }
+}
+
 /// One line of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct DropEntry {

@@ -13,6 +13,7 @@ mod hub;
 mod ledger;
 mod link;
 mod listen;
+mod metrics;
 mod outbox;
 mod present;
 mod router;

@@ -238,7 +238,7 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.0.remove_link(self.1);
         if std::thread::panicking() {
-            self.0.shared.count_close(CloseReason::Internal);
+            self.0.shared.stats.count_close(CloseReason::Internal);
         }
     }
 }
@@ -286,7 +286,7 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
     // Before the close is said: whoever takes over need not wait until the peer has heard it.
     drop(entered);
     finish(&hub, &link, reason).await;
-    hub.shared.count_close(reason);
+    hub.shared.stats.count_close(reason);
     tracing::debug!(link = link.id, reason = reason.label(), "link ended");
     drop(permit);
 }

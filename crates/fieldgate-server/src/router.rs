@@ -3,7 +3,10 @@
 //! It applies each record to the state, finds the subscriptions that a message reaches, and puts it
 //! into the inbox of each worker concerned. It never waits for a worker.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use fieldgate_core::{
     dialect::CommandState,
@@ -28,6 +31,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
     loop {
         let open = follow.next(&mut steps, BATCH_LEN_MAX, Duration::from_millis(500));
         let mut effects = Vec::new();
+        let mut accepted_count = 0;
         {
             let mut routing = shared.routing();
             for step in &steps {
@@ -38,10 +42,12 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
                 };
                 routing.routed = routing.routed.max(seq);
                 if let Followed::Entry(entry) = step {
+                    accepted_count += u64::from(message_of(entry).is_some());
                     route(&routing, entry, &mut outgoing);
                 }
             }
         }
+        shared.stats.accepted.fetch_add(accepted_count, Ordering::Relaxed);
         for (inbox, routed) in shared.inboxes.iter().zip(&mut outgoing) {
             if !routed.is_empty() {
                 inbox.route(std::mem::take(routed));

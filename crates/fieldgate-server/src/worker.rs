@@ -13,7 +13,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -84,11 +87,22 @@ struct Queue {
     durable: bool,
 }
 
-/// The only way into a worker.
+/// What a worker tells of its connections, twice a second.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    /// Bytes that wait in their outboxes.
+    pub(crate) outbox_bytes: usize,
+    /// How many read from the log because they do not keep up.
+    pub(crate) behind_count: usize,
+}
+
+/// The only way into a worker, and what it tells of itself.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     notify: Notify,
+    overflow_count: AtomicU64,
+    told: Mutex<Told>,
 }
 
 impl Inbox {
@@ -112,10 +126,29 @@ impl Inbox {
         self.notify.notify_one();
     }
 
+    /// Messages that wait.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.queue().routed.len()
+    }
+
+    /// How often more came than may wait.
+    pub(crate) fn overflow_count(&self) -> u64 {
+        self.overflow_count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn told(&self) -> Told {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tell(&self, told: Told) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+
     pub(crate) fn route(&self, mut routed: Vec<Routed>) {
         let mut queue = self.queue();
         if queue.overflowed_from.is_none() && queue.routed.len() + routed.len() > ROUTED_LEN_MAX {
             queue.overflowed_from = routed.first().map(|first| first.entry.seq);
+            self.overflow_count.fetch_add(1, Ordering::Relaxed);
         }
         if queue.overflowed_from.is_none() {
             queue.routed.append(&mut routed);
@@ -170,7 +203,7 @@ async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<H
         tokio::select! {
             biased;
             () = inbox.notify.notified() => (),
-            _ = tick.tick() => hub.on_tick(),
+            _ = tick.tick() => inbox.tell(hub.on_tick()),
         }
         let Queue { routed, overflowed_from, control, durable } =
             std::mem::take(&mut *inbox.queue());

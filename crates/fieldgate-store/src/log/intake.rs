@@ -17,7 +17,7 @@ use fieldgate_core::{
     id::{Seq, UnixMs},
 };
 
-use super::{LogOptions, Recovery};
+use super::{LogOptions, Recovery, stats::LogStatus};
 use crate::{
     port::{AppendError, Chunk, Followed, Frontier, ReadFilter},
     record::{Entry, Record},
@@ -183,6 +183,14 @@ impl Intake {
 
     pub(super) fn is_refused(&self, seq: Seq) -> bool {
         self.lock().refused(seq).is_some()
+    }
+
+    /// Adds what waits here, and why nothing is taken.
+    pub(super) fn tell_status(&self, status: &mut LogStatus) {
+        let state = self.lock();
+        status.waiting_records = state.next.0 - 1 - state.taken.0.min(state.next.0 - 1);
+        status.waiting_bytes = state.waiting_bytes;
+        status.refuses = state.refuses(true);
     }
 
     pub(super) fn set_wake(&self, wake: Wake) {
@@ -376,14 +384,8 @@ impl State {
         bytes: usize,
         options: &LogOptions,
     ) -> Result<(), AppendError> {
-        if let Some(why) = self.unavailable {
+        if let Some(why) = self.refuses(message) {
             return Err(AppendError::Unavailable(why));
-        }
-        if self.closed {
-            return Err(AppendError::Unavailable("the log is closed"));
-        }
-        if self.no_disk || self.low_disk && message {
-            return Err(AppendError::Unavailable("the disk is almost full"));
         }
         let followed = if self.following { self.followed } else { self.durable };
         let waiting = self.next.0 - 1 - self.taken.min(followed).0;
@@ -392,6 +394,14 @@ impl State {
             || self.waiting_bytes + bytes > options.intake_bytes_max
             || last > self.reserved_until.0;
         if full { Err(AppendError::Full) } else { Ok(()) }
+    }
+
+    /// Why nothing is taken, or no message.
+    fn refuses(&self, message: bool) -> Option<&'static str> {
+        let full = self.no_disk || self.low_disk && message;
+        let closed = self.closed.then_some("the log is closed");
+        let full = full.then_some("the disk is almost full");
+        self.unavailable.or(closed).or(full)
     }
 
     fn index_of(&self, seq: Seq) -> usize {

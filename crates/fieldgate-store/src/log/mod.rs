@@ -14,6 +14,7 @@ mod recover;
 mod repair;
 mod segment;
 mod segments;
+mod stats;
 mod writer;
 
 use std::{
@@ -36,6 +37,7 @@ use fieldgate_core::{
 pub use inspect::{DumpedEntry, VerifyReport, dump, verify};
 pub use recover::Recovery;
 pub use repair::{RepairReport, repair};
+pub use stats::{Distribution, LogStatus};
 
 use crate::{
     disk::{Disk, RealDisk},
@@ -156,6 +158,13 @@ impl LocalLog {
         self.segments.is_held_back()
     }
 
+    /// How the log does.
+    pub fn status(&self) -> LogStatus {
+        let mut status = self.segments.status();
+        self.intake.tell_status(&mut status);
+        status
+    }
+
     /// Whether everything taken is written and nothing more will be.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
@@ -264,7 +273,9 @@ impl Follower {
             }
             Err(error) => {
                 tracing::error!(%error, seq = self.next.0, "log unreadable");
-                out.push(Followed::Gap(self.next.0..=self.next.0, GapReason::Damaged));
+                let gap = Followed::Gap(self.next.0..=self.next.0, GapReason::Damaged);
+                self.segments.stats.note_damage(std::slice::from_ref(&gap));
+                out.push(gap);
                 self.next = self.next.next();
             }
         }

@@ -42,6 +42,18 @@ impl Segments {
         filter: &ReadFilter,
         bytes_max: usize,
     ) -> Result<Chunk, ReadError> {
+        let chunk = self.read_stretch(from, end, filter, bytes_max)?;
+        self.stats.note_damage(&chunk.items);
+        Ok(chunk)
+    }
+
+    fn read_stretch(
+        &self,
+        from: Seq,
+        end: Seq,
+        filter: &ReadFilter,
+        bytes_max: usize,
+    ) -> Result<Chunk, ReadError> {
         let chunk = Chunk { items: Vec::new(), next: from };
         let mut stretch = Stretch { end, filter, bytes_max, bytes: 0, scanned: 0, chunk };
         if from > end {

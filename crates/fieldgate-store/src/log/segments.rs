@@ -13,7 +13,12 @@ use std::{
 
 use fieldgate_core::id::Seq;
 
-use super::{LogOptions, index::BlockIndex, segment::Segment};
+use super::{
+    LogOptions,
+    index::BlockIndex,
+    segment::Segment,
+    stats::{LogStats, LogStatus},
+};
 use crate::disk::Disk;
 
 /// How many skip indexes stay in memory.
@@ -28,6 +33,7 @@ pub(super) struct Segments {
     applied: AtomicU64,
     removable: AtomicU64,
     held_back: AtomicBool,
+    pub(super) stats: LogStats,
 }
 
 impl fmt::Debug for Segments {
@@ -47,6 +53,7 @@ impl Segments {
             applied: AtomicU64::new(0),
             removable: AtomicU64::new(0),
             held_back: AtomicBool::new(false),
+            stats: LogStats::default(),
         }
     }
 
@@ -93,6 +100,15 @@ impl Segments {
         let holder = list.range(..=seq).next_back().map(|(_, segment)| Arc::clone(segment));
         let newer = list.range(seq.next()..).next().map(|(_, segment)| Arc::clone(segment));
         (holder, newer)
+    }
+
+    /// What there is, and what was counted.
+    pub(super) fn status(&self) -> LogStatus {
+        let list = self.list();
+        let (segment_count, byte_len) = (list.len(), list.values().map(|s| s.byte_len).sum());
+        drop(list);
+        let is_held_back = self.is_held_back();
+        LogStatus { segment_count, byte_len, is_held_back, ..self.stats.read(self.oldest()) }
     }
 
     /// Removes whole segments, oldest first, that are too old or too many; never the active one,

@@ -80,6 +80,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, segment = self.segment.name, "the log cannot be written");
+                segments.stats.failed();
                 let void = self.void();
                 self.failed = Some(void);
                 self.segment.set_end(void.offset);
@@ -155,9 +156,13 @@ impl Writer {
         };
         let bytes = self.builder.finish(last, &footer);
         self.segment.file.write_at(self.offset, bytes)?;
+        let mut sync = None;
         if self.options.sync && !super::control::SYNC_REMOVED.is_on() {
+            let started = Instant::now();
             self.segment.file.sync()?;
+            sync = Some(started.elapsed());
         }
+        segments.stats.committed(taken.entries.len(), bytes.len(), sync);
         self.segment.mark(first, self.offset);
         self.offset += bytes.len() as u64;
         self.last = last;
