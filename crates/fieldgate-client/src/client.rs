@@ -12,6 +12,7 @@ use crate::{
     command::{CommandRequest, Commands},
     endpoint::{Endpoint, Socket, Trust},
     error::{ConnectError, End},
+    http::Answer,
     link::{Habits, Runner},
     payload::Payload,
     publish::{Publish, Sample},
@@ -143,6 +144,16 @@ impl Builder {
     pub fn start(self) -> Result<Client, ConnectError> {
         let endpoint = self.endpoint()?;
         Ok(self.spawn(endpoint, None))
+    }
+
+    /// Asks the server for `path` over HTTP, with the same address, trust and credential; the token
+    /// goes as `Authorization: Bearer`. Any status is an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`]: there is no answer.
+    pub async fn get(&self, path: &str) -> Result<Answer, ConnectError> {
+        self.endpoint()?.get(path).await
     }
 
     fn endpoint(&self) -> Result<Endpoint, ConnectError> {

@@ -45,9 +45,9 @@ pub(crate) struct Endpoint {
     host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
-    token: Option<String>,
+    pub(crate) token: Option<String>,
     device: Option<DeviceId>,
-    timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// Never prints the token.
@@ -114,6 +114,11 @@ impl Endpoint {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// Host and port as the URL has them.
+    pub(crate) fn authority(&self) -> &str {
+        self.uri.authority().map_or("", |authority| authority.as_str())
+    }
+
     /// One attempt, up to the server's word that the identity holds. Says the log's epoch.
     pub(crate) async fn connect(&self) -> Result<(Socket, String), ConnectError> {
         let deadline = Instant::now() + self.timeout;
@@ -122,7 +127,7 @@ impl Endpoint {
         timeout_at(deadline, self.handshake(stream)).await.map_err(timed_out)?
     }
 
-    async fn stream(&self) -> Result<Box<dyn Stream>, ConnectError> {
+    pub(crate) async fn stream(&self) -> Result<Box<dyn Stream>, ConnectError> {
         let unreachable = |cause: io::Error| ConnectError::Unreachable {
             address: self.address(),
             cause: Arc::new(cause),

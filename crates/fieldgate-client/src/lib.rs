@@ -26,12 +26,14 @@ mod client;
 mod command;
 mod endpoint;
 mod error;
+mod http;
 mod link;
 mod payload;
 mod publish;
 mod state;
 mod subscribe;
 
+pub use crate::http::Answer;
 pub use backoff::Backoff;
 pub use buffer::BufferLimits;
 pub use client::{Builder, Client, Link};

@@ -7,13 +7,13 @@ mod devices;
 mod keys;
 mod users;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use axum::{
     Json, Router,
     body::to_bytes,
-    extract::{Request, State},
-    http::{Method, StatusCode},
+    extract::{Query, Request, State},
+    http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 use fieldgate_core::{
@@ -30,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fabric::{Fabric, Shared},
-    http::status_of,
+    ledger::DropsQuery,
+    status::status_of,
 };
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -74,11 +75,10 @@ pub(crate) async fn act(
     path: &str,
     body: &[u8],
 ) -> Result<Value, Fault> {
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let tenant = query.strip_prefix("tenant=").unwrap_or("default");
-    let tenant: TenantId = tenant.parse().map_err(bad)?;
+    let uri: Uri = path.parse().map_err(|_| bad("the path is no path"))?;
+    let tenant = tenant_of(&uri)?;
     let parts: Vec<String> =
-        path.trim_matches('/').split('/').map(decoded).collect::<Result<_, _>>()?;
+        uri.path().trim_matches('/').split('/').map(decoded).collect::<Result<_, _>>()?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let ask = Ask { shared, tenant, body };
     match (method, parts.as_slice()) {
@@ -86,12 +86,16 @@ pub(crate) async fn act(
         (_, ["keys", rest @ ..]) => keys::act(&ask, method, rest).await,
         (_, ["users", rest @ ..]) => users::act(&ask, method, rest).await,
         ("GET", ["status"]) => Ok(status_of(shared)),
-        ("GET", ["drops"]) => {
-            let items = shared.ledger.newest(&ask.tenant, 1_000);
-            Ok(json!({"items": items, "totals": shared.ledger.totals(), "next": null}))
-        }
+        ("GET", ["drops"]) => Ok(shared.ledger.page(&ask.tenant, &DropsQuery::of(&uri)?)),
         _ => Err(unknown()),
     }
+}
+
+/// `?tenant=NAME`, else the default one.
+fn tenant_of(uri: &Uri) -> Result<TenantId, Fault> {
+    let query = Query::<BTreeMap<String, String>>::try_from_uri(uri);
+    let Query(query) = query.map_err(|_| bad("the query is no query"))?;
+    query.get("tenant").map_or("default", String::as_str).parse().map_err(bad)
 }
 
 fn unknown() -> Fault {

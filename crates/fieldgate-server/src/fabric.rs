@@ -20,7 +20,9 @@ use fieldgate_core::{
     topic::Filter,
 };
 use fieldgate_store::{
-    AppendError, Entry, Log, Record, Store, TablesStatus, log::LocalLog, registry::RegistryChange,
+    AppendError, Entry, Log, Record, Store, TablesStatus,
+    log::{LocalLog, Recovery},
+    registry::RegistryChange,
     state::State,
 };
 
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<LocalLog>,
     pub(crate) state: Arc<State>,
     pub(crate) tables: Arc<TablesStatus>,
+    /// What opening the log found.
+    pub(crate) recovery: Recovery,
     pub(crate) started: Instant,
     pub(crate) config: Config,
     pub(crate) ledger: Ledger,
@@ -163,6 +167,7 @@ impl Fabric {
             log: Arc::clone(&store.log),
             state: Arc::clone(&store.state),
             tables: Arc::clone(&store.tables),
+            recovery: store.recovery,
             started: Instant::now(),
             throttle: Throttle::new(config.limits.auth_failures_per_minute_max),
             addresses: Addresses::default(),

@@ -24,7 +24,6 @@ use fieldgate_core::{
     topic::Filter,
 };
 use fieldgate_dialects::{native, ws};
-use fieldgate_store::Log;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -33,9 +32,11 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     asks::form_of,
     fabric::{Shared, now},
+    ledger::DropsQuery,
     listen::{Permit, Purpose},
     metrics,
     sink::Sink,
+    status::{readiness, status_of},
     worker::Handover,
 };
 
@@ -219,24 +220,15 @@ async fn ready(State(caller): State<Caller>) -> Response {
     }
 }
 
-fn readiness(shared: &Shared) -> Result<(), &'static str> {
-    if shared.draining.load(Ordering::SeqCst) {
-        return Err("draining");
-    }
-    if shared.log.is_refused(shared.log.frontier().durable) {
-        return Err("storage");
-    }
-    Ok(())
-}
-
 async fn drops(State(caller): State<Caller>, request: Request) -> Response {
     match authorize(&caller.0, &request, Verb::Read) {
         Err(response) => response,
         Ok(principal) => {
-            let ledger = &caller.0.shared.ledger;
-            let items = ledger.newest(&principal.tenant, 1_000);
-            axum::Json(json!({"items": items, "totals": ledger.totals(), "next": null}))
-                .into_response()
+            let query = match DropsQuery::of(request.uri()) {
+                Ok(query) => query,
+                Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
+            };
+            axum::Json(caller.0.shared.ledger.page(&principal.tenant, &query)).into_response()
         }
     }
 }
@@ -246,24 +238,6 @@ async fn status(State(caller): State<Caller>, request: Request) -> Response {
         Err(response) => response,
         Ok(_) => axum::Json(status_of(&caller.0.shared)).into_response(),
     }
-}
-
-/// What `/v1/status` and `fieldgate status` show.
-pub(crate) fn status_of(shared: &Shared) -> serde_json::Value {
-    let frontier = shared.log.frontier();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "epoch": shared.log.epoch().to_string(),
-        "durability": shared.config.store.durability,
-        "ready": readiness(shared).err().unwrap_or("ok"),
-        "seq": frontier.ordered.0,
-        "durable": frontier.durable.0,
-        "oldest": shared.log.oldest().0,
-        "connections": shared.stats.connections.load(Ordering::SeqCst),
-        "drops": shared.ledger.totals(),
-        "listeners": shared.listeners.get().and_then(|bound| bound.get("listeners")),
-        "tls": shared.listeners.get().and_then(|bound| bound.get("tls")),
-    })
 }
 
 async fn keyed_metrics(State(caller): State<Caller>, request: Request) -> Response {

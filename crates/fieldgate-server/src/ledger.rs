@@ -8,8 +8,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use fieldgate_core::id::{TenantId, UnixMs};
-use serde::Serialize;
+use axum::{extract::Query, http::Uri};
+use fieldgate_core::{
+    fault::{Code, Fault},
+    id::{TenantId, UnixMs},
+};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::{Value, json};
 
 /// Why something was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -56,6 +61,36 @@ pub(crate) struct DropEntry {
     tenant: TenantId,
 }
 
+/// Most entries of one answer.
+const PAGE_LEN_MAX: usize = 1_000;
+
+/// What of the ledger is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DropsQuery {
+    /// Most entries; 1,000 at the most.
+    limit: Option<usize>,
+    /// Read by whoever asks who it is.
+    #[serde(rename = "token")]
+    _token: Option<IgnoredAny>,
+    /// Read by `admin`.
+    #[serde(rename = "tenant")]
+    _tenant: Option<IgnoredAny>,
+}
+
+impl DropsQuery {
+    /// Reads it off a request's address.
+    ///
+    /// # Errors
+    ///
+    /// A key that there is not, or a value that it cannot have. Never tells the value.
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Fault> {
+        let Query(query) = Query::try_from_uri(uri)
+            .map_err(|error| Fault::new(Code::BadValue, error.body_text()))?;
+        Ok(query)
+    }
+}
+
 const ENTRIES_MAX: usize = 65_536;
 
 #[derive(Debug, Default)]
@@ -94,9 +129,14 @@ impl Ledger {
         inner.entries.push_back(DropEntry { time, who, reason, count, tenant });
     }
 
+    /// What `/v1/drops` answers.
+    pub(crate) fn page(&self, tenant: &TenantId, query: &DropsQuery) -> Value {
+        let limit = query.limit.unwrap_or(PAGE_LEN_MAX).min(PAGE_LEN_MAX);
+        json!({"items": self.newest(tenant, limit), "totals": self.totals(), "next": null})
+    }
+
     /// The newest entries of a tenant, newest first.
-    #[must_use]
-    pub(crate) fn newest(&self, tenant: &TenantId, limit: usize) -> Vec<DropEntry> {
+    fn newest(&self, tenant: &TenantId, limit: usize) -> Vec<DropEntry> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_tenant = inner.entries.iter().rev().filter(|entry| entry.tenant == *tenant);
         of_tenant.take(limit).cloned().collect()

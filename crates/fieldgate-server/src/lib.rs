@@ -18,6 +18,7 @@ mod outbox;
 mod present;
 mod router;
 mod sink;
+mod status;
 mod subscriptions;
 #[cfg(test)]
 mod testing;

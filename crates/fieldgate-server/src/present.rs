@@ -39,13 +39,42 @@ struct Place {
 
 type Places = HashMap<(TenantId, Arc<str>), Vec<Place>>;
 
+/// How many links there are of each kind of principal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    pub(crate) devices: usize,
+    pub(crate) keys: usize,
+    pub(crate) users: usize,
+}
+
+impl Counts {
+    const fn of(&mut self, identity: &Identity) -> &mut usize {
+        match identity {
+            Identity::Device { .. } => &mut self.devices,
+            Identity::Key => &mut self.keys,
+            Identity::User => &mut self.users,
+        }
+    }
+}
+
 /// The table.
 #[derive(Debug, Default)]
-pub(crate) struct Present(Mutex<Places>);
+pub(crate) struct Present {
+    places: Mutex<Places>,
+    counts: Mutex<Counts>,
+}
 
 impl Present {
     fn places(&self) -> MutexGuard<'_, Places> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        *self.counted()
     }
 
     /// Enters a link; for a device, returns the links before it, which have to end.
@@ -62,6 +91,7 @@ impl Present {
             Identity::Key | Identity::User => Vec::new(),
         };
         places.push(Place { link, ended: None });
+        *self.counted().of(&principal.identity) += 1;
         predecessors
     }
 
@@ -72,6 +102,7 @@ impl Present {
         let Some(links) = places.get_mut(&key) else { return };
         if let Some(at) = links.iter().position(|place| place.link == link) {
             let place = links.remove(at);
+            *self.counted().of(&principal.identity) -= 1;
             if let Some(ended) = place.ended {
                 ended.cancel();
             }
@@ -125,6 +156,7 @@ mod tests {
         present.leave(&device, at(1, 1));
         present.leave(&device, at(0, 2));
         assert!(third[1].ended.is_cancelled() && present.places().is_empty());
+        assert_eq!(present.counts(), Counts::default());
     }
 
     #[test]
@@ -133,5 +165,6 @@ mod tests {
         let key = principal(Identity::Key);
         assert!((0..3).all(|link| present.enter(&key, at(0, link)).is_empty()));
         assert_eq!(present.of(&key.tenant, &key.name).len(), 3);
+        assert_eq!(present.counts(), Counts { keys: 3, ..Counts::default() });
     }
 }

@@ -251,8 +251,20 @@ pub(crate) struct CommandArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
+    /// A gateway elsewhere, with an API key that may read in FIELDGATE_TOKEN; else FIELDGATE_URL.
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub(crate) url: Option<String>,
+    /// The data folder of a gateway that runs here; else FIELDGATE_DATA, else ./fieldgate-data.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// PEM file of certificates to trust in place of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The tenant.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) tenant: String,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Subcommand)]

@@ -143,7 +143,7 @@ fn unchunk(mut raw: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-fn refusal(status: u16, body: &Value) -> Failure {
+pub(crate) fn refusal(status: u16, body: &Value) -> Failure {
     let inner = body.get("error").filter(|e| e.is_object()).unwrap_or(body);
     let text = |name: &str| inner.get(name).and_then(Value::as_str);
     let code = text("code").unwrap_or("refused");

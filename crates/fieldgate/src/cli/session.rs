@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use fieldgate_client::{Client, Link};
+use fieldgate_client::{Builder, Client, Link};
 use serde_json::json;
 
 use super::{admin::Admin, now_ms};
@@ -49,13 +49,7 @@ impl Session {
         // Whoever can read the folder may trust the certificate that the gateway made there.
         let own = remote.data.as_ref().map(|folder| folder.join("certs/self-signed.crt"));
         let ca = remote.ca.clone().or_else(|| own.filter(|own| own.exists()));
-        let mut builder = Client::builder(url).token(token);
-        if let Some(ca) = &ca {
-            let pem = std::fs::read(ca)
-                .map_err(|e| Failure::usage(format!("{} cannot be read: {e}", ca.display())))?;
-            builder = builder.roots_pem(pem);
-        }
-        let client = builder.connect().await?;
+        let client = trusting(Client::builder(url).token(token), ca.as_deref())?.connect().await?;
         let mut link = client.link();
         // Ends with the client, which drops the sender.
         tokio::spawn(async move {
@@ -85,7 +79,15 @@ impl Session {
     }
 }
 
-fn token() -> Result<String, Failure> {
+/// Trusts the certificates of a PEM file, if one is named.
+pub(crate) fn trusting(builder: Builder, ca: Option<&Path>) -> Result<Builder, Failure> {
+    let Some(ca) = ca else { return Ok(builder) };
+    let pem = std::fs::read(ca)
+        .map_err(|e| Failure::usage(format!("{} cannot be read: {e}", ca.display())))?;
+    Ok(builder.roots_pem(pem))
+}
+
+pub(crate) fn token() -> Result<String, Failure> {
     let token = std::env::var("FIELDGATE_TOKEN").unwrap_or_default();
     if token.is_empty() {
         return Err(Failure::new(Exit::Refused, "not_authenticated", "there is no token").hint(

@@ -1,45 +1,263 @@
 //! `fieldgate status`: how the gateway is, and what it dropped.
+//!
+//! Of the gateway on this machine through its admin.sock, of one elsewhere over HTTP with a key.
 
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use fieldgate_client::Client;
 use serde_json::{Value, json};
 
-use super::admin::Admin;
-use crate::{args::StatusArgs, failure::Failure, output};
+use super::{
+    admin::{self, Admin},
+    block_on,
+    session::{token, trusting},
+};
+use crate::{
+    args::StatusArgs,
+    failure::{Exit, Failure},
+    output,
+};
+
+/// How many of the newest drops are shown.
+const DROPS_SHOWN: usize = 10;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    super::admin::check_tenant(&args.place.tenant)?;
-    let admin = Admin::running(&args.place.data)?;
-    let status = admin.get("/status")?;
-    let drops = admin.get("/drops")?;
-    if args.place.output.json {
-        let mut both = status;
-        if let Value::Object(fields) = &mut both {
-            fields.insert("drops".to_owned(), drops);
-            return Ok(output::line(&both.to_string())?);
+    admin::check_tenant(&args.tenant)?;
+    let drops_path = format!("/drops?limit={DROPS_SHOWN}");
+    let (mut status, drops) = match place(args) {
+        Place::Folder(folder) => {
+            let admin = Admin::running(&folder)?;
+            (admin.get("/status")?, admin.get(&drops_path)?)
         }
-        return Ok(output::line(&json!({"status": both, "drops": drops}).to_string())?);
-    }
-    print("", &status)?;
-    output::line("drops")?;
-    print("  ", &drops)
-}
-
-/// One line for each value, nested names indented.
-fn print(indent: &str, value: &Value) -> Result<(), Failure> {
-    if let Value::Array(items) = value {
-        return items.iter().try_for_each(|item| Ok(output::line(&format!("{indent}{item}"))?));
-    }
-    let Some(fields) = value.as_object() else {
-        return Ok(output::line(&format!("{indent}{value}"))?);
+        Place::Url(url) => {
+            let get = |path: String| fetch(&url, path, args.ca.as_deref());
+            (get("/v1/status".to_owned())?, get(format!("/v1{drops_path}"))?)
+        }
     };
-    for (name, value) in fields {
-        if value.is_object() {
-            output::line(&format!("{indent}{name}"))?;
-            print(&format!("{indent}  "), value)?;
-        } else {
-            let width = 24_usize.saturating_sub(indent.len());
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            output::line(&format!("{indent}{name:<width$} {text}"))?;
+    let newest = drops.get("items").cloned().unwrap_or_else(|| json!([]));
+    if args.output.json {
+        if let Value::Object(fields) = &mut status {
+            fields.insert("newest_drops".to_owned(), newest);
         }
+        return Ok(output::line(&status.to_string())?);
+    }
+    for line in told(&status, &newest) {
+        output::line(&line)?;
     }
     Ok(())
+}
+
+enum Place {
+    Folder(PathBuf),
+    Url(String),
+}
+
+/// A flag beats the environment; an address there beats a folder there.
+fn place(args: &StatusArgs) -> Place {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let url = || set("FIELDGATE_URL").and_then(|url| url.into_string().ok());
+    match (&args.url, &args.data) {
+        (Some(url), _) => Place::Url(url.clone()),
+        (None, Some(folder)) => Place::Folder(folder.clone()),
+        (None, None) => match url() {
+            Some(url) => Place::Url(url),
+            None => {
+                Place::Folder(set("FIELDGATE_DATA").map_or("fieldgate-data".into(), Into::into))
+            }
+        },
+    }
+}
+
+fn fetch(url: &str, path: String, ca: Option<&Path>) -> Result<Value, Failure> {
+    let builder = trusting(Client::builder(url).token(token()?), ca)?;
+    let answer = block_on(async move { Ok(builder.get(&path).await?) })?;
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+    match answer.status {
+        200 if body.is_object() => Ok(body),
+        200 => Err(Failure::new(Exit::Failed, "protocol", "what answers there is no Fieldgate")),
+        status => Err(admin::refusal(status, &body)),
+    }
+}
+
+/// Looks into a status.
+struct Look<'a>(&'a Value);
+
+impl Look<'_> {
+    fn at(&self, path: &str) -> &Value {
+        self.0.pointer(path).unwrap_or(&Value::Null)
+    }
+
+    fn text(&self, path: &str) -> &str {
+        self.at(path).as_str().unwrap_or("-")
+    }
+
+    fn number(&self, path: &str) -> u64 {
+        self.at(path).as_u64().unwrap_or_default()
+    }
+
+    fn is(&self, path: &str) -> bool {
+        self.at(path).as_bool().unwrap_or(false)
+    }
+
+    /// First and last number of a range.
+    fn range(value: &Value) -> Option<(u64, u64)> {
+        Some((value.get("from")?.as_u64()?, value.get("to")?.as_u64()?))
+    }
+}
+
+/// What a person reads: a line for each part, and one for each thing to act on.
+fn told(status: &Value, newest: &Value) -> Vec<String> {
+    let look = Look(status);
+    let bound: Vec<String> = look
+        .at("/listeners")
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| format!("{name} {}", output::cell(look.at("/listeners"), name)))
+        .collect();
+    let number = |path| look.number(path);
+    let up = span(number("/uptime_ms"));
+    let mut lines = vec![
+        format!("fieldgate {}: {}, up {up}", look.text("/version"), look.text("/ready")),
+        format!("listens  {}{}", bound.join(", "), if look.is("/tls") { " (TLS)" } else { "" }),
+        format!(
+            "links    {} devices, {} keys, {} users, {} nobody yet; {} read from the log, {} wait",
+            number("/links/devices"),
+            number("/links/keys"),
+            number("/links/users"),
+            number("/links/unauthenticated"),
+            number("/links/behind"),
+            size(number("/links/outbox_bytes")),
+        ),
+        format!(
+            "log      {} to {}, durable {}; {} segments, {}; epoch {}",
+            number("/log/oldest"),
+            number("/log/seq"),
+            number("/log/durable"),
+            number("/log/segments"),
+            size(number("/log/bytes")),
+            look.text("/log/epoch"),
+        ),
+        format!(
+            "tables   applied {}, exported {}",
+            number("/tables/applied"),
+            number("/tables/exported")
+        ),
+    ];
+    lines.extend(warnings(&look));
+    lines.extend(drops(look.at("/drops"), newest));
+    lines
+}
+
+/// What somebody should do something about.
+fn warnings(look: &Look<'_>) -> Vec<String> {
+    let mut said = Vec::new();
+    if look.text("/durability") == "os" {
+        said.push("store.durability is \"os\": an acknowledgement does not mean stored".to_owned());
+    }
+    if look.at("/log/refuses").is_string() {
+        said.push(format!("the log takes no messages: {}", look.text("/log/refuses")));
+    }
+    if look.is("/tables/failing") {
+        said.push("the tables cannot be written: retention stands still".to_owned());
+    }
+    if look.is("/log/retention_held_back") {
+        said.push("retention waits for an export".to_owned());
+    }
+    let damaged = look.at("/log/damaged").as_array().into_iter().flatten();
+    said.extend(damaged.filter_map(Look::range).map(|(from, to)| {
+        format!("{from} to {to} cannot be read: stop the gateway, then fieldgate log repair")
+    }));
+    if let Some((from, to)) = Look::range(look.at("/log/start/crash_gap")) {
+        said.push(format!("the stop before this start was not clean: {from} to {to} are a gap"));
+    }
+    said.into_iter().map(|line| format!("WARNING  {line}")).collect()
+}
+
+fn drops(totals: &Value, newest: &Value) -> Vec<String> {
+    let totals = totals.as_object().into_iter().flatten();
+    let totals: Vec<_> = totals
+        .filter(|(_, count)| count.as_u64() != Some(0))
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    let none = "none".to_owned();
+    let mut lines =
+        vec![format!("drops    {}", if totals.is_empty() { none } else { totals.join(", ") })];
+    let rows: Vec<Vec<String>> = newest
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|item| {
+            let time = item.get("time").and_then(Value::as_i64).unwrap_or_default();
+            let time = jiff::Timestamp::from_millisecond(time).unwrap_or_default().to_string();
+            let cell = |name| output::cell(item, name);
+            vec![time, cell("reason"), cell("count"), cell("who")]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let table = output::aligned(&["TIME", "REASON", "COUNT", "WHO"], &rows);
+        lines.extend(table.into_iter().map(|line| format!("  {line}")));
+    }
+    lines
+}
+
+/// A time in its largest unit.
+fn span(ms: u64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)];
+    let unit = units.iter().find(|(_, factor)| ms >= *factor);
+    unit.map_or_else(
+        || format!("{} s", ms / 1_000),
+        |(name, factor)| format!("{} {name}", ms / factor),
+    )
+}
+
+/// Bytes in their largest unit.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.iter().find(|(_, shift)| bytes >> shift > 0);
+    unit.map_or_else(|| format!("{bytes} B"), |(name, shift)| format!("{} {name}", bytes >> shift))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_an_operator_is_said_in_words() {
+        let status = json!({
+            "version": "1", "ready": "storage", "uptime_ms": 7_200_000, "durability": "os",
+            "listeners": {"http": ["127.0.0.1:8080"]}, "tls": true,
+            "links": {"devices": 3, "outbox_bytes": 2_097_152},
+            "log": {
+                "seq": 9, "refuses": "the disk failed", "retention_held_back": true,
+                "damaged": [{"from": 4, "to": 5}],
+                "start": {"crash_gap": {"from": 7, "to": 8}},
+            },
+            "tables": {"failing": true},
+            "drops": {"conflated": 0, "expired": 2},
+        });
+        let newest = json!([{"time": 0, "reason": "expired", "count": 2, "who": "lamp"}]);
+        let text = told(&status, &newest).join("\n");
+        for said in [
+            "fieldgate 1: storage, up 2 h",
+            "http 127.0.0.1:8080 (TLS)",
+            "3 devices",
+            "2 MiB wait",
+            "does not mean stored",
+            "takes no messages: the disk failed",
+            "tables cannot be written",
+            "waits for an export",
+            "4 to 5 cannot be read",
+            "7 to 8 are a gap",
+            "drops    expired 2\n",
+            "1970-01-01T00:00:00Z  expired  2      lamp",
+        ] {
+            assert!(text.contains(said), "{said:?} is not in\n{text}");
+        }
+        let calm = told(&json!({"durability": "fsync"}), &json!([])).join("\n");
+        assert!(!calm.contains("WARNING") && calm.ends_with("drops    none"), "{calm}");
+    }
 }

@@ -16,6 +16,7 @@ mod foreign;
 mod lesson;
 mod limits;
 mod native;
+mod operate;
 mod restart;
 mod shutdown;
 mod slow;

@@ -1,0 +1,86 @@
+//! How the gateway is: what `/v1/status` answers and `fieldgate status` shows.
+//!
+//! Its shape is stable: fields are added, never renamed. Nothing in it is a secret.
+
+use std::sync::atomic::Ordering;
+
+use fieldgate_store::Log;
+use serde_json::{Value, json};
+
+use crate::{
+    fabric::{Shared, now},
+    present::Counts,
+};
+
+/// Whether messages are taken and stored, else why not, in one word.
+pub(crate) fn readiness(shared: &Shared) -> Result<(), &'static str> {
+    if shared.draining.load(Ordering::SeqCst) {
+        return Err("draining");
+    }
+    if shared.log.status().refuses.is_some() {
+        return Err("storage");
+    }
+    Ok(())
+}
+
+/// The answer.
+pub(crate) fn status_of(shared: &Shared) -> Value {
+    let up = shared.started.elapsed().as_millis();
+    let up = u64::try_from(up).unwrap_or(u64::MAX);
+    let bound = |name: &str| shared.listeners.get().and_then(|bound| bound.get(name));
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": now().0.saturating_sub(up),
+        "uptime_ms": up,
+        "ready": readiness(shared).err().unwrap_or("ok"),
+        "durability": shared.config.store.durability,
+        "listeners": bound("listeners"),
+        "tls": bound("tls"),
+        "connections": shared.stats.connections.load(Ordering::SeqCst),
+        "links": links(shared),
+        "log": log(shared),
+        "tables": {
+            "applied": shared.tables.applied().0,
+            "exported": shared.tables.exported().0,
+            "failing": shared.tables.is_failing(),
+        },
+        "drops": shared.ledger.totals(),
+    })
+}
+
+fn links(shared: &Shared) -> Value {
+    let Counts { devices, keys, users } = shared.present.counts();
+    let told = || shared.inboxes.iter().map(|inbox| inbox.told());
+    json!({
+        "devices": devices,
+        "keys": keys,
+        "users": users,
+        "unauthenticated": shared.stats.unauthenticated.load(Ordering::SeqCst),
+        "behind": told().map(|told| told.behind_count).sum::<usize>(),
+        "outbox_bytes": told().map(|told| told.outbox_bytes).sum::<usize>(),
+    })
+}
+
+fn log(shared: &Shared) -> Value {
+    let (frontier, status, found) = (shared.log.frontier(), shared.log.status(), shared.recovery);
+    let range = |from: u64, to: u64| json!({"from": from, "to": to});
+    let damaged = status.damaged.iter().map(|numbers| range(*numbers.start(), *numbers.end()));
+    json!({
+        "epoch": shared.log.epoch().to_string(),
+        "seq": frontier.ordered.0,
+        "durable": frontier.durable.0,
+        "oldest": shared.log.oldest().0,
+        "segments": status.segment_count,
+        "bytes": status.byte_len,
+        "waiting": status.waiting_records,
+        "refuses": status.refuses,
+        "retention_held_back": status.is_held_back,
+        "failures": status.failure_count,
+        "damaged": damaged.collect::<Vec<_>>(),
+        "start": {
+            "cut_bytes": found.cut_bytes,
+            "damages": found.damage_count,
+            "crash_gap": found.crash_gap.map(|(from, to)| range(from.0, to.0)),
+        },
+    })
+}

@@ -1,0 +1,172 @@
+//! Watching a gateway: its status from near and far.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, fieldgate, run, wait_for};
+
+/// `fieldgate status --json` of a gateway elsewhere.
+fn from_afar(url: &str, token: Option<&str>, more: &[&str]) -> Output {
+    let mut command = fieldgate();
+    command.args(["status", "--json", "--url", url]).args(more);
+    if let Some(token) = token {
+        command.env("FIELDGATE_TOKEN", token);
+    }
+    command.output().unwrap()
+}
+
+fn parsed(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The names of all fields, nested ones with their path.
+fn names(prefix: &str, value: &Value, found: &mut Vec<String>) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let path = format!("{prefix}{name}");
+        names(&format!("{path}."), value, found);
+        found.push(path);
+    }
+}
+
+#[test]
+fn the_status_has_one_shape_from_near_and_far() {
+    let gateway = Gateway::start();
+    let _device = gateway.as_device("d", &gateway.device("d"));
+    let _app = gateway.as_app(&gateway.key("operator"));
+    let near = gateway.admin(&["status"]);
+    let url = format!("http://{}", gateway.address);
+    let viewer = gateway.key("viewer");
+    let far = parsed(&from_afar(&url, Some(&viewer), &[]));
+    let mut shape = Vec::new();
+    names("", &near, &mut shape);
+    let expected = [
+        "connections",
+        "drops",
+        "durability",
+        "links",
+        "links.behind",
+        "links.devices",
+        "links.keys",
+        "links.outbox_bytes",
+        "links.unauthenticated",
+        "links.users",
+        "listeners",
+        "listeners.http",
+        "log",
+        "log.bytes",
+        "log.damaged",
+        "log.durable",
+        "log.epoch",
+        "log.failures",
+        "log.oldest",
+        "log.refuses",
+        "log.retention_held_back",
+        "log.segments",
+        "log.seq",
+        "log.start",
+        "log.start.crash_gap",
+        "log.start.cut_bytes",
+        "log.start.damages",
+        "log.waiting",
+        "newest_drops",
+        "ready",
+        "started",
+        "tables",
+        "tables.applied",
+        "tables.exported",
+        "tables.failing",
+        "tls",
+        "uptime_ms",
+        "version",
+    ];
+    shape.sort();
+    assert_eq!(shape, expected);
+    let mut other = Vec::new();
+    names("", &far, &mut other);
+    other.sort();
+    assert_eq!(other, expected);
+    let links = (&near["links"]["devices"], &near["links"]["keys"], &near["connections"]);
+    assert_eq!(links, (&json!(1), &json!(1), &json!(2)));
+    assert_eq!((&near["ready"], &near["durability"]), (&json!("ok"), &json!("fsync")));
+    assert_eq!(near["log"]["refuses"], Value::Null);
+    assert_eq!(near["listeners"]["http"], json!([gateway.address]));
+    // What a person gets names the same.
+    let text = fieldgate().args(["status", "--data"]).arg(gateway.data()).output().unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("1 devices, 1 keys") && text.contains("drops    none"), "{text}");
+}
+
+#[test]
+fn the_status_from_afar_needs_a_right_and_a_trusted_certificate() {
+    let gateway = Gateway::with(&["--self-signed"]);
+    let url = format!("https://localhost:{}", gateway.address.rsplit_once(':').unwrap().1);
+    let (viewer, narrow) =
+        (gateway.key("viewer"), gateway.admin(&["key", "add", "n", "--grant", "publish:a"]));
+    let certificate = gateway.data().join("certs/self-signed.crt");
+    let ca = ["--ca", certificate.to_str().unwrap()];
+    assert_eq!(parsed(&from_afar(&url, Some(&viewer), &ca))["tls"], true);
+    let failed = |output: Output| {
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+        (output.status.code().unwrap(), error["error"]["code"].as_str().unwrap().to_owned())
+    };
+    let narrow = narrow["key"].as_str();
+    assert_eq!(failed(from_afar(&url, narrow, &ca)), (4, "not_allowed".into()));
+    assert_eq!(failed(from_afar(&url, Some("guess"), &ca)), (4, "not_allowed".into()));
+    assert_eq!(failed(from_afar(&url, None, &ca)), (4, "not_authenticated".into()));
+    assert_eq!(failed(from_afar(&url, Some(&viewer), &[])), (3, "untrusted".into()));
+    assert_eq!(failed(from_afar("http://127.0.0.1:1", Some("x"), &[])), (3, "unreachable".into()));
+    assert_eq!(failed(from_afar("nonsense", Some("x"), &[])), (2, "usage".into()));
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(failed(run(&["status"], folder.path())), (3, "unreachable".into()));
+}
+
+#[test]
+fn the_status_tells_an_unclean_stop_and_what_cannot_be_read() {
+    let mut gateway = Gateway::start();
+    let key = gateway.key("operator");
+    let publish = |gateway: &Gateway, text: &str| {
+        let made = fieldgate()
+            .args(["publish", "plant/x", text, "--json", "--url"])
+            .arg(format!("http://{}", gateway.address))
+            .env("FIELDGATE_TOKEN", &key)
+            .output()
+            .unwrap();
+        parsed(&made)["seq"].as_u64().unwrap()
+    };
+    let numbers = ["needle-1", "needle-2", "needle-3"].map(|text| publish(&gateway, text));
+    gateway.kill();
+    gateway.up();
+    let gap = gateway.admin(&["status"])["log"]["start"]["crash_gap"].clone();
+    assert!(gap["from"].as_u64().unwrap() > numbers[2], "{gap}");
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), Some(0));
+    let segment = std::fs::read_dir(gateway.data().join("log")).unwrap();
+    let segment = segment
+        .map(|file| file.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "seg"))
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(8).position(|window| window == b"needle-2").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    gateway.up();
+    // Damage is known once somebody comes across it.
+    let seen = fieldgate()
+        .args(["subscribe", "plant/#", "--since", "all", "--count", "2", "--json", "--url"])
+        .arg(format!("http://{}", gateway.address))
+        .env("FIELDGATE_TOKEN", &key)
+        .output()
+        .unwrap();
+    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+    assert!(seen.contains("damaged") && seen.contains("needle-3"), "{seen}");
+    let range = json!({"from": numbers[1], "to": numbers[1]});
+    let damaged = wait_for("the damage", || {
+        let status = gateway.admin(&["status"]);
+        Some(status["log"]["damaged"].clone()).filter(|damaged| *damaged != json!([]))
+    });
+    assert_eq!(damaged, json!([range]));
+    let (_, metrics) = gateway.get("/metrics", Some(&gateway.key("admin")));
+    assert!(metrics.contains("fieldgate_log_damaged_ranges 1\n"), "{metrics}");
+}
