@@ -1,82 +1,99 @@
-//! The outbox of one connection: what its socket could not take at once.
+//! The backlog of one connection: what its socket could not take at once.
 //!
 //! Pure, bounded in bytes, three lanes. Source: `guarantees.md`, "Slow receivers". `T` is what is to
-//! be sent; the outbox knows its length, lane and policy alone. Absent: encoding, sockets, the log
-//! that a connection reads from after [`Pushed::Overflow`].
-//! Invariant: the bytes queued never exceed the bound; an item leaves before those that came after
-//! it, unless it was pushed as one that goes ahead.
+//! be sent; the lanes know its length, way and policy alone. Absent: encoding, sockets, the log that
+//! a connection reads from after [`Pushed::Overflow`].
+//! Invariant: the bytes queued in turn never exceed the bound, but for what [`Lanes::push_in_turn`]
+//! and the records of drops add; an item leaves before those that came after it, unless its [`Way`] goes ahead.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::message::Priority;
+use crate::{message::Priority, topic::Topic};
 
 /// So many bytes may overtake one backlog; the rest goes in turn.
 pub const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Names the topic of a subscription, for conflation.
-pub type TopicKey = u64;
-
-/// What happens to an item that finds the outbox full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What happens to an item that finds no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slow {
-    /// QoS 1 and 2, and answers: it is not taken; the connection reads the log, or ends.
+    /// QoS 1 and 2: it is not taken; the connection reads the log.
     Overflow,
-    /// QoS 0, mode `latest`: it replaces the one before it of the same topic.
-    Latest(TopicKey),
+    /// QoS 0, mode `latest`: the one before it of the same topic goes into it.
+    Latest(Topic),
     /// QoS 0, mode `drop-oldest`.
     DropOldest,
     /// QoS 0, mode `disconnect`: it is not taken; the connection ends.
     Disconnect,
 }
 
+/// Where an item goes, decided before its frame is made, which must say if it goes ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    lane: usize,
+    ahead: bool,
+}
+
+impl Way {
+    /// Whether it overtakes a backlog.
+    #[must_use]
+    pub const fn is_ahead(self) -> bool {
+        self.ahead
+    }
+}
+
 /// What became of a pushed item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
-    /// It is queued, perhaps at the cost of others.
-    Queued {
-        /// It overtakes a backlog, and its frame must say so.
-        ahead: bool,
-        /// So many values went into newer ones of their topic.
-        conflated_count: usize,
-        /// So many were dropped, oldest first.
-        dropped_count: usize,
-    },
+    /// It is queued, perhaps at the cost of others, or dropped itself: see [`Losses`].
+    Queued,
     /// There is no room and it must not be dropped.
     Overflow,
     /// There is no room and its subscription asks for the end of the connection.
     Disconnect,
 }
 
-/// How an older value goes into a newer one of the same topic: afterwards the newer one carries
-/// every resource of both, its own where both have one. Returns the newer one's length in bytes.
-pub trait Merge<T> {
-    /// Merges `older` into `newer`.
-    fn merge(&mut self, newer: &mut T, older: T) -> usize;
+/// What stands where an item was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record<T> {
+    /// Nothing.
+    None,
+    /// This, of so many bytes. It is not dropped.
+    Here(T, usize),
+    /// What stood before it, which has this length now.
+    Before(usize),
 }
 
-impl<T, F: FnMut(&mut T, T) -> usize> Merge<T> for F {
-    fn merge(&mut self, newer: &mut T, older: T) -> usize {
-        self(newer, older)
-    }
+/// What the queue costs when it is full.
+pub trait Losses<T> {
+    /// Merges `older` into `newer` of the same topic: afterwards the newer one carries every
+    /// resource of both, its own where both have one. Returns the newer one's length in bytes.
+    fn merge(&mut self, newer: &mut T, older: T) -> usize;
+
+    /// Hears of an item that was dropped, and of the one before it in its lane.
+    fn drop_item(&mut self, item: T, before: Option<&mut T>) -> Record<T>;
 }
 
 /// The queue.
 #[derive(Debug)]
-pub struct Outbox<T> {
+pub struct Lanes<T> {
     lanes: [Lane<T>; 3],
+    /// Numbers items in the order in which they came.
+    next: u64,
     queued_bytes: usize,
     bytes_max: usize,
-    /// What overtook the backlog that stands now.
+    /// Whether a backlog stands outside of this queue: in the log.
+    elsewhere: bool,
+    /// What overtook the backlog that stands now, and what of it is still queued.
     ahead_bytes: usize,
+    ahead_queued_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Lane<T> {
     /// By number; numbers only rise.
     slots: BTreeMap<u64, Slot<T>>,
-    next: u64,
     /// The newest value of each topic in the lane.
-    newest: HashMap<TopicKey, u64>,
+    newest: HashMap<Topic, u64>,
     /// How many values have a newer one of their topic in the lane.
     superseded_count: usize,
 }
@@ -92,16 +109,36 @@ struct Slot<T> {
     after: Option<u64>,
 }
 
-impl<T> Outbox<T> {
-    /// Makes an empty outbox for `bytes_max` bytes (`limits.outbox_bytes_max`). Allocates nothing.
+impl<T> Lanes<T> {
+    /// Makes an empty queue for `bytes_max` bytes (`limits.outbox_bytes_max`). Allocates nothing.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         Self {
             lanes: [Lane::new(), Lane::new(), Lane::new()],
+            next: 1,
             queued_bytes: 0,
             bytes_max,
+            elsewhere: false,
             ahead_bytes: 0,
+            ahead_queued_bytes: 0,
         }
+    }
+
+    /// Changes the bound; what is queued above it goes at the next push.
+    pub const fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// Says whether the connection reads the log: that is a backlog too.
+    pub fn set_elsewhere(&mut self, elsewhere: bool) {
+        self.elsewhere = elsewhere;
+        self.settle();
+    }
+
+    /// Whether the connection reads the log.
+    #[must_use]
+    pub const fn is_elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     /// Tells how many bytes wait.
@@ -116,55 +153,66 @@ impl<T> Outbox<T> {
         self.lanes.iter().all(Lane::is_empty)
     }
 
-    /// Tells whether an item of this lane and length would overtake a backlog, so that its frame can
-    /// be made accordingly before [`Self::push`].
+    /// Decides where an item of this priority goes: its own lane if the lower ones are empty or it
+    /// may still go ahead of them; else in turn, behind the lowest lane that holds something.
     #[must_use]
-    pub fn would_go_ahead(&self, priority: Priority, len: usize) -> bool {
-        let (lane, ahead) = self.place(priority, len);
-        ahead && lane == lane_of(priority)
+    pub fn way(&self, priority: Priority, len: usize) -> Way {
+        let own = lane_of(priority);
+        let held = self.lanes.iter().rposition(|lane| !lane.is_empty());
+        let backlog = held.max(self.elsewhere.then_some(NORMAL));
+        // Half is left to what is critical.
+        let max = if own == NORMAL { AHEAD_BYTES_MAX / 2 } else { AHEAD_BYTES_MAX };
+        match backlog.filter(|backlog| *backlog > own) {
+            None => Way { lane: own, ahead: false },
+            Some(_) if self.ahead_bytes.saturating_add(len) <= max => {
+                Way { lane: own, ahead: true }
+            }
+            Some(backlog) => Way { lane: backlog, ahead: false },
+        }
     }
 
-    /// Queues `item` of `len` bytes, as its lane and policy say.
+    /// Queues `item` of `len` bytes on its way. What goes ahead has room of its own.
     pub fn push(
         &mut self,
         item: T,
         len: usize,
-        priority: Priority,
+        way: Way,
         slow: Slow,
-        merge: &mut impl Merge<T>,
+        losses: &mut impl Losses<T>,
     ) -> Pushed {
-        let (lane, ahead) = self.place(priority, len);
-        let (mut conflated_count, mut dropped_count) = (0, 0);
-        if self.queued_bytes.saturating_add(len) > self.bytes_max {
+        if !way.ahead && self.turn_bytes().saturating_add(len) > self.bytes_max {
             match slow {
                 Slow::Overflow => return Pushed::Overflow,
                 Slow::Disconnect => return Pushed::Disconnect,
                 Slow::Latest(_) | Slow::DropOldest => (),
             }
         }
-        let number =
-            self.lane_mut(lane).push(Slot { item, len, ahead, slow, before: None, after: None });
-        self.queued_bytes += len;
-        self.ahead_bytes += if ahead { len } else { 0 };
-        if self.queued_bytes > self.bytes_max
-            && let Some(older) = self.lane_mut(lane).slots.get(&number).and_then(|slot| slot.before)
+        let number = self.insert(item, len, way, slow);
+        let before = self.lane_mut(way.lane).slots.get(&number).and_then(|slot| slot.before);
+        if self.turn_bytes() > self.bytes_max
+            && let Some(older) = before
         {
-            self.conflate(lane, older, merge);
-            conflated_count += 1;
+            self.conflate(way.lane, older, losses);
         }
-        while self.queued_bytes > self.bytes_max {
+        while self.turn_bytes() > self.bytes_max {
             if let Some((lane, older)) = self.oldest(Lane::oldest_superseded) {
-                self.conflate(lane, older, merge);
-                conflated_count += 1;
+                self.conflate(lane, older, losses);
             } else if let Some((lane, oldest)) = self.oldest(Lane::oldest_droppable) {
-                self.take(lane, oldest);
-                dropped_count += 1;
+                self.drop_one(lane, oldest, losses);
             } else {
                 break;
             }
         }
         self.settle();
-        Pushed::Queued { ahead, conflated_count, dropped_count }
+        Pushed::Queued
+    }
+
+    /// Queues what has to go behind everything, bound or not: answers, and what was read from the
+    /// log. Whoever asks for it bounds how much of it there is.
+    pub fn push_in_turn(&mut self, item: T, len: usize) {
+        let held = self.lanes.iter().rposition(|lane| !lane.is_empty());
+        let lane = held.unwrap_or(NORMAL).max(NORMAL);
+        self.insert(item, len, Way { lane, ahead: false }, Slow::Overflow);
     }
 
     /// Takes the item that goes next, and tells whether it overtook others when it was pushed.
@@ -176,34 +224,25 @@ impl<T> Outbox<T> {
         Some((slot.item, slot.ahead))
     }
 
-    /// Takes out what [`Slow::Overflow`] protects, oldest first: the connection reads it from the
-    /// log from now on.
-    pub fn drain_protected(&mut self) -> Vec<T> {
-        let mut drained = Vec::new();
-        for lane in 0..self.lanes.len() {
-            let numbers = self.lane_mut(lane).protected();
-            for number in numbers {
-                drained.extend(self.take(lane, number).map(|slot| slot.item));
-            }
-        }
-        self.settle();
-        drained
+    const fn turn_bytes(&self) -> usize {
+        self.queued_bytes.saturating_sub(self.ahead_queued_bytes)
     }
 
-    /// Decides where an item goes: its own lane if lower lanes are empty or the item may still go
-    /// ahead of them; else in turn, behind the lowest lane that holds something.
-    fn place(&self, priority: Priority, len: usize) -> (usize, bool) {
-        let own = lane_of(priority);
-        let backlog = self.lanes.iter().rposition(|lane| !lane.is_empty());
-        match backlog.filter(|backlog| *backlog > own) {
-            None => (own, false),
-            Some(_) if self.ahead_bytes.saturating_add(len) <= AHEAD_BYTES_MAX => (own, true),
-            Some(backlog) => (backlog, false),
+    fn insert(&mut self, item: T, len: usize, way: Way, slow: Slow) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.queued_bytes += len;
+        if way.ahead {
+            self.ahead_bytes += len;
+            self.ahead_queued_bytes += len;
         }
+        let slot = Slot { item, len, ahead: way.ahead, slow, before: None, after: None };
+        self.lane_mut(way.lane).push(number, slot);
+        number
     }
 
     /// Merges the value `older` into the next one of its topic.
-    fn conflate(&mut self, lane: usize, older: u64, merge: &mut impl Merge<T>) {
+    fn conflate(&mut self, lane: usize, older: u64, losses: &mut impl Losses<T>) {
         let after = self.lane_mut(lane).slots.get(&older).and_then(|slot| slot.after);
         let Some(slot) = self.take(lane, older) else { return };
         let [critical, normal, bulk] = &mut self.lanes;
@@ -211,8 +250,31 @@ impl<T> Outbox<T> {
         let newer = lane.zip(after).and_then(|(lane, after)| lane.slots.get_mut(&after));
         let Some(newer) = newer else { return };
         let was = newer.len;
-        newer.len = merge.merge(&mut newer.item, slot.item);
+        newer.len = losses.merge(&mut newer.item, slot.item);
         self.queued_bytes = self.queued_bytes - was + newer.len;
+        if newer.ahead {
+            self.ahead_queued_bytes = self.ahead_queued_bytes - was + newer.len;
+        }
+    }
+
+    fn drop_one(&mut self, lane: usize, number: u64, losses: &mut impl Losses<T>) {
+        let Some(slot) = self.take(lane, number) else { return };
+        let slots = &mut self.lane_mut(lane).slots;
+        let mut before = slots.range_mut(..number).next_back().map(|(_, before)| before);
+        let record = losses.drop_item(slot.item, before.as_mut().map(|before| &mut before.item));
+        match (record, before) {
+            (Record::Here(item, len), _) => {
+                let slow = Slow::Overflow;
+                let record = Slot { item, len, ahead: false, slow, before: None, after: None };
+                slots.insert(number, record);
+                self.queued_bytes += len;
+            }
+            (Record::Before(len), Some(before)) => {
+                let was = std::mem::replace(&mut before.len, len);
+                self.queued_bytes = self.queued_bytes - was + len;
+            }
+            (Record::Before(_) | Record::None, _) => (),
+        }
     }
 
     /// Finds the oldest item of a kind, lowest lane first.
@@ -224,13 +286,16 @@ impl<T> Outbox<T> {
     fn take(&mut self, lane: usize, number: u64) -> Option<Slot<T>> {
         let slot = self.lane_mut(lane).take(number)?;
         self.queued_bytes -= slot.len;
+        if slot.ahead {
+            self.ahead_queued_bytes -= slot.len;
+        }
         Some(slot)
     }
 
     /// Ends a backlog once nothing is left to be overtaken.
     fn settle(&mut self) {
         let [_, normal, bulk] = &self.lanes;
-        if normal.is_empty() && bulk.is_empty() {
+        if normal.is_empty() && bulk.is_empty() && !self.elsewhere {
             self.ahead_bytes = 0;
         }
     }
@@ -245,6 +310,8 @@ impl<T> Outbox<T> {
     }
 }
 
+const NORMAL: usize = lane_of(Priority::Normal);
+
 const fn lane_of(priority: Priority) -> usize {
     match priority {
         Priority::Critical => 0,
@@ -255,25 +322,22 @@ const fn lane_of(priority: Priority) -> usize {
 
 impl<T> Lane<T> {
     fn new() -> Self {
-        Self { slots: BTreeMap::new(), next: 0, newest: HashMap::new(), superseded_count: 0 }
+        Self { slots: BTreeMap::new(), newest: HashMap::new(), superseded_count: 0 }
     }
 
     fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    fn push(&mut self, mut slot: Slot<T>) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        if let Slow::Latest(key) = slot.slow {
-            slot.before = self.newest.insert(key, number);
+    fn push(&mut self, number: u64, mut slot: Slot<T>) {
+        if let Slow::Latest(topic) = &slot.slow {
+            slot.before = self.newest.insert(topic.clone(), number);
             self.superseded_count += usize::from(slot.before.is_some());
             if let Some(before) = slot.before.and_then(|before| self.slots.get_mut(&before)) {
                 before.after = Some(number);
             }
         }
         self.slots.insert(number, slot);
-        number
     }
 
     /// Takes a slot out and joins its neighbours of the same topic.
@@ -287,10 +351,10 @@ impl<T> Lane<T> {
         }
         if let Some(after) = slot.after.and_then(|after| self.slots.get_mut(&after)) {
             after.before = slot.before;
-        } else if let Slow::Latest(key) = slot.slow {
+        } else if let Slow::Latest(topic) = &slot.slow {
             match slot.before {
-                Some(before) => self.newest.insert(key, before),
-                None => self.newest.remove(&key),
+                Some(before) => self.newest.insert(topic.clone(), before),
+                None => self.newest.remove(topic),
             };
         }
         if self.slots.is_empty() {
@@ -311,13 +375,9 @@ impl<T> Lane<T> {
 
     /// Finds the oldest item that may be lost.
     fn oldest_droppable(&self) -> Option<u64> {
-        let droppable = |slot: &Slot<T>| matches!(slot.slow, Slow::Latest(_) | Slow::DropOldest);
+        let droppable =
+            |slot: &Slot<T>| matches!(slot.slow, Slow::Latest(_) | Slow::DropOldest) && !slot.ahead;
         self.slots.iter().find(|(_, slot)| droppable(slot)).map(|(number, _)| *number)
-    }
-
-    fn protected(&self) -> Vec<u64> {
-        let protected = self.slots.iter().filter(|(_, slot)| slot.slow == Slow::Overflow);
-        protected.map(|(number, _)| *number).collect()
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: Inbound) -> Outcom
     let principal = link.principal();
     match (&frame, principal) {
         (Inbound::Close(code), _) => {
-            link.outbox.wait(ws::close_echo(*code), None);
+            link.outbox.wait(ws::close_echo(*code));
             link.close(CloseReason::PeerClosed);
         }
         (Inbound::Broken(reason), _) => link.close(*reason),

@@ -5,6 +5,7 @@
 //! doubled: up to the routed number from the log, behind it from the hub.
 
 use std::{
+    cell::Cell,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
@@ -20,7 +21,7 @@ use crate::{
     fabric::{message_of, now},
     hub::Hub,
     link::{Link, Subscription},
-    subscriptions::send_retained,
+    subscriptions::{granted, send_retained},
 };
 
 const CHUNK_BYTES_MAX: usize = 256 * 1024;
@@ -80,7 +81,9 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
     let mark = subscription.filter.as_str();
     let qos_of = |_: Seq, message: &Message| Some(subscription.qos.min(message.qos));
     let done = || link.is_closing() || subscription.ended.get();
-    let Some(routed) = follow(hub, link, next, || filter.clone(), Some(mark), &qos_of, &done).await
+    let next = Cell::new(next);
+    let Some(routed) =
+        follow(hub, link, &next, || filter.clone(), Some(mark), &qos_of, &done).await
     else {
         return;
     };
@@ -95,22 +98,21 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
 async fn follow(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
-    mut next: Seq,
+    next: &Cell<Seq>,
     filter: impl Fn() -> ReadFilter,
     mark: Option<&str>,
     qos_of: QosOf<'_>,
     done: &dyn Fn() -> bool,
 ) -> Option<Seq> {
-    let outbox_max = hub.shared.config.limits.outbox_bytes_max;
     let mut arrived = None;
     loop {
-        link.room(outbox_max).await;
+        link.room().await;
         if done() {
             return None;
         }
         let routed = hub.shared.routing().routed;
-        if routed.0.saturating_sub(next.0.saturating_sub(1)) <= LAST_STEP_LEN_MAX {
-            let reached = last_step(hub, link, &mut next, &filter(), mark, qos_of);
+        if routed.0.saturating_sub(next.get().prev().0) <= LAST_STEP_LEN_MAX {
+            let reached = last_step(hub, link, next, &filter(), mark, qos_of);
             if let Some(reached) = reached {
                 return Some(reached);
             }
@@ -119,11 +121,11 @@ async fn follow(
         }
         let log = Arc::clone(&hub.shared.log);
         let wanted = filter();
-        let from = next;
+        let from = next.get();
         let read =
             tokio::task::spawn_blocking(move || log.read(from, &wanted, CHUNK_BYTES_MAX)).await;
         match read {
-            Ok(Ok(chunk)) => hand_over(hub, link, chunk, routed, &mut next, mark, qos_of),
+            Ok(Ok(chunk)) => hand_over(hub, link, chunk, routed, next, mark, qos_of),
             Ok(Err(error)) => {
                 tracing::error!(%error, "a replay could not read the log");
                 link.close(fieldgate_core::close::CloseReason::Internal);
@@ -132,10 +134,10 @@ async fn follow(
             Err(_) => return None,
         }
         hub.flush();
-        if arrived == Some(next) {
+        if arrived == Some(next.get()) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
-        arrived = Some(next);
+        arrived = Some(next.get());
     }
 }
 
@@ -144,15 +146,15 @@ async fn follow(
 fn last_step(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
-    next: &mut Seq,
+    next: &Cell<Seq>,
     filter: &ReadFilter,
     mark: Option<&str>,
     qos_of: QosOf<'_>,
 ) -> Option<Seq> {
     let routed = hub.shared.routing().routed;
-    while *next <= routed {
-        let before = *next;
-        match hub.shared.log.read(*next, filter, CHUNK_BYTES_MAX) {
+    while next.get() <= routed {
+        let before = next.get();
+        match hub.shared.log.read(before, filter, CHUNK_BYTES_MAX) {
             Ok(chunk) => hand_over(hub, link, chunk, routed, next, mark, qos_of),
             Err(error) => {
                 tracing::error!(%error, "a replay could not read the log");
@@ -160,8 +162,8 @@ fn last_step(
                 return None;
             }
         }
-        let full = link.outbox.byte_len() > hub.shared.config.limits.outbox_bytes_max;
-        if *next == before || (full && *next <= routed) {
+        let full = link.outbox.byte_len() > link.outbox.bytes_max();
+        if next.get() == before || (full && next.get() <= routed) {
             return None;
         }
     }
@@ -174,7 +176,7 @@ fn hand_over(
     link: &Rc<Link>,
     chunk: Chunk,
     routed: Seq,
-    next: &mut Seq,
+    next: &Cell<Seq>,
     mark: Option<&str>,
     qos_of: QosOf<'_>,
 ) {
@@ -189,7 +191,7 @@ fn hand_over(
             }
         }
     }
-    *next = chunk.next.min(routed.next());
+    next.set(chunk.next.min(routed.next()));
 }
 
 fn send(hub: &Rc<Hub>, link: &Rc<Link>, entry: &Entry, mark: Option<&str>, qos_of: QosOf<'_>) {
@@ -210,23 +212,20 @@ pub(crate) fn fall_behind(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
     if link.behind.replace(true) {
         return;
     }
-    // These are older than what the log will show.
-    hub.flush_conflated(link);
+    link.log_next.set(from);
+    link.outbox.set_elsewhere(true);
     let (hub, link) = (Rc::clone(hub), Rc::clone(link));
     tokio::task::spawn_local(async move {
-        catch_up(&hub, &link, from).await;
+        catch_up(&hub, &link).await;
         hub.flush();
     });
 }
 
-async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
+async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>) {
     let Some(principal) = link.principal() else { return };
     let own = |seq: Seq, message: &Message| -> Option<Qos> {
-        let subscriptions = link.subscriptions.borrow();
-        // One that began, or ended its replay, while the link was behind has what is before that.
-        let live = subscriptions.values().filter(|s| s.live_after.get() < seq);
-        let granted = live.filter(|s| s.filter.matches(&message.topic)).map(|s| s.qos).max();
-        granted.map(|granted| granted.min(message.qos))
+        let overtook = link.overtook.borrow().contains(&seq);
+        if overtook { None } else { granted(link, seq, message) }
     };
     let filter = || ReadFilter {
         tenant: Some(principal.tenant.clone()),
@@ -234,8 +233,10 @@ async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
         arrived_from: None,
     };
     let done = || link.is_closing() || link.subscriptions.borrow().is_empty();
-    let reached = follow(hub, link, from, filter, None, &own, &done).await;
+    let reached = follow(hub, link, &link.log_next, filter, None, &own, &done).await;
     link.behind.set(false);
+    link.outbox.set_elsewhere(false);
+    link.overtook.take();
     let Some(routed) = reached else { return };
     for subscription in link.subscriptions.borrow().values() {
         if !subscription.replaying.get() {

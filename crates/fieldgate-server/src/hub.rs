@@ -31,6 +31,7 @@ use crate::{
     catchup,
     fabric::{Shared, now},
     link::{Link, Subscription},
+    outbox::{Item, Late},
     present::LinkRef,
     worker::Told,
 };
@@ -174,12 +175,16 @@ impl Hub {
         ws::frame(Opcode::Text, &text)
     }
 
-    /// Sends the values that were conflated while a receiver was slow.
-    pub(crate) fn flush_conflated(&self, link: &Rc<Link>) {
-        for conflated in link.take_conflated() {
-            let marks = Marks { conflated_count: conflated.count, ..Marks::default() };
-            let frame = self.encode_marked(conflated.seq, &conflated.message, marks, link.form);
-            link.outbox.wait(frame, None);
+    /// The frame of something that waited, now that its turn has come.
+    pub(crate) fn encode_item(&self, link: &Link, item: Item, ahead: bool) -> Bytes {
+        match item {
+            Item::Ready(bytes) | Item::Frame(_, bytes) => bytes,
+            Item::Late(late) => {
+                let Late { seq, qos, ref message, count } = *late;
+                let marks = Marks { qos, ahead, conflated_count: count, ..Marks::default() };
+                self.encode_marked(seq, message, marks, link.form)
+            }
+            Item::Gap(first, last) => self.encode_gap(link, first, last, GapReason::Overflow),
         }
     }
 

@@ -18,12 +18,12 @@ use fieldgate_core::{
     close::CloseReason,
     dialect::SlowMode,
     id::{Seq, TenantId},
-    message::{Message, Qos},
+    message::{Kind, Qos},
     rate::Bucket,
-    topic::{Filter, Topic},
+    topic::Filter,
 };
 use fieldgate_dialects::{
-    native::{self, Form, Merge},
+    native::Form,
     ws::{self, Decoder, Event},
 };
 use tokio::sync::Notify;
@@ -53,19 +53,22 @@ pub(crate) struct Subscription {
     pub(crate) tenant: TenantId,
     pub(crate) filter: Filter,
     pub(crate) qos: Qos,
-    pub(crate) slow: SlowMode,
+    /// What it asked for; else what suits the message.
+    pub(crate) slow: Option<SlowMode>,
     /// Messages up to here came another way, or will; `u64::MAX` while it replays.
     pub(crate) live_after: Cell<Seq>,
     pub(crate) replaying: Cell<bool>,
     pub(crate) ended: Cell<bool>,
 }
 
-/// The newest value of a topic that a slow receiver did not get yet.
-#[derive(Debug)]
-pub(crate) struct Conflated {
-    pub(crate) seq: Seq,
-    pub(crate) message: Message,
-    pub(crate) count: u32,
+impl Subscription {
+    /// What happens to messages that a slow receiver did not take.
+    pub(crate) fn slow_mode(&self, kind: Kind) -> SlowMode {
+        self.slow.unwrap_or(match kind {
+            Kind::Telemetry | Kind::State | Kind::Presence => SlowMode::Latest,
+            Kind::Event | Kind::Command | Kind::Reply | Kind::Application => SlowMode::DropOldest,
+        })
+    }
 }
 
 /// One connection.
@@ -78,7 +81,11 @@ pub(crate) struct Link {
     pub(crate) touched: Cell<bool>,
     pub(crate) delivered: Cell<Seq>,
     pub(crate) overlap: Cell<(Seq, Qos)>,
+    /// Whether it reads the log, and where it is there.
     pub(crate) behind: Cell<bool>,
+    pub(crate) log_next: Cell<Seq>,
+    /// What came ahead of its turn in the log.
+    pub(crate) overtook: RefCell<BTreeSet<Seq>>,
     pub(crate) subscriptions: RefCell<BTreeMap<Filter, Rc<Subscription>>>,
     pub(crate) offered: RefCell<BTreeSet<Seq>>,
     pub(crate) acknowledges: Cell<bool>,
@@ -93,7 +100,6 @@ pub(crate) struct Link {
     pub(crate) started: Instant,
     pub(crate) peer: std::net::IpAddr,
     principal: RefCell<Option<Rc<Principal>>>,
-    conflated: RefCell<BTreeMap<Topic, Conflated>>,
     closing: Cell<Option<CloseReason>>,
     notify: Notify,
     heard_ms: Cell<u64>,
@@ -182,40 +188,14 @@ impl Link {
         self.outbox.has_waiting() || self.socket.has_unsent()
     }
 
-    pub(crate) fn has_conflated(&self) -> bool {
-        !self.conflated.borrow().is_empty()
-    }
-
-    /// Keeps a message as the newest of its topic; tells whether another one gave way.
-    pub(crate) fn conflate(&self, seq: Seq, message: &Message, bytes_max: usize) -> bool {
-        let mut conflated = self.conflated.borrow_mut();
-        let mut next = Conflated { seq, message: message.clone(), count: 1 };
-        let Some(old) = conflated.remove(&message.topic) else {
-            let held: usize = conflated.values().map(|c| c.message.payload.len() + 256).sum();
-            let room = held + message.payload.len() <= bytes_max;
-            if room {
-                conflated.insert(message.topic.clone(), next);
-            }
-            return !room;
-        };
-        next.count = old.count + 1;
-        if let Merge::Merged(both) = native::merge_latest(&old.message.payload, &message.payload) {
-            next.message.payload = both.into();
-        }
-        conflated.insert(message.topic.clone(), next);
-        true
-    }
-
-    pub(crate) fn take_conflated(&self) -> Vec<Conflated> {
-        let mut all: Vec<_> =
-            std::mem::take(&mut *self.conflated.borrow_mut()).into_values().collect();
-        all.sort_by_key(|conflated| conflated.seq);
-        all
+    /// Writes as much of what waits as the socket takes.
+    fn drain(&self, hub: &Hub) -> io::Result<()> {
+        self.outbox.drain(&self.socket, &|item, ahead| hub.encode_item(self, item, ahead))
     }
 
     /// Waits until at least half of the outbox is free, or the link ends.
-    pub(crate) async fn room(&self, bytes_max: usize) {
-        while !self.is_closing() && self.outbox.byte_len() > bytes_max / 2 {
+    pub(crate) async fn room(&self) {
+        while !self.is_closing() && self.outbox.byte_len() > self.outbox.bytes_max() / 2 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -251,11 +231,13 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         id: hub.next_id(),
         form,
         socket,
-        outbox: Outbox::default(),
+        outbox: Outbox::new(hub.shared.config.limits.outbox_bytes_max),
         touched: Cell::new(false),
         delivered: Cell::new(Seq(0)),
         overlap: Cell::new((Seq(0), Qos::AtMostOnce)),
         behind: Cell::new(false),
+        log_next: Cell::new(Seq(0)),
+        overtook: RefCell::default(),
         subscriptions: RefCell::default(),
         offered: RefCell::default(),
         acknowledges: Cell::new(form == Form::V1),
@@ -268,7 +250,6 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         started: Instant::now(),
         peer,
         principal: RefCell::new(None),
-        conflated: RefCell::default(),
         closing: Cell::new(None),
         notify: Notify::new(),
         heard_ms: Cell::new(0),
@@ -329,11 +310,8 @@ async fn serve(
                 }
             }
             ready = link.socket.writable(), if waiting => {
-                if ready.is_err() || link.outbox.drain(&link.socket).is_err() {
+                if ready.is_err() || link.drain(hub).is_err() {
                     link.close(CloseReason::PeerClosed);
-                }
-                if !link.outbox.has_waiting() && link.has_conflated() {
-                    hub.flush_conflated(link);
                 }
             }
         }
@@ -447,16 +425,16 @@ async fn handle(
 async fn finish(hub: &Hub, link: &Link, reason: CloseReason) {
     if reason == CloseReason::PeerClosed {
         // Its own close is answered, if there is still somebody and the socket takes it.
-        let _gone = link.outbox.drain(&link.socket);
+        let _gone = link.drain(hub);
         link.socket.end();
         return;
     }
     let frame = ws::close_frame(reason);
-    link.outbox.wait(frame, None);
+    link.outbox.wait(frame);
     let deadline = tokio::time::Instant::now() + CLOSE_WAIT;
     while link.has_unsent() {
         let writable = tokio::time::timeout_at(deadline, link.socket.writable()).await;
-        if !matches!(writable, Ok(Ok(()))) || link.outbox.drain(&link.socket).is_err() {
+        if !matches!(writable, Ok(Ok(()))) || link.drain(hub).is_err() {
             return;
         }
     }

@@ -1,31 +1,118 @@
 //! What one link still has to send: the bytes of this tick, and what its socket did not take.
 //!
-//! Bounded in bytes. Written to by the hub, drained by the link. Absent: any decision of what to do
-//! when it is full, which is the hub's.
+//! Bounded in bytes; what waits does so in the lanes of `core::lane`, made when the socket is full
+//! and gone when it keeps up again. Written to by the hub, drained by the link. Absent: what a
+//! refusal means for the link, and frames of what is encoded late, which are the hub's.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     io,
-    ops::Range,
 };
 
 use bytes::{Buf, Bytes};
-use fieldgate_core::id::Seq;
+use fieldgate_core::{
+    id::Seq,
+    lane::{Lanes, Losses, Pushed, Record, Slow, Way},
+    message::{Kind, Message, Priority, Qos},
+};
+use fieldgate_dialects::native::{self, Merge};
 
 use crate::sink::Socket;
 
+/// What an item costs beside its bytes.
+const ITEM_BYTES: usize = 192;
+/// What a message costs beside its payload.
+const MESSAGE_BYTES: usize = 512;
+/// Small frames that waited leave together, up to so many bytes.
+const WRITE_BYTES: usize = 16 * 1024;
+
+/// Something that waits.
 #[derive(Debug)]
-struct Waiting {
-    bytes: Bytes,
-    /// The number of a QoS 0 message, which may be dropped.
-    droppable: Option<Seq>,
-    /// The numbers of dropped messages, told in their place.
-    gap: Option<(Seq, Seq)>,
+pub(crate) enum Item {
+    /// Frames as they are.
+    Ready(Bytes),
+    /// One frame that may be dropped.
+    Frame(Seq, Bytes),
+    /// A message whose frame is made when its turn has come.
+    Late(Box<Late>),
+    /// Numbers of messages that were dropped here.
+    Gap(Seq, Seq),
 }
 
-/// Encodes the record of a gap, first and last number included.
-pub(crate) type EncodeGap<'a> = &'a dyn Fn(Seq, Seq) -> Bytes;
+/// A message that waits without a frame: its marks are not known before.
+#[derive(Debug)]
+pub(crate) struct Late {
+    pub(crate) seq: Seq,
+    pub(crate) qos: Qos,
+    pub(crate) message: Message,
+    /// How many messages it stands for.
+    pub(crate) count: u32,
+}
+
+/// What a message counts that waits without a frame.
+pub(crate) fn late_byte_len(message: &Message) -> usize {
+    MESSAGE_BYTES + message.payload.len()
+}
+
+impl Item {
+    pub(crate) fn late(seq: Seq, qos: Qos, message: &Message) -> Self {
+        Self::Late(Box::new(Late { seq, qos, message: message.clone(), count: 1 }))
+    }
+
+    /// What it counts in the bound.
+    pub(crate) fn byte_len(&self) -> usize {
+        match self {
+            Self::Ready(bytes) | Self::Frame(_, bytes) => ITEM_BYTES + bytes.len(),
+            Self::Late(late) => late_byte_len(&late.message),
+            Self::Gap(..) => ITEM_BYTES,
+        }
+    }
+}
+
+/// What a full outbox cost.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) conflated_count: u64,
+    pub(crate) dropped_count: u64,
+}
+
+impl Losses<Item> for Lost {
+    fn merge(&mut self, newer: &mut Item, older: Item) -> usize {
+        if let (Item::Late(newer), Item::Late(older)) = (&mut *newer, older) {
+            self.conflated_count += 1;
+            newer.count = newer.count.saturating_add(older.count);
+            let (message, older) = (&mut newer.message, &older.message);
+            // Only telemetry has resources; anything else is as new as it is.
+            if message.kind == Kind::Telemetry
+                && let Merge::Merged(both) = native::merge_latest(&older.payload, &message.payload)
+            {
+                message.payload = both.into();
+            }
+        }
+        newer.byte_len()
+    }
+
+    fn drop_item(&mut self, item: Item, before: Option<&mut Item>) -> Record<Item> {
+        let seq = match item {
+            Item::Frame(seq, _) => seq,
+            Item::Late(late) => late.seq,
+            Item::Ready(_) | Item::Gap(..) => return Record::None,
+        };
+        self.dropped_count += 1;
+        if let Some(gap @ Item::Gap(..)) = before {
+            if let Item::Gap(_, last) = gap {
+                *last = seq;
+            }
+            return Record::Before(gap.byte_len());
+        }
+        let gap = Item::Gap(seq, seq);
+        let byte_len = gap.byte_len();
+        Record::Here(gap, byte_len)
+    }
+}
+
+/// Makes the frame of an item; told whether it goes ahead.
+pub(crate) type Encode<'a> = &'a dyn Fn(Item, bool) -> Bytes;
 
 /// What goes out at the end of this tick.
 #[derive(Debug, Default)]
@@ -68,16 +155,82 @@ fn write_some(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// What a socket did not take.
+#[derive(Debug)]
+struct Backlog {
+    /// What goes next whatever comes: it may begin within a frame.
+    next: Bytes,
+    lanes: Lanes<Item>,
+}
+
+impl Backlog {
+    fn new(bytes_max: usize) -> Self {
+        Self { next: Bytes::new(), lanes: Lanes::new(bytes_max) }
+    }
+
+    fn byte_len(&self) -> usize {
+        self.next.len() + self.lanes.queued_bytes()
+    }
+
+    fn wait(&mut self, bytes: Bytes) {
+        let item = Item::Ready(bytes);
+        let byte_len = item.byte_len();
+        self.lanes.push_in_turn(item, byte_len);
+    }
+
+    /// Writes until the socket is full or nothing waits.
+    fn drain(&mut self, socket: &Socket, encode: Encode<'_>) -> io::Result<()> {
+        loop {
+            if self.next.is_empty() {
+                self.next = self.take_next(encode);
+            }
+            if self.next.is_empty() {
+                return Ok(());
+            }
+            match write_some(socket, &self.next)? {
+                0 => return Ok(()),
+                taken => self.next.advance(taken),
+            }
+        }
+    }
+
+    /// Takes what goes next out of the lanes, small frames joined.
+    fn take_next(&mut self, encode: Encode<'_>) -> Bytes {
+        let Some((item, ahead)) = self.lanes.pop() else { return Bytes::new() };
+        let first = encode(item, ahead);
+        if first.len() >= WRITE_BYTES || self.lanes.is_empty() {
+            return first;
+        }
+        let mut joined = Vec::with_capacity(WRITE_BYTES);
+        joined.extend_from_slice(&first);
+        while joined.len() < WRITE_BYTES
+            && let Some((item, ahead)) = self.lanes.pop()
+        {
+            joined.extend_from_slice(&encode(item, ahead));
+        }
+        joined.into()
+    }
+}
+
 /// Frames on their way to one socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
     tick: RefCell<Tick>,
-    waiting: RefCell<VecDeque<Waiting>>,
+    backlog: RefCell<Option<Box<Backlog>>>,
     waiting_bytes: Cell<usize>,
-    front_started: Cell<bool>,
+    bytes_max: usize,
 }
 
 impl Outbox {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self {
+            tick: RefCell::default(),
+            backlog: RefCell::default(),
+            waiting_bytes: Cell::new(0),
+            bytes_max,
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.byte_len() == 0
     }
@@ -89,6 +242,11 @@ impl Outbox {
     /// Bytes that wait, those of this tick included.
     pub(crate) fn byte_len(&self) -> usize {
         self.waiting_bytes.get() + self.tick.borrow().len()
+    }
+
+    /// How many may wait.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// Adds a frame to what goes out at the end of this tick.
@@ -112,32 +270,50 @@ impl Outbox {
         }
     }
 
-    /// Writes shared frames at once, if nothing waits; what the socket did not take waits. `parts`
-    /// are the frames, each with the number of a message that may be dropped.
-    pub(crate) fn write_now(
-        &self,
-        socket: &Socket,
-        frames: &Bytes,
-        parts: impl Iterator<Item = (Range<usize>, Option<Seq>)>,
-    ) -> io::Result<()> {
-        let taken = write_some(socket, frames)?;
-        if taken < frames.len() {
-            for (part, droppable) in parts.filter(|(part, _)| part.end > taken) {
-                let started = part.start < taken;
-                if started {
-                    self.front_started.set(true);
-                }
-                let rest = frames.slice(part.start.max(taken)..part.end);
-                self.wait(rest, droppable.filter(|_| !started));
-            }
-        }
-        Ok(())
+    /// Writes shared frames at once, where nothing waits; tells how many bytes the socket took.
+    pub(crate) fn write_now(&self, socket: &Socket, frames: &Bytes) -> io::Result<usize> {
+        write_some(socket, frames)
     }
 
-    /// Queues a frame behind what waits.
-    pub(crate) fn wait(&self, bytes: Bytes, droppable: Option<Seq>) {
-        self.waiting_bytes.set(self.waiting_bytes.get() + bytes.len());
-        self.waiting.borrow_mut().push_back(Waiting { bytes, droppable, gap: None });
+    fn with_backlog<T>(&self, work: impl FnOnce(&mut Backlog) -> T) -> T {
+        let mut slot = self.backlog.borrow_mut();
+        let backlog = slot.get_or_insert_with(|| Box::new(Backlog::new(self.bytes_max)));
+        let result = work(backlog);
+        let byte_len = backlog.byte_len();
+        self.waiting_bytes.set(byte_len);
+        if byte_len == 0 && !backlog.lanes.is_elsewhere() {
+            *slot = None;
+        }
+        result
+    }
+
+    /// Keeps the rest of a frame of which the socket took the beginning, where nothing waits.
+    pub(crate) fn begun(&self, rest: Bytes) {
+        self.with_backlog(|backlog| backlog.next = rest);
+    }
+
+    /// Queues what has to go behind everything else, whatever the bound.
+    pub(crate) fn wait(&self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.with_backlog(|backlog| backlog.wait(bytes));
+        }
+    }
+
+    /// Where a message of this priority and size would go now.
+    pub(crate) fn way(&self, priority: Priority, byte_len: usize) -> Way {
+        self.with_backlog(|backlog| backlog.lanes.way(priority, byte_len))
+    }
+
+    /// Queues an item on its way, behind what this tick has so far.
+    pub(crate) fn queue(&self, item: Item, way: Way, slow: Slow, lost: &mut Lost) -> Pushed {
+        self.wait(self.tick.take().into_bytes());
+        let byte_len = item.byte_len();
+        self.with_backlog(|backlog| backlog.lanes.push(item, byte_len, way, slow, lost))
+    }
+
+    /// Says whether a backlog stands in the log.
+    pub(crate) fn set_elsewhere(&self, elsewhere: bool) {
+        self.with_backlog(|backlog| backlog.lanes.set_elsewhere(elsewhere));
     }
 
     /// Ends a tick: everything of it goes out in one write, or waits.
@@ -146,123 +322,133 @@ impl Outbox {
         let mut taken = 0;
         if !self.has_waiting() && tick.len() > 0 {
             taken = write_some(socket, tick.as_slice())?;
-            self.front_started.set(0 < taken && taken < tick.len());
         }
-        if taken < tick.len() {
-            self.wait(tick.into_bytes().slice(taken..), None);
+        if taken == 0 {
+            self.wait(tick.into_bytes());
+        } else if taken < tick.len() {
+            self.begun(tick.into_bytes().slice(taken..));
         }
         Ok(())
     }
 
     /// Writes as much of what waits as the socket takes.
-    pub(crate) fn drain(&self, socket: &Socket) -> io::Result<()> {
-        let mut waiting = self.waiting.borrow_mut();
-        while let Some(front) = waiting.front_mut() {
-            match socket.try_write(&front.bytes) {
-                Ok(taken) => {
-                    self.waiting_bytes.set(self.waiting_bytes.get() - taken);
-                    front.bytes.advance(taken);
-                    self.front_started.set(front.bytes.has_remaining());
-                    if !front.bytes.has_remaining() {
-                        waiting.pop_front();
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
+    pub(crate) fn drain(&self, socket: &Socket, encode: Encode<'_>) -> io::Result<()> {
+        if self.has_waiting() {
+            self.with_backlog(|backlog| backlog.drain(socket, encode))?;
         }
-        waiting.shrink_to(8);
-        socket.try_send().map(|_gone| ())
-    }
-
-    /// Drops the oldest droppable frames until `byte_len` more bytes fit under `max`, each run of
-    /// them replaced by the record of its gap; returns how many.
-    pub(crate) fn drop_oldest(&self, byte_len: usize, max: usize, encode: EncodeGap<'_>) -> u64 {
-        let mut count = 0;
-        let mut at = usize::from(self.front_started.get());
-        while self.waiting_bytes.get() + byte_len > max {
-            let Some(seq) = self.waiting.borrow().get(at).map(|frame| frame.droppable) else {
-                break;
-            };
-            let Some(seq) = seq else {
-                at += 1;
-                continue;
-            };
-            if let Some(frame) = self.waiting.borrow_mut().remove(at) {
-                self.waiting_bytes.set(self.waiting_bytes.get() - frame.bytes.len());
-            }
-            at = self.put_gap(at, seq, encode);
-            count += 1;
+        if !self.has_waiting() {
+            socket.try_send()?;
         }
-        count
-    }
-
-    /// Tells at the end of what waits that a message was dropped.
-    pub(crate) fn drop_newest(&self, seq: Seq, encode: EncodeGap<'_>) {
-        let end = self.waiting.borrow().len();
-        self.put_gap(end, seq, encode);
-    }
-
-    /// Puts `seq` into the gap before place `at`, or into a new one there; returns the place behind.
-    fn put_gap(&self, at: usize, seq: Seq, encode: EncodeGap<'_>) -> usize {
-        let mut waiting = self.waiting.borrow_mut();
-        let before = at.checked_sub(1).filter(|&before| before > 0 || !self.front_started.get());
-        let known = before.and_then(|before| waiting.get_mut(before)).filter(|f| f.gap.is_some());
-        if let Some(known) = known {
-            let first = known.gap.map_or(seq, |(first, _)| first);
-            let bytes = encode(first, seq);
-            self.waiting_bytes.set(self.waiting_bytes.get() + bytes.len() - known.bytes.len());
-            (known.bytes, known.gap) = (bytes, Some((first, seq)));
-            return at;
-        }
-        let bytes = encode(seq, seq);
-        self.waiting_bytes.set(self.waiting_bytes.get() + bytes.len());
-        waiting.insert(at, Waiting { bytes, droppable: None, gap: Some((seq, seq)) });
-        at + 1
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fieldgate_core::{
+        id::{TenantId, UnixMs},
+        message::Content,
+    };
+
     use super::*;
 
-    fn encode(first: Seq, last: Seq) -> Bytes {
-        format!("[{first}-{last}]").into()
+    fn outbox(item_count: usize) -> Outbox {
+        Outbox::new(item_count * (ITEM_BYTES + 1))
     }
 
-    fn text(outbox: &Outbox) -> String {
-        let waiting = outbox.waiting.borrow();
-        waiting.iter().map(|frame| String::from_utf8_lossy(&frame.bytes).into_owned()).collect()
+    fn frame(outbox: &Outbox, seq: u64, slow: Slow, lost: &mut Lost) -> Pushed {
+        let bytes = Bytes::from_static(b"f");
+        let item = match slow {
+            Slow::Overflow => Item::Ready(bytes),
+            Slow::Latest(_) | Slow::DropOldest | Slow::Disconnect => Item::Frame(Seq(seq), bytes),
+        };
+        let way = outbox.way(Priority::Normal, item.byte_len());
+        outbox.queue(item, way, slow, lost)
+    }
+
+    fn left(outbox: &Outbox) -> String {
+        let text = |item, ahead| match item {
+            Item::Ready(bytes) => format!("{ahead}:{}", String::from_utf8_lossy(&bytes)),
+            Item::Frame(seq, _) => seq.0.to_string(),
+            Item::Late(late) => {
+                format!("{}x{}={:?}{ahead}", late.seq.0, late.count, late.message.payload)
+            }
+            Item::Gap(first, last) => format!("[{}-{}]", first.0, last.0),
+        };
+        let all: Vec<String> = outbox.with_backlog(|backlog| {
+            std::iter::from_fn(|| backlog.lanes.pop())
+                .map(|(item, ahead)| text(item, ahead))
+                .collect()
+        });
+        <[String]>::join(&all, " ")
     }
 
     #[test]
-    fn a_gap_stands_where_the_dropped_frames_stood_and_costs_its_own_bytes_once() {
-        let outbox = Outbox::default();
-        for seq in 1..=6 {
-            let droppable = (seq != 3).then_some(Seq(seq));
-            outbox.wait(format!("<{seq:010}>").into(), droppable);
+    fn a_gap_stands_where_the_dropped_frames_stood() {
+        let (outbox, mut lost) = (outbox(4), Lost::default());
+        for seq in 1..=9 {
+            let slow = if seq == 3 { Slow::Overflow } else { Slow::DropOldest };
+            assert_eq!(frame(&outbox, seq, slow, &mut lost), Pushed::Queued);
         }
-        assert_eq!(outbox.drop_oldest(12, 6 * 12, &encode), 2);
-        assert_eq!(text(&outbox), "[1-2]<0000000003><0000000004><0000000005><0000000006>");
-        outbox.wait("<0000000007>".into(), Some(Seq(7)));
-        assert_eq!(outbox.drop_oldest(12, 5 * 12, &encode), 2);
-        outbox.drop_newest(Seq(8), &encode);
-        outbox.drop_newest(Seq(9), &encode);
-        let expected = "[1-2]<0000000003>[4-5]<0000000006><0000000007>[8-9]";
-        assert_eq!(text(&outbox), expected);
-        assert_eq!(outbox.byte_len(), expected.len());
+        assert_eq!(left(&outbox), "[1-2] false:f [4-8] 9");
+        assert_eq!((lost.dropped_count, lost.conflated_count), (7, 0));
+        assert!(outbox.is_empty() && outbox.backlog.borrow().is_none());
     }
 
     #[test]
-    fn a_started_frame_is_never_dropped_nor_changed() {
-        let outbox = Outbox::default();
-        for seq in 1..=3 {
-            outbox.wait(format!("<{seq:010}>").into(), Some(Seq(seq)));
+    fn what_this_tick_has_goes_before_what_is_queued_and_after_what_waits() {
+        let (outbox, mut lost) = (outbox(9), Lost::default());
+        outbox.wait("one".into());
+        outbox.push_tick(|tick| tick.extend_from_slice(b"two"));
+        frame(&outbox, 3, Slow::DropOldest, &mut lost);
+        assert_eq!(left(&outbox), "false:one false:two 3");
+    }
+
+    fn message(kind: Kind, payload: &'static str) -> Message {
+        Message {
+            tenant: TenantId::default_tenant(),
+            topic: "a".parse().unwrap(),
+            kind,
+            from: "me".into(),
+            timestamp: UnixMs(0),
+            device_timestamp: None,
+            reference: None,
+            qos: Qos::AtMostOnce,
+            retain: false,
+            priority: Priority::Normal,
+            expires: None,
+            content: Content::Json,
+            payload: Bytes::from_static(payload.as_bytes()),
         }
-        assert_eq!(outbox.drop_oldest(0, 30, &encode), 1);
-        assert_eq!(text(&outbox), "[1-1]<0000000002><0000000003>");
-        outbox.front_started.set(true);
-        assert_eq!(outbox.drop_oldest(0, 10, &encode), 2);
-        assert_eq!(text(&outbox), "[1-1][2-3]");
+    }
+
+    #[test]
+    fn telemetry_is_merged_and_anything_else_is_replaced() {
+        for (kind, expected) in [
+            (Kind::Telemetry, r#"{"t":1,"h":2}"#),
+            (Kind::Event, r#"{"h":2}"#),
+            (Kind::Application, r#"{"h":2}"#),
+        ] {
+            let (outbox, mut lost) = (Outbox::new(MESSAGE_BYTES + 20), Lost::default());
+            for (seq, payload) in [(1, r#"{"t":1}"#), (2, r#"{"h":2}"#)] {
+                let message = message(kind, payload);
+                let item = Item::late(Seq(seq), Qos::AtMostOnce, &message);
+                let way = outbox.way(Priority::Normal, item.byte_len());
+                let slow = Slow::Latest(message.topic.clone());
+                assert_eq!(outbox.queue(item, way, slow, &mut lost), Pushed::Queued);
+            }
+            assert_eq!(left(&outbox), format!("2x2=b{expected:?}false"));
+            assert_eq!((lost.dropped_count, lost.conflated_count), (0, 1));
+        }
+    }
+
+    #[test]
+    fn the_lanes_stay_while_the_log_is_read_and_no_longer() {
+        let outbox = outbox(4);
+        outbox.set_elsewhere(true);
+        assert!(outbox.way(Priority::Critical, 10).is_ahead());
+        assert!(outbox.backlog.borrow().is_some());
+        outbox.set_elsewhere(false);
+        assert!(outbox.backlog.borrow().is_none());
     }
 }

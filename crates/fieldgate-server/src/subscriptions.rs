@@ -10,6 +10,7 @@ use fieldgate_core::{
     dialect::{Answer, Marks, Subscribe},
     fault::{Code, Fault},
     id::Seq,
+    message::{Message, Qos},
     topic::Filter,
 };
 
@@ -51,7 +52,7 @@ pub(crate) fn subscribe(
         tenant: principal.tenant.clone(),
         filter: ask.filter.clone(),
         qos: ask.qos,
-        slow: ask.slow.unwrap_or_default(),
+        slow: ask.slow,
         live_after: Cell::new(Seq(u64::MAX)),
         replaying: Cell::new(ask.since.is_some()),
         ended: Cell::new(false),
@@ -69,6 +70,15 @@ pub(crate) fn subscribe(
         }
     }
     Ok(())
+}
+
+/// At what promise a link gets a message that comes live, if at all.
+pub(crate) fn granted(link: &Link, seq: Seq, message: &Message) -> Option<Qos> {
+    let subscriptions = link.subscriptions.borrow();
+    // One that began, or ended its replay, later has what is before that.
+    let live = subscriptions.values().filter(|s| s.live_after.get() < seq);
+    let granted = live.filter(|s| s.filter.matches(&message.topic)).map(|s| s.qos).max();
+    granted.map(|granted| granted.min(message.qos))
 }
 
 /// Sends the retained messages of a subscription, as they were when it began.

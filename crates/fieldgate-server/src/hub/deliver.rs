@@ -8,9 +8,10 @@ use std::{rc::Rc, sync::atomic::Ordering};
 use bytes::Bytes;
 use fieldgate_core::{
     close::CloseReason,
-    dialect::{Delivery, GapReason, Marks, SlowMode},
+    dialect::{Delivery, Marks, SlowMode},
     id::{Seq, UnixMs},
-    message::{Message, Qos},
+    lane::{Pushed, Slow},
+    message::{Message, Priority, Qos},
 };
 use fieldgate_dialects::{
     native::{self, Form},
@@ -26,6 +27,8 @@ use crate::{
     fabric::{message_of, now},
     ledger::DropReason,
     link::{Link, Subscription},
+    outbox::{Item, Lost, late_byte_len},
+    subscriptions,
     worker::Routed,
 };
 
@@ -66,6 +69,11 @@ impl Hub {
                 let qos = if of == *last { qos.max(subscription.qos) } else { subscription.qos };
                 link.overlap.set((*last, qos));
             }
+        }
+        for (seq, message) in cars.iter().filter(|(_, m)| m.priority == Priority::Critical) {
+            let slots = at.iter().filter_map(|slot| slots.get(slot));
+            let behind = slots.flat_map(|slot| &slot.members).filter(|(link, _)| link.behind.get());
+            behind.for_each(|(link, _)| self.overtake(link, *seq, message));
         }
         let mut runs = Runs::default();
         let mut delivered_count = 0;
@@ -120,12 +128,7 @@ impl Hub {
     ) -> u64 {
         let frames = run.frames(from);
         if link.outbox.has_waiting() {
-            let cars = cars.get(from..).unwrap_or_default();
-            let queued = frames.iter().zip(cars).take_while(|(frame, (seq, message))| {
-                let bytes = run.bytes.slice(frame.start..frame.end);
-                self.queue(link, subscription, &bytes, (*seq, message, frame.droppable))
-            });
-            return queued.count() as u64;
+            return self.queue_all(link, subscription, run, from, cars);
         }
         let tail;
         let bytes = match frames.first() {
@@ -143,70 +146,107 @@ impl Hub {
             }
             return frames.len() as u64;
         }
-        let start = frames.first().map_or(0, |frame| frame.start);
-        let parts = frames.iter().map(|f| (f.start - start..f.end - start, f.droppable));
-        if link.outbox.write_now(&link.socket, bytes, parts).is_err() {
-            link.close(CloseReason::PeerClosed);
-        } else if link.has_unsent() {
+        let taken = match link.outbox.write_now(&link.socket, bytes) {
+            Ok(taken) => run.bytes.len() - bytes.len() + taken,
+            Err(_) => {
+                link.close(CloseReason::PeerClosed);
+                return 0;
+            }
+        };
+        let mut gone_count = frames.len();
+        if taken < run.bytes.len() {
+            gone_count = frames.partition_point(|frame| frame.end <= taken);
+            if let Some(begun) = frames.get(gone_count).filter(|frame| frame.start < taken) {
+                link.outbox.begun(run.bytes.slice(taken..begun.end));
+                gone_count += 1;
+            }
+        }
+        let queued_count = self.queue_all(link, subscription, run, from + gone_count, cars);
+        if link.has_unsent() {
             link.wake();
         }
-        frames.len() as u64
+        gone_count as u64 + queued_count
     }
 
-    /// Queues one frame for a link whose socket is full; false if no more may follow it.
+    /// Queues the frames of a run, from one car on, until one must not follow; tells how many.
+    fn queue_all(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        subscription: &Subscription,
+        run: &Run,
+        from: usize,
+        cars: &Cars<'_>,
+    ) -> u64 {
+        let cars = cars.get(from..).unwrap_or_default();
+        let queued = run.frames(from).iter().zip(cars).take_while(|(frame, (seq, message))| {
+            let bytes = run.bytes.slice(frame.start..frame.end);
+            self.queue(link, subscription, bytes, (*seq, message, frame.qos))
+        });
+        queued.count() as u64
+    }
+
+    /// Queues one frame for a link whose socket is full (`guarantees.md`, "Slow receivers"); false if
+    /// no more may follow it.
     fn queue(
         self: &Rc<Self>,
         link: &Rc<Link>,
-        subscription: &Rc<Subscription>,
-        frame: &Bytes,
-        (seq, message, droppable): (Seq, &Message, Option<Seq>),
+        subscription: &Subscription,
+        frame: Bytes,
+        (seq, message, qos): (Seq, &Message, Qos),
     ) -> bool {
-        let max = self.shared.config.limits.outbox_bytes_max;
-        if link.outbox.byte_len() + frame.len() <= max && !link.has_conflated() {
-            link.outbox.wait(frame.clone(), droppable);
-        } else if droppable.is_none() {
-            catchup::fall_behind(self, link, seq);
-            return false;
+        let slow = if qos > Qos::AtMostOnce {
+            Slow::Overflow
         } else {
-            self.spare(link, subscription, frame, seq, message);
+            match subscription.slow_mode(message.kind) {
+                SlowMode::Latest => Slow::Latest(message.topic.clone()),
+                SlowMode::DropOldest => Slow::DropOldest,
+                SlowMode::Disconnect => Slow::Disconnect,
+            }
+        };
+        let late = || Item::late(seq, qos, message);
+        let way = link.outbox.way(message.priority, late_byte_len(message));
+        let item = match &slow {
+            // What it will say is not known yet.
+            _ if way.is_ahead() => late(),
+            Slow::Latest(_) => late(),
+            Slow::Overflow => Item::Ready(frame),
+            Slow::DropOldest | Slow::Disconnect => Item::Frame(seq, frame),
+        };
+        let mut lost = Lost::default();
+        let pushed = link.outbox.queue(item, way, slow, &mut lost);
+        for (reason, count) in [
+            (DropReason::Conflated, lost.conflated_count),
+            (DropReason::Overflow, lost.dropped_count),
+        ] {
+            if count > 0 {
+                let who = link.principal().map_or_else(String::new, |p| p.name.to_string());
+                self.shared.ledger.record(&message.tenant, &who, reason, count, now());
+            }
         }
-        !link.is_closing()
+        match pushed {
+            Pushed::Queued => true,
+            Pushed::Overflow => {
+                catchup::fall_behind(self, link, seq);
+                false
+            }
+            Pushed::Disconnect => {
+                link.close(CloseReason::SlowReceiver);
+                false
+            }
+        }
     }
 
-    /// A QoS 0 message for a receiver whose outbox is full (`guarantees.md`, "Slow receivers").
-    fn spare(
-        &self,
-        link: &Rc<Link>,
-        subscription: &Rc<Subscription>,
-        frame: &Bytes,
-        seq: Seq,
-        message: &Message,
-    ) {
-        let max = self.shared.config.limits.outbox_bytes_max;
-        let dropped = |reason, count| {
-            let who = link.principal().map_or_else(String::new, |p| p.name.to_string());
-            self.shared.ledger.record(&message.tenant, &who, reason, count, now());
-        };
-        match subscription.slow {
-            SlowMode::Disconnect => link.close(CloseReason::SlowReceiver),
-            SlowMode::Latest => {
-                if link.conflate(seq, message, max) {
-                    dropped(DropReason::Conflated, 1);
-                }
-            }
-            SlowMode::DropOldest => {
-                let gap = |first, last| self.encode_gap(link, first, last, GapReason::Overflow);
-                let mut count = link.outbox.drop_oldest(frame.len(), max, &gap);
-                if link.outbox.byte_len() + frame.len() <= max {
-                    link.outbox.wait(frame.clone(), Some(seq));
-                } else {
-                    link.outbox.drop_newest(seq, &gap);
-                    count += 1;
-                }
-                if count > 0 {
-                    dropped(DropReason::Overflow, count);
-                }
-            }
+    /// Lets a critical message overtake what a link reads from the log; without room ahead it comes
+    /// in its turn.
+    fn overtake(&self, link: &Rc<Link>, seq: Seq, message: &Message) {
+        let Some(qos) = subscriptions::granted(link, seq, message) else { return };
+        let way = link.outbox.way(message.priority, late_byte_len(message));
+        if seq < link.log_next.get() || !way.is_ahead() || !link.overtook.borrow_mut().insert(seq) {
+            return;
         }
+        let item = Item::late(seq, qos, message);
+        link.outbox.queue(item, way, Slow::Overflow, &mut Lost::default());
+        self.shared.stats.delivered.fetch_add(1, Ordering::Relaxed);
+        link.wake();
     }
 }

@@ -43,8 +43,8 @@ fn payload_len(routed: &Routed) -> usize {
 pub(super) struct Frame {
     pub(super) start: usize,
     pub(super) end: usize,
-    /// What it counts as once it waits: the number of a message that may be dropped.
-    pub(super) droppable: Option<Seq>,
+    /// At what promise it is delivered.
+    pub(super) qos: Qos,
 }
 
 /// The frames of a train in one form.
@@ -67,8 +67,7 @@ impl Run {
         for (seq, message) in cars {
             let (start, qos) = (scratch.len(), granted.min(message.qos));
             encode(*seq, message, qos, scratch);
-            let droppable = (qos == Qos::AtMostOnce).then_some(*seq);
-            frames.push(Frame { start, end: scratch.len(), droppable });
+            frames.push(Frame { start, end: scratch.len(), qos });
         }
         Self { bytes: Bytes::copy_from_slice(scratch), frames }
     }
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_holds_the_frames_and_what_may_be_dropped() {
+    fn a_run_holds_the_frames_and_their_promises() {
         let (loose, kept) = (message(1, Qos::AtMostOnce), message(2, Qos::AtLeastOnce));
         let cars = [(Seq(1), &loose), (Seq(2), &kept), (Seq(3), &loose)];
         let mut scratch = b"left behind".to_vec();
@@ -158,8 +157,9 @@ mod tests {
         };
         let run = Run::new(&cars, Qos::ExactlyOnce, &mut scratch, encode);
         assert_eq!(&run.bytes[..], [1, 2, 2, 2, 3]);
-        let ends: Vec<_> = run.frames(0).iter().map(|f| (f.start, f.end, f.droppable)).collect();
-        assert_eq!(ends, [(0, 1, Some(Seq(1))), (1, 4, None), (4, 5, Some(Seq(3)))]);
+        let ends: Vec<_> = run.frames(0).iter().map(|f| (f.start, f.end, f.qos)).collect();
+        let (loose, kept) = (Qos::AtMostOnce, Qos::AtLeastOnce);
+        assert_eq!(ends, [(0, 1, loose), (1, 4, kept), (4, 5, loose)]);
         assert_eq!(run.frames(2).len(), 1);
         assert_eq!(run.frames(4), []);
     }

@@ -13,6 +13,7 @@
 mod admin;
 mod cli;
 mod foreign;
+mod lanes;
 mod lesson;
 mod limits;
 mod native;
