@@ -14,6 +14,7 @@ pub mod id;
 pub mod index;
 pub mod lane;
 pub mod message;
+pub mod pace;
 pub mod rate;
 pub mod reading;
 pub mod topic;

@@ -21,7 +21,7 @@ use crate::{
     fabric::{message_of, now},
     hub::Hub,
     link::{Link, Subscription},
-    subscriptions::{granted, send_retained},
+    subscriptions::{granted, paced_alone, send_retained},
 };
 
 const CHUNK_BYTES_MAX: usize = 256 * 1024;
@@ -200,6 +200,14 @@ fn send(hub: &Rc<Hub>, link: &Rc<Link>, entry: &Entry, mark: Option<&str>, qos_o
         return;
     }
     let Some(qos) = qos_of(entry.seq, message) else { return };
+    if mark.is_none() {
+        if let Some(subscription) = paced_alone(link, entry.seq, message)
+            && let Some(paced) = &subscription.paced
+        {
+            return hub.pace(link, &subscription, paced, (entry.seq, message));
+        }
+        link.delivered.set(entry.seq);
+    }
     let marks = Marks { qos, replay: mark, ..Marks::default() };
     let frame = hub.encode_marked(entry.seq, message, marks, link.form);
     hub.touch(link);

@@ -3,6 +3,7 @@
 //! The way of a message to them is in `deliver`. Lives on one thread.
 
 mod deliver;
+mod paced;
 mod pending;
 mod train;
 
@@ -36,6 +37,7 @@ use crate::{
     worker::Told,
 };
 
+pub(crate) use paced::Paced;
 pub(crate) use pending::Then;
 
 #[derive(Debug, Default)]
@@ -180,7 +182,8 @@ impl Hub {
         match item {
             Item::Ready(bytes) | Item::Frame(_, bytes) => bytes,
             Item::Late(late) => {
-                let Late { seq, qos, ref message, count } = *late;
+                let Late { seq, qos, ref message, count, ahead: late_ahead } = *late;
+                let ahead = ahead || late_ahead;
                 let marks = Marks { qos, ahead, conflated_count: count, ..Marks::default() };
                 self.encode_marked(seq, message, marks, link.form)
             }

@@ -18,7 +18,8 @@ use fieldgate_core::{
     close::CloseReason,
     dialect::SlowMode,
     id::{Seq, TenantId},
-    message::{Kind, Qos},
+    lane::Slow,
+    message::{Kind, Message, Qos},
     rate::Bucket,
     topic::Filter,
 };
@@ -32,7 +33,7 @@ use crate::{
     asks::{self, Inbound, Outcome},
     commands,
     fabric::{self, Shared},
-    hub::Hub,
+    hub::{Hub, Paced},
     listen::Permit,
     outbox::Outbox,
     present::Predecessor,
@@ -55,6 +56,8 @@ pub(crate) struct Subscription {
     pub(crate) qos: Qos,
     /// What it asked for; else what suits the message.
     pub(crate) slow: Option<SlowMode>,
+    /// What it gets less often than it comes.
+    pub(crate) paced: Option<Box<Paced>>,
     /// Messages up to here came another way, or will; `u64::MAX` while it replays.
     pub(crate) live_after: Cell<Seq>,
     pub(crate) replaying: Cell<bool>,
@@ -63,11 +66,19 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// What happens to messages that a slow receiver did not take.
-    pub(crate) fn slow_mode(&self, kind: Kind) -> SlowMode {
-        self.slow.unwrap_or(match kind {
+    pub(crate) fn slow(&self, qos: Qos, message: &Message) -> Slow {
+        if qos > Qos::AtMostOnce {
+            return Slow::Overflow;
+        }
+        let mode = self.slow.unwrap_or(match message.kind {
             Kind::Telemetry | Kind::State | Kind::Presence => SlowMode::Latest,
             Kind::Event | Kind::Command | Kind::Reply | Kind::Application => SlowMode::DropOldest,
-        })
+        });
+        match mode {
+            SlowMode::Latest => Slow::Latest(message.topic.clone()),
+            SlowMode::DropOldest => Slow::DropOldest,
+            SlowMode::Disconnect => Slow::Disconnect,
+        }
     }
 }
 
@@ -81,6 +92,9 @@ pub(crate) struct Link {
     pub(crate) touched: Cell<bool>,
     pub(crate) delivered: Cell<Seq>,
     pub(crate) overlap: Cell<(Seq, Qos)>,
+    /// The newest number that went to a subscription without a pace, and to one with it.
+    pub(crate) unpaced: Cell<Seq>,
+    pub(crate) paced: Cell<Seq>,
     /// Whether it reads the log, and where it is there.
     pub(crate) behind: Cell<bool>,
     pub(crate) log_next: Cell<Seq>,
@@ -235,6 +249,8 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         touched: Cell::new(false),
         delivered: Cell::new(Seq(0)),
         overlap: Cell::new((Seq(0), Qos::AtMostOnce)),
+        unpaced: Cell::new(Seq(0)),
+        paced: Cell::new(Seq(0)),
         behind: Cell::new(false),
         log_next: Cell::new(Seq(0)),
         overtook: RefCell::default(),

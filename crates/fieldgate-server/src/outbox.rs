@@ -47,6 +47,14 @@ pub(crate) struct Late {
     pub(crate) message: Message,
     /// How many messages it stands for.
     pub(crate) count: u32,
+    /// Whether it is out of its turn wherever it goes.
+    pub(crate) ahead: bool,
+}
+
+impl Late {
+    pub(crate) fn new(seq: Seq, qos: Qos, message: &Message) -> Self {
+        Self { seq, qos, message: message.clone(), count: 1, ahead: false }
+    }
 }
 
 /// What a message counts that waits without a frame.
@@ -56,7 +64,7 @@ pub(crate) fn late_byte_len(message: &Message) -> usize {
 
 impl Item {
     pub(crate) fn late(seq: Seq, qos: Qos, message: &Message) -> Self {
-        Self::Late(Box::new(Late { seq, qos, message: message.clone(), count: 1 }))
+        Self::Late(Box::new(Late::new(seq, qos, message)))
     }
 
     /// What it counts in the bound.
@@ -76,18 +84,25 @@ pub(crate) struct Lost {
     pub(crate) dropped_count: u64,
 }
 
+impl Lost {
+    /// Lets a message stand for an older one of its topic too.
+    pub(crate) fn conflate(&mut self, newer: &mut Late, older: &Late) {
+        self.conflated_count += 1;
+        newer.count = newer.count.saturating_add(older.count);
+        let (message, older) = (&mut newer.message, &older.message);
+        // Only telemetry has resources; anything else is as new as it is.
+        if message.kind == Kind::Telemetry
+            && let Merge::Merged(both) = native::merge_latest(&older.payload, &message.payload)
+        {
+            message.payload = both.into();
+        }
+    }
+}
+
 impl Losses<Item> for Lost {
     fn merge(&mut self, newer: &mut Item, older: Item) -> usize {
         if let (Item::Late(newer), Item::Late(older)) = (&mut *newer, older) {
-            self.conflated_count += 1;
-            newer.count = newer.count.saturating_add(older.count);
-            let (message, older) = (&mut newer.message, &older.message);
-            // Only telemetry has resources; anything else is as new as it is.
-            if message.kind == Kind::Telemetry
-                && let Merge::Merged(both) = native::merge_latest(&older.payload, &message.payload)
-            {
-                message.payload = both.into();
-            }
+            self.conflate(newer, &older);
         }
         newer.byte_len()
     }

@@ -17,7 +17,7 @@ use fieldgate_core::{
 use crate::{
     catchup,
     fabric::{message_of, now},
-    hub::Hub,
+    hub::{Hub, Paced},
     link::{Link, Subscription},
 };
 
@@ -32,9 +32,6 @@ pub(crate) fn subscribe(
     if !principal.may_subscribe(&ask.filter) {
         let text = format!("no right to subscribe to {}", ask.filter);
         return Err(Fault::new(Code::NotAllowed, text));
-    }
-    if ask.rate_max.is_some() {
-        return Err(Fault::new(Code::BadValue, "maxRate is not served yet"));
     }
     if let Some(old) = link.subscriptions.borrow_mut().remove(&ask.filter) {
         hub.remove_member(link, &old);
@@ -53,6 +50,7 @@ pub(crate) fn subscribe(
         filter: ask.filter.clone(),
         qos: ask.qos,
         slow: ask.slow,
+        paced: ask.rate_max.map(|per_second| Box::new(Paced::new(per_second))),
         live_after: Cell::new(Seq(u64::MAX)),
         replaying: Cell::new(ask.since.is_some()),
         ended: Cell::new(false),
@@ -79,6 +77,16 @@ pub(crate) fn granted(link: &Link, seq: Seq, message: &Message) -> Option<Qos> {
     let live = subscriptions.values().filter(|s| s.live_after.get() < seq);
     let granted = live.filter(|s| s.filter.matches(&message.topic)).map(|s| s.qos).max();
     granted.map(|granted| granted.min(message.qos))
+}
+
+/// The subscription with a pace that alone gets a message, if that is so.
+pub(crate) fn paced_alone(link: &Link, seq: Seq, message: &Message) -> Option<Rc<Subscription>> {
+    let subscriptions = link.subscriptions.borrow();
+    let mut live = subscriptions
+        .values()
+        .filter(|s| s.live_after.get() < seq && s.filter.matches(&message.topic));
+    let first = live.next().filter(|first| first.paced.is_some())?;
+    live.all(|s| s.paced.is_some()).then(|| Rc::clone(first))
 }
 
 /// Sends the retained messages of a subscription, as they were when it began.

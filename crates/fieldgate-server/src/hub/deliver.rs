@@ -8,9 +8,9 @@ use std::{rc::Rc, sync::atomic::Ordering};
 use bytes::Bytes;
 use fieldgate_core::{
     close::CloseReason,
-    dialect::{Delivery, Marks, SlowMode},
-    id::{Seq, UnixMs},
-    lane::{Pushed, Slow},
+    dialect::{Delivery, Marks},
+    id::{Seq, TenantId, UnixMs},
+    lane::{Pushed, Slow, Way},
     message::{Message, Priority, Qos},
 };
 use fieldgate_dialects::{
@@ -68,6 +68,9 @@ impl Hub {
                 let (of, qos) = link.overlap.get();
                 let qos = if of == *last { qos.max(subscription.qos) } else { subscription.qos };
                 link.overlap.set((*last, qos));
+                if subscription.paced.is_none() {
+                    link.unpaced.set(*last);
+                }
             }
         }
         for (seq, message) in cars.iter().filter(|(_, m)| m.priority == Priority::Critical) {
@@ -81,12 +84,20 @@ impl Hub {
             if link.delivered.get() == *last || link.is_closing() {
                 continue;
             }
+            let live_after = subscription.live_after.get();
+            let from = cars.partition_point(|(seq, _)| *seq <= live_after);
+            if let Some(paced) = &subscription.paced {
+                let elsewhere = at.len() > 1 && link.unpaced.get() == *last;
+                if !elsewhere && link.paced.replace(*last) != *last {
+                    let cars = cars.get(from..).unwrap_or_default();
+                    cars.iter().for_each(|car| self.pace(link, subscription, paced, *car));
+                }
+                continue;
+            }
             link.delivered.set(*last);
             let (of, overlap) = link.overlap.get();
             let granted = if of == *last { overlap } else { subscription.qos };
             let run = runs.get(link.form, granted, || self.encode_run(&cars, granted, link.form));
-            let live_after = subscription.live_after.get();
-            let from = cars.partition_point(|(seq, _)| *seq <= live_after);
             delivered_count += self.send(link, subscription, run, from, &cars, alone);
         }
         delivered_count
@@ -194,15 +205,7 @@ impl Hub {
         frame: Bytes,
         (seq, message, qos): (Seq, &Message, Qos),
     ) -> bool {
-        let slow = if qos > Qos::AtMostOnce {
-            Slow::Overflow
-        } else {
-            match subscription.slow_mode(message.kind) {
-                SlowMode::Latest => Slow::Latest(message.topic.clone()),
-                SlowMode::DropOldest => Slow::DropOldest,
-                SlowMode::Disconnect => Slow::Disconnect,
-            }
-        };
+        let slow = subscription.slow(qos, message);
         let late = || Item::late(seq, qos, message);
         let way = link.outbox.way(message.priority, late_byte_len(message));
         let item = match &slow {
@@ -212,17 +215,21 @@ impl Hub {
             Slow::Overflow => Item::Ready(frame),
             Slow::DropOldest | Slow::Disconnect => Item::Frame(seq, frame),
         };
+        self.queue_item(link, item, way, slow, (seq, &message.tenant))
+    }
+
+    /// As [`Self::queue`], once it is clear what waits where.
+    pub(super) fn queue_item(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        item: Item,
+        way: Way,
+        slow: Slow,
+        (seq, tenant): (Seq, &TenantId),
+    ) -> bool {
         let mut lost = Lost::default();
         let pushed = link.outbox.queue(item, way, slow, &mut lost);
-        for (reason, count) in [
-            (DropReason::Conflated, lost.conflated_count),
-            (DropReason::Overflow, lost.dropped_count),
-        ] {
-            if count > 0 {
-                let who = link.principal().map_or_else(String::new, |p| p.name.to_string());
-                self.shared.ledger.record(&message.tenant, &who, reason, count, now());
-            }
-        }
+        self.write_down(link, tenant, &lost);
         match pushed {
             Pushed::Queued => true,
             Pushed::Overflow => {
@@ -232,6 +239,19 @@ impl Hub {
             Pushed::Disconnect => {
                 link.close(CloseReason::SlowReceiver);
                 false
+            }
+        }
+    }
+
+    /// Writes down what a slow receiver did not get.
+    pub(super) fn write_down(&self, link: &Link, tenant: &TenantId, lost: &Lost) {
+        for (reason, count) in [
+            (DropReason::Conflated, lost.conflated_count),
+            (DropReason::Overflow, lost.dropped_count),
+        ] {
+            if count > 0 {
+                let who = link.principal().map_or_else(String::new, |p| p.name.to_string());
+                self.shared.ledger.record(tenant, &who, reason, count, now());
             }
         }
     }

@@ -18,6 +18,7 @@ mod lesson;
 mod limits;
 mod native;
 mod operate;
+mod pace;
 mod restart;
 mod shutdown;
 mod slow;
