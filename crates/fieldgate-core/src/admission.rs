@@ -107,16 +107,17 @@ impl Pool {
         Ok(Place { address: source, authenticated: false })
     }
 
-    /// Moves a connection that proved who it is to the authenticated ones.
+    /// Moves a connection that proved who it is to the authenticated ones. One that takes over from
+    /// another, which ends, gets a place in any case.
     ///
     /// # Errors
     ///
     /// [`NoPlace::Connections`]; it keeps the place it had.
-    pub fn authenticate(&mut self, place: &mut Place) -> Result<(), NoPlace> {
+    pub fn authenticate(&mut self, place: &mut Place, takes_over: bool) -> Result<(), NoPlace> {
         if place.authenticated {
             return Ok(());
         }
-        if self.authenticated_count >= self.bounds.connections_max {
+        if self.authenticated_count >= self.bounds.connections_max && !takes_over {
             return Err(NoPlace::Connections);
         }
         self.unauthenticated_count = self.unauthenticated_count.saturating_sub(1);
@@ -244,11 +245,12 @@ mod tests {
         let mut pool = Pool::new(Bounds { per_address_max: 0, ..BOUNDS });
         let mut places: Vec<Place> = (0..3).map(|_| pool.enter(ip("192.0.2.1")).unwrap()).collect();
         assert_eq!(pool.enter(ip("192.0.2.9")), Err(NoPlace::Unauthenticated));
-        assert_eq!(pool.authenticate(&mut places[0]), Ok(()));
-        assert_eq!(pool.authenticate(&mut places[0]), Ok(()));
-        assert_eq!(pool.authenticate(&mut places[1]), Ok(()));
-        assert_eq!(pool.authenticate(&mut places[2]), Err(NoPlace::Connections));
+        assert_eq!(pool.authenticate(&mut places[0], false), Ok(()));
+        assert_eq!(pool.authenticate(&mut places[0], false), Ok(()));
+        assert_eq!(pool.authenticate(&mut places[1], false), Ok(()));
+        assert_eq!(pool.authenticate(&mut places[2], false), Err(NoPlace::Connections));
         assert_eq!((pool.authenticated_count(), pool.unauthenticated_count()), (2, 1));
+        assert_eq!(pool.authenticate(&mut places[2], true), Ok(()));
         places.into_iter().for_each(|place| pool.leave(place));
         assert_eq!((pool.authenticated_count(), pool.unauthenticated_count()), (0, 0));
     }

@@ -112,6 +112,29 @@ impl Rates {
         self.bytes.take(bytes, now_ms);
         Ok(())
     }
+
+    /// Tells whether both buckets are full, so that forgetting them changes nothing.
+    pub fn is_full(&mut self, now_ms: u64) -> bool {
+        self.messages.is_full(now_ms) && self.bytes.is_full(now_ms)
+    }
+}
+
+/// Who goes on although it is refused: a pause of a second between two refusals starts anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Insistence {
+    refused: Option<(u64, u64)>,
+}
+
+impl Insistence {
+    /// Notes a refusal; tells for how long there have been some without a pause, in milliseconds.
+    pub fn on_refusal(&mut self, now_ms: u64) -> u64 {
+        let since_ms = match self.refused {
+            Some((since_ms, last_ms)) if now_ms <= last_ms + 1_000 => since_ms,
+            Some(_) | None => now_ms,
+        };
+        self.refused = Some((since_ms, now_ms));
+        now_ms.saturating_sub(since_ms)
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +194,13 @@ mod tests {
         assert_eq!(rates.take(1, 100, 0), Ok(()));
         assert_eq!(rates.take(1, 50, 500), Err(500));
         assert_eq!(rates.take(1, 100, 1_000), Ok(()));
+    }
+
+    #[test]
+    fn insistence_is_counted_until_it_pauses() {
+        let mut insistence = Insistence::default();
+        assert_eq!([0, 900, 1_900].map(|now_ms| insistence.on_refusal(now_ms)), [0, 900, 1_900]);
+        assert_eq!([2_901, 3_000].map(|now_ms| insistence.on_refusal(now_ms)), [0, 99]);
     }
 
     proptest! {

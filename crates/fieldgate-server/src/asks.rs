@@ -4,7 +4,6 @@
 //! and never waits: where the log is full, the frame comes back to be tried again.
 
 use std::{
-    net::IpAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
@@ -16,7 +15,6 @@ use fieldgate_core::{
     fault::{Code, Fault},
     id::{MsgId, TenantId, UnixMs},
     message::{Kind, Message, Priority, Qos},
-    rate::Bucket,
     topic::Topic,
 };
 use fieldgate_dialects::{
@@ -138,17 +136,21 @@ fn on_decoded(
         Err(refusal) => (refusal.reference, Err(Refused::Fault(refusal.fault))),
         Ok(ask) => {
             let reference = reference_of(&ask);
-            if let Err(fault) = take_rate(hub, link, byte_len) {
-                (reference, Err(Refused::Fault(fault)))
-            } else {
-                (reference, on_ask(hub, link, principal, ask))
+            // A frame that comes back to be tried again is paid for.
+            let paid = link.paid.take()
+                || take_rate(hub, link, principal, message_count(&ask), byte_len)
+                    .map_err(|fault| tell_error(hub, link, fault, reference.clone(), Vec::new()))
+                    .is_ok();
+            if !paid {
+                return Handled::Yes;
             }
+            (reference, on_ask(hub, link, principal, ask))
         }
     };
     match result {
         Ok(()) => Handled::Yes,
         Err(Refused::Full) => {
-            give_back_rate(link);
+            link.paid.set(true);
             Handled::Full
         }
         Err(Refused::Fault(fault)) => {
@@ -180,40 +182,37 @@ fn tell_error(
     refused: Vec<(usize, Fault)>,
 ) {
     hub.shared.stats.refused.fetch_add(1, Ordering::Relaxed);
-    if fault.code == Code::RateLimited {
-        link.note_limited(true);
-    } else if !fault.code.is_temporary() {
+    if fault.code != Code::RateLimited && !fault.code.is_temporary() {
         link.count_error();
     }
     hub.answer(link, &Answer::Error { fault, reference, refused });
 }
 
-/// Takes from the link's buckets, or says no.
-fn take_rate(hub: &Hub, link: &Link, byte_len: usize) -> Result<(), Fault> {
-    let limits = &hub.shared.config.limits;
-    let now_ms = link.age_ms();
-    let mut buckets = link.buckets.borrow_mut();
-    let (messages, bytes) = &mut **buckets.get_or_insert_with(|| {
-        let burst = limits.bytes_per_second.max(limits.frame_bytes_max as u64);
-        Box::new((
-            Bucket::new(limits.messages_per_second, limits.message_burst, now_ms),
-            Bucket::new(limits.bytes_per_second, burst, now_ms),
-        ))
-    });
-    if messages.take(1, now_ms) && bytes.take(byte_len as u64, now_ms) {
-        link.note_limited(false);
+/// Takes from the rates of the link's principal, or says no.
+pub(crate) fn take_rate(
+    hub: &Hub,
+    link: &Link,
+    principal: &Principal,
+    message_count: usize,
+    byte_len: usize,
+) -> Result<(), Fault> {
+    let throttle = &hub.shared.throttle;
+    let rates = link.rates.get_or_init(|| throttle.sender(principal));
+    let Err(wait_ms) = throttle.take(rates, message_count as u64, byte_len as u64) else {
         return Ok(());
-    }
+    };
+    link.note_limited();
+    let limits = &hub.shared.config.limits;
     let text = format!(
-        "more than {} messages or {} bytes a second",
+        "above limits.messages_per_second = {} or limits.bytes_per_second = {}: wait {wait_ms} ms",
         limits.messages_per_second, limits.bytes_per_second
     );
     Err(Fault::new(Code::RateLimited, text))
 }
 
-/// A frame that will be tried again costs once.
-fn give_back_rate(link: &Link) {
-    link.buckets.borrow_mut().take();
+/// How many messages a frame counts as.
+fn message_count(ask: &Ask) -> usize {
+    if let Ask::Batch { items, .. } = ask { items.len().max(1) } else { 1 }
 }
 
 fn on_ask(
@@ -251,7 +250,7 @@ fn on_ask(
 fn authenticate(hub: &Rc<Hub>, link: &Rc<Link>, auth: &Authenticate) {
     let tenant = auth.tenant.clone().unwrap_or_else(TenantId::default_tenant);
     let time = now();
-    let allowed = hub.shared.throttle.allows(link.peer, time);
+    let allowed = hub.shared.throttle.may_try(link.peer);
     let found = allowed
         .then(|| hub.shared.state.verify_token(&tenant, auth.device.as_ref(), &auth.token.0, time))
         .flatten();
@@ -259,16 +258,12 @@ fn authenticate(hub: &Rc<Hub>, link: &Rc<Link>, auth: &Authenticate) {
         Some(principal) => welcome(hub, link, principal),
         None if !allowed => link.close(CloseReason::RateLimited),
         None => {
-            refuse_credential(hub, link.peer, time);
+            hub.shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
+            hub.shared.throttle.failed(link.peer);
             hub.answer(link, &Answer::NotAuthenticated { timestamp: time });
             link.close(CloseReason::AuthFailed);
         }
     }
-}
-
-fn refuse_credential(hub: &Hub, peer: IpAddr, time: UnixMs) {
-    hub.shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
-    hub.shared.throttle.failed(peer, time);
 }
 
 /// The connection is somebody's: answers, and ends the older ones of the same device. It is served
@@ -282,8 +277,7 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     hub.answer(link, &Answer::Authenticated { timestamp, session, epoch, heartbeat_ms });
     let principal = link.set_principal(principal);
     let predecessors = shared.present.enter(&principal, hub.link_ref(link));
-    let open = shared.stats.connections.load(Ordering::SeqCst);
-    if predecessors.is_empty() && open >= shared.config.limits.connections_max {
+    if link.authenticate(!predecessors.is_empty()).is_err() {
         link.close(CloseReason::NoCapacity);
         return;
     }

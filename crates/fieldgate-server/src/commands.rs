@@ -17,7 +17,7 @@ use fieldgate_dialects::native::Form;
 use fieldgate_store::{Log, Record, record::CommandChange, state::OpenCommand};
 
 use crate::{
-    asks::{Refused, append_once},
+    asks::{self, Refused, append_once},
     fabric::now,
     hub::{Hub, Then},
     link::Link,
@@ -44,6 +44,8 @@ pub(crate) fn send(
     let expires = ask.expires.unwrap_or(UnixMs(time.0 + EXPIRES_MS)).min(latest);
     let devices = devices_of(hub, principal, &ask.to)?;
     let device_count = devices.len();
+    // The frame paid for one of them.
+    asks::take_rate(hub, link, principal, device_count - 1, 0)?;
     let message = |device: DeviceId| Message {
         tenant: principal.tenant.clone(),
         topic: Topic::of_device(&device, "commands"),

@@ -120,7 +120,7 @@ section! {
         batch_len_max: usize = 1_000,
         /// Most subscriptions of a connection.
         topics_per_connection_max: usize = 256,
-        /// Messages a second of a principal's connection.
+        /// Messages a second of a principal, all its connections together.
         messages_per_second: u64 = 1_000,
         /// Messages at once.
         message_burst: u64 = 2_000,

@@ -29,7 +29,6 @@ use fieldgate_store::{
 use crate::{
     config::Config,
     ledger::Ledger,
-    listen::Addresses,
     metrics::Stats,
     present::{LinkRef, Present},
     throttle::Throttle,
@@ -59,8 +58,7 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     /// The bound addresses, by listener name; set once everything is bound.
     pub(crate) listeners: std::sync::OnceLock<serde_json::Value>,
-    pub(crate) throttle: Throttle,
-    pub(crate) addresses: Addresses,
+    pub(crate) throttle: Arc<Throttle>,
     pub(crate) present: Present,
     routing: Mutex<Routing>,
     next_worker: AtomicUsize,
@@ -169,8 +167,7 @@ impl Fabric {
             tables: Arc::clone(&store.tables),
             recovery: store.recovery,
             started: Instant::now(),
-            throttle: Throttle::new(config.limits.auth_failures_per_minute_max),
-            addresses: Addresses::default(),
+            throttle: Arc::new(Throttle::new(&config.limits)),
             config,
             ledger: Ledger::default(),
             stats: Stats::default(),
@@ -209,14 +206,10 @@ impl Fabric {
         shared.draining.store(true, Ordering::SeqCst);
         shared.inboxes.iter().for_each(|inbox| inbox.control(Control::Drain));
         let deadline = tokio::time::Instant::now() + grace;
-        let open = |s: &Shared| {
-            s.stats.connections.load(Ordering::SeqCst)
-                + s.stats.unauthenticated.load(Ordering::SeqCst)
-        };
-        while open(shared) > 0 && tokio::time::Instant::now() < deadline {
+        while shared.throttle.open_count() > 0 && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let left = open(shared);
+        let left = shared.throttle.open_count();
         if left > 0 {
             tracing::warn!(connections = left, "grace is over: connections are cut");
         }

@@ -5,7 +5,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use axum::{
@@ -19,6 +19,7 @@ use axum::{
 use bytes::Bytes;
 use fieldgate_core::{
     access::{Principal, Verb},
+    admission::NoPlace,
     fault::{Code, Fault},
     id::TenantId,
     topic::Filter,
@@ -33,10 +34,11 @@ use crate::{
     asks::form_of,
     fabric::{Shared, now},
     ledger::DropsQuery,
-    listen::{Permit, Purpose},
+    listen::Purpose,
     metrics,
     sink::Sink,
     status::{readiness, status_of},
+    throttle::{Permit, Refusal},
     worker::Handover,
 };
 
@@ -48,32 +50,36 @@ pub(crate) struct Caller(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     peer: IpAddr,
-    permit: Mutex<Option<Permit>>,
-    refused: Option<Refusal>,
+    admitted: Mutex<Admitted>,
     purpose: Purpose,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    Address,
-    Full,
+/// Whether a connection was let in.
+#[derive(Debug)]
+pub(crate) enum Admitted {
+    /// It has a place.
+    Yes(Permit),
+    /// Its place went on to a WebSocket.
+    Upgraded,
+    /// It is told why not.
+    No { why: NoPlace, _refusal: Refusal },
 }
 
 impl Caller {
     pub(crate) fn new(
         shared: Arc<Shared>,
         peer: IpAddr,
-        permit: Option<Permit>,
-        full: bool,
+        admitted: Admitted,
         purpose: Purpose,
     ) -> Self {
-        let refused = match (&permit, full) {
-            (None, _) => Some(Refusal::Address),
-            (Some(_), true) => Some(Refusal::Full),
-            (Some(_), false) => None,
-        };
-        let permit = Mutex::new(permit);
-        Self(Arc::new(Inner { shared, peer, permit, refused, purpose }))
+        let admitted = Mutex::new(admitted);
+        Self(Arc::new(Inner { shared, peer, admitted, purpose }))
+    }
+}
+
+impl Inner {
+    fn admitted(&self) -> MutexGuard<'_, Admitted> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,14 +131,21 @@ async fn guard(
     request: Request,
     next: axum::middleware::Next,
 ) -> Response {
-    let refused = caller.0.refused.map(|refusal| match refusal {
-        Refusal::Address => {
-            refuse(Code::RateLimited, "limits.connections_per_address_max is reached")
+    let refused = match &*caller.0.admitted() {
+        Admitted::Yes(_) | Admitted::Upgraded => None,
+        Admitted::No { why: NoPlace::Address, .. } => {
+            Some((Code::RateLimited, "limits.connections_per_address_max is reached"))
         }
-        Refusal::Full => refuse(Code::Busy, "limits.unauthenticated_max is reached"),
-    });
-    if let Some(mut response) = refused {
-        // A refused connection is not counted, or counted too many: it must not stay.
+        Admitted::No { why: NoPlace::Unauthenticated, .. } => {
+            Some((Code::Busy, "limits.unauthenticated_max is reached"))
+        }
+        Admitted::No { why: NoPlace::Connections, .. } => {
+            Some((Code::Busy, "limits.connections_max is reached"))
+        }
+    };
+    if let Some((code, message)) = refused {
+        let mut response = refuse(code, message);
+        // A refused connection has no place: it must not stay.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return response;
     }
@@ -179,12 +192,12 @@ fn principal_of(caller: &Inner, request: &Request) -> Result<Option<Principal>, 
         return Ok(None);
     };
     let (shared, time) = (&caller.shared, now());
-    if !shared.throttle.allows(caller.peer, time) {
+    if !shared.throttle.may_try(caller.peer) {
         return Err(refuse(Code::RateLimited, "too many failed authentications"));
     }
     let tenant = TenantId::default_tenant();
     shared.state.verify_token(&tenant, None, &token, time).map(Some).ok_or_else(|| {
-        shared.throttle.failed(caller.peer, time);
+        shared.throttle.failed(caller.peer);
         shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
         unauthorized("the credential is not valid")
     })
@@ -295,8 +308,8 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Response
     }
     let offered = all("sec-websocket-protocol");
     let subprotocol = ws::choose_subprotocol(offered.as_deref(), native::SUBPROTOCOLS);
-    let permit = caller.0.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(permit) = permit else {
+    let admitted = std::mem::replace(&mut *caller.0.admitted(), Admitted::Upgraded);
+    let Admitted::Yes(permit) = admitted else {
         return refuse(Code::Busy, "this connection is being upgraded already");
     };
     let on_upgrade = hyper::upgrade::on(&mut request);

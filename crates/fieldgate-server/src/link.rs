@@ -4,7 +4,7 @@
 //! take at once. It owns no buffer while idle: bytes are read into the worker's scratch.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::{BTreeMap, BTreeSet},
     io,
     ops::ControlFlow,
@@ -15,12 +15,13 @@ use std::{
 
 use fieldgate_core::{
     access::Principal,
+    admission::NoPlace,
     close::CloseReason,
     dialect::SlowMode,
     id::{Seq, TenantId},
     lane::Slow,
     message::{Kind, Message, Qos},
-    rate::Bucket,
+    rate::Insistence,
     topic::Filter,
 };
 use fieldgate_dialects::{
@@ -34,10 +35,10 @@ use crate::{
     commands,
     fabric::{self, Shared},
     hub::{Hub, Paced},
-    listen::Permit,
     outbox::Outbox,
     present::Predecessor,
     sink::Socket,
+    throttle::{Permit, SenderRates},
     worker::Handover,
 };
 
@@ -110,7 +111,11 @@ pub(crate) struct Link {
     turn_frames: Cell<u32>,
     #[cfg(test)]
     pub(crate) breaks: Cell<bool>,
-    pub(crate) buckets: RefCell<Option<Box<(Bucket, Bucket)>>>,
+    /// What its principal may send, from the first message on.
+    pub(crate) rates: OnceCell<SenderRates>,
+    /// Whether the frame that is tried again was counted.
+    pub(crate) paid: Cell<bool>,
+    permit: RefCell<Option<Permit>>,
     pub(crate) started: Instant,
     pub(crate) peer: std::net::IpAddr,
     principal: RefCell<Option<Rc<Principal>>>,
@@ -119,7 +124,7 @@ pub(crate) struct Link {
     heard_ms: Cell<u64>,
     pinged_ms: Cell<u64>,
     errors: Cell<(u64, u32)>,
-    limited_since_ms: Cell<Option<u64>>,
+    limited: Cell<Insistence>,
 }
 
 impl Link {
@@ -164,15 +169,19 @@ impl Link {
         }
     }
 
-    /// Notes whether a message was over the rate; ten seconds of it end the connection.
-    pub(crate) fn note_limited(&self, limited: bool) {
-        let now = self.age_ms();
-        match (limited, self.limited_since_ms.get()) {
-            (false, _) => self.limited_since_ms.set(None),
-            (true, None) => self.limited_since_ms.set(Some(now)),
-            (true, Some(since)) if now > since + 10_000 => self.close(CloseReason::RateLimited),
-            (true, Some(_)) => (),
+    /// Notes that a message was over the rate; ten seconds of it end the connection.
+    pub(crate) fn note_limited(&self) {
+        let mut limited = self.limited.get();
+        if limited.on_refusal(self.age_ms()) >= 10_000 {
+            self.close(CloseReason::RateLimited);
         }
+        self.limited.set(limited);
+    }
+
+    /// Moves it to those who proved who they are, if there is a place.
+    pub(crate) fn authenticate(&self, takes_over: bool) -> Result<(), NoPlace> {
+        let mut permit = self.permit.borrow_mut();
+        permit.as_mut().map_or(Ok(()), |permit| permit.authenticate(takes_over))
     }
 
     /// Looks at what should have happened by now.
@@ -233,6 +242,7 @@ impl Drop for Entered<'_> {
         self.0.remove_link(self.1);
         if std::thread::panicking() {
             self.0.shared.stats.count_close(CloseReason::Internal);
+            drop(self.1.permit.take());
         }
     }
 }
@@ -262,7 +272,9 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         turn_frames: Cell::new(0),
         #[cfg(test)]
         breaks: Cell::new(false),
-        buckets: RefCell::new(None),
+        rates: OnceCell::new(),
+        paid: Cell::new(false),
+        permit: RefCell::new(Some(permit)),
         started: Instant::now(),
         peer,
         principal: RefCell::new(None),
@@ -271,21 +283,20 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         heard_ms: Cell::new(0),
         pinged_ms: Cell::new(0),
         errors: Cell::new((0, 0)),
-        limited_since_ms: Cell::new(None),
+        limited: Cell::default(),
     });
     hub.add_link(&link);
     let entered = Entered(&hub, &link);
-    let mut permit = permit;
     // Even empty it would keep the HTTP layer's read buffer for as long as the connection lives.
     let first = read_ahead.to_vec();
     drop(read_ahead);
-    let reason = serve(&hub, &link, first, principal, &mut permit).await;
+    let reason = serve(&hub, &link, first, principal).await;
     // Before the close is said: whoever takes over need not wait until the peer has heard it.
     drop(entered);
     finish(&hub, &link, reason).await;
     hub.shared.stats.count_close(reason);
     tracing::debug!(link = link.id, reason = reason.label(), "link ended");
-    drop(permit);
+    drop(link.permit.take());
 }
 
 async fn serve(
@@ -293,7 +304,6 @@ async fn serve(
     link: &Rc<Link>,
     mut read_ahead: Vec<u8>,
     principal: Option<Principal>,
-    permit: &mut Permit,
 ) -> CloseReason {
     let mut decoder = Decoder::server(ws_limits(&hub.shared, false));
     if hub.shared.draining.load(Ordering::SeqCst) {
@@ -309,7 +319,7 @@ async fn serve(
     loop {
         #[cfg(test)]
         assert!(!link.breaks.get(), "as asked");
-        handle(hub, link, &mut inbound, &mut decoder, permit).await;
+        handle(hub, link, &mut inbound, &mut decoder).await;
         hub.flush();
         if let Some(reason) = link.closing.get() {
             return reason;
@@ -397,13 +407,7 @@ async fn take_turn(hub: &Rc<Hub>, link: &Rc<Link>) {
 }
 
 /// Obeys what was read, in order; waits where the log is full, which pauses reading.
-async fn handle(
-    hub: &Rc<Hub>,
-    link: &Rc<Link>,
-    inbound: &mut Vec<Inbound>,
-    decoder: &mut Decoder,
-    permit: &mut Permit,
-) {
+async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: &mut Vec<Inbound>, decoder: &mut Decoder) {
     for mut frame in inbound.drain(..) {
         link.turn_frames.set(link.turn_frames.get() + 1);
         if link.turn_frames.get() >= TURN_FRAMES {
@@ -417,7 +421,6 @@ async fn handle(
             match asks::on_frame(hub, link, frame) {
                 Outcome::Done => {
                     if anonymous && link.principal.borrow().is_some() {
-                        permit.authenticated();
                         take_turn(hub, link).await;
                     }
                     break;
@@ -432,7 +435,6 @@ async fn handle(
         }
     }
     if link.principal.borrow().is_some() {
-        permit.authenticated();
         decoder.set_limits(ws_limits(&hub.shared, true));
     }
 }

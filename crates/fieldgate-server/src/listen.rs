@@ -3,13 +3,7 @@
 //! Bounded in connections of one address and in sockets that have not authenticated; a head that
 //! does not come in time ends the connection.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -22,70 +16,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{fabric::Shared, http, throttle::network_of, tls::TlsConfig};
+use crate::{fabric::Shared, http, http::Admitted, tls::TlsConfig};
 
 /// Pause after a failed accept: the system is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Counts the connections of each address.
-#[derive(Debug, Default)]
-pub(crate) struct Addresses(Mutex<HashMap<IpAddr, usize>>);
-
-/// A place of one connection, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    shared: Arc<Shared>,
-    counted: Option<IpAddr>,
-    authenticated: bool,
-}
-
-impl Permit {
-    /// Takes a place; nothing if the address or the waiting room is full.
-    pub(crate) fn take(shared: &Arc<Shared>, peer: IpAddr) -> Option<Self> {
-        let limits = &shared.config.limits;
-        let max = limits.connections_per_address_max;
-        let exempt = peer.is_loopback()
-            && max == crate::config::Limits::default().connections_per_address_max;
-        let counted = (max > 0 && !exempt).then(|| network_of(peer));
-        if let Some(address) = counted {
-            let mut addresses = shared.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = addresses.entry(address).or_default();
-            if *count >= max {
-                return None;
-            }
-            *count += 1;
-        }
-        shared.stats.unauthenticated.fetch_add(1, Ordering::SeqCst);
-        Some(Self { shared: Arc::clone(shared), counted, authenticated: false })
-    }
-
-    /// The connection is somebody's: it counts in the other pool.
-    pub(crate) fn authenticated(&mut self) {
-        if !self.authenticated {
-            self.authenticated = true;
-            self.shared.stats.unauthenticated.fetch_sub(1, Ordering::SeqCst);
-            self.shared.stats.connections.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let stats = &self.shared.stats;
-        let pool = if self.authenticated { &stats.connections } else { &stats.unauthenticated };
-        pool.fetch_sub(1, Ordering::SeqCst);
-        if let Some(address) = self.counted {
-            let mut addresses =
-                self.shared.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = addresses.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    addresses.remove(&address);
-                }
-            }
-        }
-    }
-}
 
 /// Whether a listener answers everything or `/metrics` alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,11 +62,14 @@ async fn serve(
     tls: Option<Arc<TlsConfig>>,
     purpose: Purpose,
 ) {
-    let limits = &shared.config.limits;
-    let handshake = Duration::from_millis(limits.handshake_ms);
-    let permit = Permit::take(&shared, peer.ip());
-    let waiting = shared.stats.unauthenticated.load(Ordering::SeqCst);
-    let full = waiting > limits.unauthenticated_max;
+    let handshake = Duration::from_millis(shared.config.limits.handshake_ms);
+    let admitted = match shared.throttle.enter(peer.ip()) {
+        Ok(permit) => Admitted::Yes(permit),
+        Err(why) => match shared.throttle.refuse() {
+            Some(_refusal) => Admitted::No { why, _refusal },
+            None => return,
+        },
+    };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
@@ -140,7 +77,7 @@ async fn serve(
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, silence_ms) {
         tracing::debug!(%error, "no TCP_USER_TIMEOUT");
     }
-    let caller = http::Caller::new(shared, peer.ip(), permit, full, purpose);
+    let caller = http::Caller::new(shared, peer.ip(), admitted, purpose);
     match tls {
         None => serve_http(stream, caller, handshake).await,
         Some(tls) => {

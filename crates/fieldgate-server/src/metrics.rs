@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -113,8 +113,6 @@ metrics! {
 /// What all threads count; the rest is read where it stands.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    pub(crate) connections: AtomicUsize,
-    pub(crate) unauthenticated: AtomicUsize,
     pub(crate) received: AtomicU64,
     pub(crate) accepted: AtomicU64,
     pub(crate) delivered: AtomicU64,
@@ -207,8 +205,8 @@ impl Scrape<'_> {
         match metric {
             Metric::Build => at.encode_info(&[("version", env!("CARGO_PKG_VERSION"))]),
             Metric::Uptime => gauge(at, shared.started.elapsed().as_secs_f64()),
-            Metric::Connections => gauge(at, stats.connections.load(Ordering::SeqCst)),
-            Metric::Unauthenticated => gauge(at, stats.unauthenticated.load(Ordering::SeqCst)),
+            Metric::Connections => gauge(at, shared.throttle.authenticated_count()),
+            Metric::Unauthenticated => gauge(at, shared.throttle.unauthenticated_count()),
             Metric::Closed => CloseReason::ALL.iter().try_for_each(|reason| {
                 let of = [("reason", reason.label())];
                 counter(&mut at.encode_family(&of)?, &stats.closed(*reason))

@@ -36,7 +36,7 @@ pub(crate) fn status_of(shared: &Shared) -> Value {
         "durability": shared.config.store.durability,
         "listeners": bound("listeners"),
         "tls": bound("tls"),
-        "connections": shared.stats.connections.load(Ordering::SeqCst),
+        "connections": shared.throttle.authenticated_count(),
         "links": links(shared),
         "log": log(shared),
         "tables": {
@@ -55,7 +55,7 @@ fn links(shared: &Shared) -> Value {
         "devices": devices,
         "keys": keys,
         "users": users,
-        "unauthenticated": shared.stats.unauthenticated.load(Ordering::SeqCst),
+        "unauthenticated": shared.throttle.unauthenticated_count(),
         "behind": told().map(|told| told.behind_count).sum::<usize>(),
         "outbox_bytes": told().map(|told| told.outbox_bytes).sum::<usize>(),
     })

@@ -1,79 +1,232 @@
-//! Failed authentications by address: past the limit a credential is not even looked at.
+//! Who may connect, try a credential and send, for all threads: `core::admission` and `core::rate`
+//! behind locks, with a clock.
 //!
-//! An IPv6 address counts as its /64. Bounded: the oldest minute is forgotten whole.
+//! Locks are held for a look-up. Bounded: a principal that may send its whole burst again, and has
+//! no connection that sends, is forgotten.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
-use fieldgate_core::id::UnixMs;
+use fieldgate_core::{
+    access::Principal,
+    admission::{AuthFailures, Bounds, NoPlace, Place, Pool},
+    id::TenantId,
+    rate::Rates,
+};
 
-const ADDRESSES_MAX: usize = 100_000;
+use crate::config::Limits;
+
+/// So many connections that are not let in are told so at a time; others are dropped.
+const REFUSED_MAX: usize = 256;
+/// So many senders are remembered before any is looked at again.
+const SENDERS_MIN: usize = 1_024;
+
+/// The rates of one principal, shared by its links.
+pub(crate) type SenderRates = Arc<Mutex<Rates>>;
 
 #[derive(Debug, Default)]
-struct Minute {
-    number: u64,
-    failures: HashMap<IpAddr, u32>,
+struct Senders {
+    rates: HashMap<(TenantId, Arc<str>), SenderRates>,
+    sweep_at: usize,
 }
 
-/// Counts failures a minute.
+/// The counters of the whole gateway.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    max: u32,
-    minute: Mutex<Minute>,
+    started: Instant,
+    limits: Limits,
+    pool: Mutex<Pool>,
+    failures: Mutex<AuthFailures>,
+    senders: Mutex<Senders>,
+    refused_count: AtomicUsize,
 }
 
-/// The part of an address that one customer holds.
-pub(crate) fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Throttle {
-    pub(crate) fn new(max: u32) -> Self {
-        Self { max, minute: Mutex::default() }
-    }
-
-    fn with<T>(&self, now: UnixMs, work: impl FnOnce(&mut HashMap<IpAddr, u32>) -> T) -> T {
-        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = now.0 / 60_000;
-        if minute.number != number || minute.failures.len() > ADDRESSES_MAX {
-            *minute = Minute { number, failures: HashMap::new() };
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let per_address_max = limits.connections_per_address_max;
+        let bounds = Bounds {
+            connections_max: limits.connections_max,
+            unauthenticated_max: limits.unauthenticated_max,
+            per_address_max,
+            loopback_counts: per_address_max != Limits::default().connections_per_address_max,
+        };
+        Self {
+            started: Instant::now(),
+            pool: Mutex::new(Pool::new(bounds)),
+            failures: Mutex::new(AuthFailures::new(limits.auth_failures_per_minute_max.into())),
+            senders: Mutex::default(),
+            refused_count: AtomicUsize::new(0),
+            limits: limits.clone(),
         }
-        work(&mut minute.failures)
     }
 
-    /// Whether this address may try.
-    pub(crate) fn allows(&self, address: IpAddr, now: UnixMs) -> bool {
-        let failed = self.with(now, |f| f.get(&network_of(address)).copied().unwrap_or(0));
-        failed < self.max
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// It tried and failed.
-    pub(crate) fn failed(&self, address: IpAddr, now: UnixMs) {
-        self.with(now, |failures| *failures.entry(network_of(address)).or_default() += 1);
+    /// Lets a connection in.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, NoPlace> {
+        let place = lock(&self.pool).enter(address)?;
+        Ok(Permit { throttle: Arc::clone(self), place: Some(place) })
+    }
+
+    /// Takes note of a connection that is told why it is not let in; nothing if too many are.
+    pub(crate) fn refuse(self: &Arc<Self>) -> Option<Refusal> {
+        let refusal = Refusal(Arc::clone(self));
+        let before = self.refused_count.fetch_add(1, Ordering::Relaxed);
+        (before < REFUSED_MAX).then_some(refusal)
+    }
+
+    /// Whether a credential from this address is looked at.
+    pub(crate) fn may_try(&self, address: IpAddr) -> bool {
+        lock(&self.failures).may_try(address, self.now_ms())
+    }
+
+    /// A credential from this address was wrong.
+    pub(crate) fn failed(&self, address: IpAddr) {
+        lock(&self.failures).on_failure(address, self.now_ms());
+    }
+
+    /// How many connections proved who they are.
+    pub(crate) fn authenticated_count(&self) -> usize {
+        lock(&self.pool).authenticated_count()
+    }
+
+    /// How many did not yet.
+    pub(crate) fn unauthenticated_count(&self) -> usize {
+        lock(&self.pool).unauthenticated_count()
+    }
+
+    /// How many connections there are in all.
+    pub(crate) fn open_count(&self) -> usize {
+        let pool = lock(&self.pool);
+        pool.authenticated_count() + pool.unauthenticated_count()
+    }
+
+    /// The rates of a principal, the same for all of its links.
+    pub(crate) fn sender(&self, principal: &Principal) -> SenderRates {
+        let now_ms = self.now_ms();
+        let mut senders = lock(&self.senders);
+        if senders.rates.len() >= senders.sweep_at.max(SENDERS_MIN) {
+            let in_use = |rates: &mut SenderRates| {
+                Arc::strong_count(rates) > 1 || !lock(rates).is_full(now_ms)
+            };
+            senders.rates.retain(|_, rates| in_use(rates));
+            senders.sweep_at = senders.rates.len() * 2;
+        }
+        let limits = &self.limits;
+        let fresh = || {
+            let (messages, burst) = (limits.messages_per_second, limits.message_burst);
+            Arc::new(Mutex::new(Rates::new(messages, burst, limits.bytes_per_second, now_ms)))
+        };
+        let key = (principal.tenant.clone(), Arc::clone(&principal.name));
+        Arc::clone(senders.rates.entry(key).or_insert_with(fresh))
+    }
+
+    /// Takes messages of together so many bytes; else how many milliseconds to wait.
+    pub(crate) fn take(
+        &self,
+        rates: &SenderRates,
+        message_count: u64,
+        byte_len: u64,
+    ) -> Result<(), u64> {
+        lock(rates).take(message_count, byte_len, self.now_ms())
+    }
+}
+
+/// A place of one connection, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    throttle: Arc<Throttle>,
+    place: Option<Place>,
+}
+
+impl Permit {
+    /// The connection is somebody's: it counts in the other pool. Who takes over from another
+    /// connection, which ends, gets its place.
+    pub(crate) fn authenticate(&mut self, takes_over: bool) -> Result<(), NoPlace> {
+        let place = self.place.as_mut();
+        place.map_or(Ok(()), |place| lock(&self.throttle.pool).authenticate(place, takes_over))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            lock(&self.throttle.pool).leave(place);
+        }
+    }
+}
+
+/// One of those that are told why they are not let in.
+#[derive(Debug)]
+pub(crate) struct Refusal(Arc<Throttle>);
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        self.0.refused_count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fieldgate_core::access::Identity;
+
     use super::*;
 
+    fn principal(name: &str) -> Principal {
+        Principal {
+            tenant: TenantId::default_tenant(),
+            name: name.into(),
+            identity: Identity::Key,
+            role: None,
+            grants: Vec::new(),
+            expires: None,
+            proof: None,
+        }
+    }
+
     #[test]
-    fn an_address_that_fails_too_often_waits_for_the_next_minute() {
-        let throttle = Throttle::new(2);
-        let address = |text: &str| text.parse().unwrap();
-        throttle.failed(address("2001:db8::1"), UnixMs(0));
-        throttle.failed(address("2001:db8::2"), UnixMs(0));
-        assert!(!throttle.allows(address("2001:db8::3"), UnixMs(0)));
-        assert!(throttle.allows(address("2001:db8:0:1::1"), UnixMs(0)));
-        assert!(throttle.allows(address("2001:db8::1"), UnixMs(60_000)));
+    fn all_links_of_a_principal_share_its_rate_and_a_new_link_has_no_new_burst() {
+        let limits = Limits { messages_per_second: 0, message_burst: 3, ..Limits::default() };
+        let throttle = Throttle::new(&limits);
+        let first = throttle.sender(&principal("a"));
+        assert_eq!(throttle.take(&first, 2, 1), Ok(()));
+        drop(first);
+        let second = throttle.sender(&principal("a"));
+        assert_eq!(throttle.take(&second, 1, 1), Ok(()));
+        assert!(throttle.take(&second, 1, 1).is_err());
+        assert_eq!(throttle.take(&throttle.sender(&principal("b")), 1, 1), Ok(()));
+    }
+
+    #[test]
+    fn senders_that_are_at_rest_are_forgotten() {
+        let throttle = Throttle::new(&Limits::default());
+        let kept = throttle.sender(&principal("kept"));
+        for number in 0..10_000 {
+            throttle.sender(&principal(&number.to_string()));
+        }
+        assert!(lock(&throttle.senders).rates.len() <= SENDERS_MIN);
+        assert!(Arc::ptr_eq(&kept, &throttle.sender(&principal("kept"))));
+    }
+
+    #[test]
+    fn so_many_are_told_and_no_more() {
+        let throttle = Arc::new(Throttle::new(&Limits::default()));
+        let told: Vec<_> = (0..REFUSED_MAX + 10).filter_map(|_| throttle.refuse()).collect();
+        assert_eq!(told.len(), REFUSED_MAX);
+        drop(told);
+        assert!(throttle.refuse().is_some());
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Handover {
     pub(crate) form: Form,
     pub(crate) principal: Option<Principal>,
     pub(crate) peer: std::net::IpAddr,
-    pub(crate) permit: crate::listen::Permit,
+    pub(crate) permit: crate::throttle::Permit,
 }
 
 /// What a worker must do beside delivering.

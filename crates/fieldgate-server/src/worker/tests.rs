@@ -1,7 +1,5 @@
 //! Workers that break, and links that hang.
 
-use std::sync::atomic::Ordering;
-
 use serde_json::json;
 
 use crate::{
@@ -23,8 +21,7 @@ async fn a_worker_whose_hub_panics_closes_its_links_and_starts_anew() {
         assert_eq!(app.next().await["type"], "mqtt");
         shared.inboxes[0].control(Control::Panic);
         assert_eq!((device.closed().await, app.closed().await), (Some(1011), Some(1011)));
-        until("the end of both", || shared.stats.connections.load(Ordering::SeqCst) == 0).await;
-        assert_eq!(shared.stats.unauthenticated.load(Ordering::SeqCst), 0);
+        until("the end of both", || shared.throttle.open_count() == 0).await;
         assert!(shared.routing().tenants.values().all(fieldgate_core::index::Index::is_empty));
         let default = fieldgate_core::id::TenantId::default_tenant();
         assert!(shared.present.of(&default, &"d".into()).is_empty());
@@ -60,7 +57,7 @@ async fn a_panic_in_the_task_of_one_link_ends_that_link_alone() {
     assert_eq!(device.closed().await, None);
     until("its end", || shared.present.of(&default, &"d".into()).is_empty()).await;
     let subscribed = || shared.routing().tenants.values().map(|index| index.len()).sum::<usize>();
-    assert_eq!((subscribed(), shared.stats.connections.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!((subscribed(), shared.throttle.authenticated_count()), (1, 1));
     gateway.connect(&token).await.send(json!({"type": "status", "data": {"t": 1}})).await;
     assert_eq!(app.next_of("mqtt").await["payload"], json!({"t": 1}));
     gateway.running.drain().await;

@@ -3,11 +3,12 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    time::Duration,
 };
 
 use serde_json::json;
 
-use crate::support::{Gateway, LIMIT, Wire};
+use crate::support::{Gateway, LIMIT, Seen, Wire};
 
 fn answer(gateway: &Gateway, request: &str) -> String {
     let mut stream = TcpStream::connect(&gateway.address).unwrap();
@@ -127,14 +128,90 @@ fn guesses_are_limited_before_the_credential_is_looked_at() {
 }
 
 #[test]
-fn who_sends_too_fast_is_told() {
+fn who_sends_too_fast_is_told_how_long_to_wait() {
     let gateway = Gateway::with(&["limits.messages_per_second=10", "limits.message_burst=10"]);
     let token = gateway.device("d");
     let mut device = gateway.as_device("d", &token);
-    for _ in 0..30 {
-        device.send(&json!({"type": "status", "data": {"t": 1}}));
+    for n in 0..30 {
+        device.send(&json!({"type": "status", "msgid": n.to_string(), "data": {"t": 1}}));
     }
-    assert_eq!(device.next()["code"], "rate_limited");
+    let error = device.next_of("error");
+    assert_eq!(error["code"], "rate_limited");
+    assert!(error["ref"].is_string(), "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("limits.messages_per_second = 10") && message.contains(" ms"));
+}
+
+#[test]
+fn connections_of_one_principal_share_its_rate_and_a_new_one_brings_no_new_burst() {
+    let gateway = Gateway::with(&["limits.messages_per_second=1", "limits.message_burst=10"]);
+    let key = gateway.key("admin");
+    let mut refused = 0;
+    for _ in 0..4 {
+        let mut app = gateway.as_app(&key);
+        for n in 0..5 {
+            app.send(
+                &json!({"type": "publish", "topic": "a", "payload": n, "msgid": n.to_string()}),
+            );
+            let answer = app.next();
+            refused += u32::from(answer["code"] == "rate_limited");
+        }
+    }
+    // Twenty were sent; some may have come in by the second.
+    assert!((5..=10).contains(&refused), "{refused}");
+    let mut device = gateway.as_device("d", &gateway.device("d"));
+    device.send(&json!({"type": "status", "data": {"t": 1}, "msgid": "m"}));
+    assert_eq!(device.next()["type"], "ack");
+}
+
+#[test]
+fn bytes_and_the_elements_of_a_batch_count() {
+    let gateway = Gateway::with(&[
+        "limits.bytes_per_second=2000",
+        "limits.messages_per_second=1",
+        "limits.message_burst=10",
+    ]);
+    let mut device = gateway.as_device("d", &gateway.device("d"));
+    let elements: Vec<_> = (0..8).map(|n| json!({"data": {"t": n}})).collect();
+    for (msgid, answer) in [("one", "ack"), ("two", "error")] {
+        device.send(&json!({"type": "batch", "msgid": msgid, "qos": 1, "data": elements}));
+        assert_eq!(device.next()["type"], answer, "{msgid}");
+    }
+    let mut other = gateway.as_device("e", &gateway.device("e"));
+    let text = "x".repeat(3_000);
+    for (msgid, answer) in [("one", "ack"), ("two", "error")] {
+        other.send(&json!({"type": "event", "event": "e", "data": text, "msgid": msgid}));
+        assert_eq!(other.next()["type"], answer, "{msgid}");
+    }
+}
+
+#[test]
+fn who_insists_for_ten_seconds_is_closed() {
+    let gateway = Gateway::with(&["limits.messages_per_second=10", "limits.message_burst=10"]);
+    let mut device = gateway.as_device("d", &gateway.device("d"));
+    let start = std::time::Instant::now();
+    let code = loop {
+        device.send(&json!({"type": "ping"}));
+        match device.see() {
+            Seen::Frame(_) | Seen::Ping | Seen::Pong => (),
+            Seen::Close(code) => break code,
+            Seen::End => panic!("no close frame"),
+        }
+    };
+    assert_eq!(code, Some(4429));
+    assert!(start.elapsed() >= Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn past_the_limit_a_connection_is_told_and_closed_and_a_takeover_is_not() {
+    let gateway = Gateway::with(&["limits.connections_max=2"]);
+    let (key, token) = (gateway.key("admin"), gateway.device("d"));
+    let (_app, mut device) = (gateway.as_app(&key), gateway.as_device("d", &token));
+    assert_eq!(gateway.as_app(&key).closed(), Some(4503));
+    let mut again = gateway.as_device("d", &token);
+    assert_eq!(device.closed(), Some(4409));
+    again.send(&json!({"type": "ping"}));
+    assert_eq!(again.next()["type"], "pong");
 }
 
 #[test]
