@@ -21,6 +21,7 @@ mod operate;
 mod pace;
 mod restart;
 mod shutdown;
+mod since;
 mod slow;
 mod support;
 mod takeover;

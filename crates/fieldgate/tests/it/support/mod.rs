@@ -113,6 +113,11 @@ impl Gateway {
         self.address = ready["listeners"]["http"][0].as_str().unwrap().to_owned();
     }
 
+    /// Whether a process was started and not yet awaited.
+    pub(crate) const fn is_up(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
