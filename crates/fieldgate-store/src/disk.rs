@@ -74,6 +74,13 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// The disk's; then either name may stand.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Returns once every name that [`Disk::list`] tells is on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// The disk's.
+    fn sync(&self) -> io::Result<()>;
+
     /// Removes a file.
     ///
     /// # Errors
@@ -129,7 +136,7 @@ impl Disk for RealDisk {
             at += len as u64;
         }
         file.sync_all()?;
-        File::open(&self.folder)?.sync_all()?;
+        self.sync()?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -140,6 +147,10 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.folder.join(from), self.folder.join(to))?;
+        self.sync()
+    }
+
+    fn sync(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
     }
 

@@ -165,21 +165,15 @@ impl FaultyDisk {
         }
     }
 
-    /// Flips one bit in the written part of some segment; false if there is none.
-    pub(crate) fn flip_bit(&self) -> bool {
+    /// Flips one bit in the written part of some file with this ending; tells which, and where.
+    pub(crate) fn flip_bit(&self, ending: &str) -> Option<(String, u64)> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let segments: Vec<usize> = state
-            .names
-            .iter()
-            .filter(|(name, _)| name.ends_with(".seg"))
-            .map(|(_, inode)| *inode)
-            .collect();
-        if segments.is_empty() {
-            return false;
-        }
-        let chosen = usize::try_from(state.dice.below(segments.len() as u64)).unwrap();
-        let inode = &mut state.inodes[segments[chosen]];
+        let files: Vec<(&String, &usize)> =
+            state.names.iter().filter(|(name, _)| name.ends_with(ending)).collect();
+        let chosen = usize::try_from(state.dice.below(files.len() as u64)).unwrap();
+        let (name, inode) = files.get(chosen).map(|(name, inode)| ((*name).clone(), **inode))?;
+        let inode = &mut state.inodes[inode];
         let used = inode.current.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1;
         let at = usize::try_from(state.dice.below(used)).unwrap();
         let bit = 1 << state.dice.below(8);
@@ -187,7 +181,7 @@ impl FaultyDisk {
         if let Some(byte) = inode.durable.get_mut(at) {
             *byte ^= bit;
         }
-        true
+        Some((name, at as u64))
     }
 }
 
@@ -226,7 +220,13 @@ impl Disk for FaultyDisk {
         state.gate(life)?;
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), inode);
-        let rate = state.rates.sync_error;
+        drop(state);
+        self.sync()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        let (life, rate) = (state.life, state.rates.sync_error);
         if state.dice.one_in(rate) {
             return Err(eio());
         }

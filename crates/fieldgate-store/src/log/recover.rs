@@ -61,6 +61,8 @@ pub(super) fn recover(
     disk: Arc<dyn Disk>,
     options: LogOptions,
 ) -> Result<(Segments, Writer, Recovery), OpenError> {
+    // A segment that a crash left under a name of the page cache alone would take records and vanish.
+    disk.sync()?;
     let mut list = open_all(disk.as_ref())?;
     let created = list.is_empty();
     if created {
@@ -73,6 +75,7 @@ pub(super) fn recover(
     };
     let epoch = list.iter().rev().find(|segment| !segment.bad_header);
     let epoch = epoch.map_or_else(new_epoch, |segment| segment.header.epoch);
+    let lost = segment.lost;
     let mut end = find_end(&segment)?;
     if end.last_batch.is_none() && segment.header.voids.is_none() {
         adopt_older(&mut end, &list)?;
@@ -109,7 +112,8 @@ pub(super) fn recover(
     let segments = Segments::new(disk, options, list);
     segments.set_applied(end.footer.applied);
     let gap = (!clean && next > end.last.next()).then_some((end.last.next(), next.prev()));
-    let next = settle(&mut writer, &segments, gap, next)?;
+    let reason = if lost { GapReason::Damaged } else { GapReason::Crash };
+    let next = settle(&mut writer, &segments, gap.map(|gap| (gap, reason)), next)?;
     let recovery = Recovery {
         epoch,
         next,
@@ -148,12 +152,12 @@ pub(super) fn open_all(disk: &dyn Disk) -> Result<Vec<Arc<Segment>>, OpenError> 
 fn settle(
     writer: &mut Writer,
     segments: &Segments,
-    crash_gap: Option<(Seq, Seq)>,
+    gap: Option<((Seq, Seq), GapReason)>,
     next: Seq,
 ) -> Result<Seq, OpenError> {
     let mut taken = Taken::default();
-    if let Some((from, to)) = crash_gap {
-        let record = Record::Gap { from, to, reason: GapReason::Crash };
+    if let Some(((from, to), reason)) = gap {
+        let record = Record::Gap { from, to, reason };
         taken.entries.push(Arc::new(Entry { seq: next, arrived: UnixMs(0), record }));
     }
     writer.commit(&taken, segments)?;

@@ -4,7 +4,7 @@
 //! Invariant: every whole batch is kept, byte for byte of its records; what is lost becomes a
 //! recorded gap.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use fieldgate_core::{
     dialect::GapReason,
@@ -51,7 +51,9 @@ pub(super) fn repair_on(disk: &dyn Disk) -> Result<RepairReport, OpenError> {
         let newer = segments.get(at + 1);
         let mut behind = next;
         if is_damaged(segment, newer.is_none(), &mut behind)? {
-            behind = rewrite(disk, segment, newer.map(Arc::as_ref), next, &mut report)?;
+            let last = at + 2 == segments.len();
+            let newer = newer.map(|newer| (newer.as_ref(), last));
+            behind = rewrite(disk, segment, newer, next, &mut report)?;
         }
         next = behind.max(next);
     }
@@ -117,14 +119,14 @@ impl Copy<'_> {
 fn rewrite(
     disk: &dyn Disk,
     segment: &Segment,
-    newer: Option<&Segment>,
+    newer: Option<(&Segment, bool)>,
     next: Seq,
     report: &mut RepairReport,
 ) -> Result<Seq, OpenError> {
     let mut header = new_header(segment.header.epoch, segment.header.first, 0);
     header.running_ms = segment.header.running_ms;
     header.voids = segment.header.voids;
-    if let Some(newer) = newer.filter(|_| segment.bad_header) {
+    if let Some((newer, _)) = newer.filter(|_| segment.bad_header) {
         header.epoch = newer.header.epoch;
     }
     let footer = Footer { running_ms: header.running_ms, ..Footer::default() };
@@ -134,8 +136,8 @@ fn rewrite(
     if !segment.lost {
         copy_batches(segment, &mut copy)?;
     }
-    if let Some(newer) = newer {
-        copy.lose(told_from(newer)?.prev());
+    if let Some((newer, last)) = newer {
+        copy.lose(told_from(newer, last)?.prev());
     }
     let behind = copy.next;
     let content = std::mem::take(&mut copy.bytes);
@@ -188,13 +190,14 @@ fn gap(entry: &Entry) -> Option<Seq> {
 }
 
 /// The first number that a segment accounts for itself, by a record or by a gap at its start. One
-/// that will be rewritten accounts for all before it.
-fn told_from(segment: &Segment) -> Result<Seq, OpenError> {
+/// that will be rewritten accounts for all before it; the `newest` keeps a torn tail.
+fn told_from(segment: &Segment, newest: bool) -> Result<Seq, OpenError> {
     let mut told = segment.header.first;
     segment.walk(HEADER_BYTES as u64, &mut |_, step| {
         match step.map(|batch| batch.entries().next().and_then(|(_, entry)| entry)) {
             Ok(entry) => told = entry.and_then(|entry| gap(&entry)).unwrap_or(told).min(told),
             Err(Hole::Damage) => told = Seq(0),
+            Err(Hole::Torn) if !newest => told = Seq(0),
             Err(Hole::Torn | Hole::End) => (),
         }
         false

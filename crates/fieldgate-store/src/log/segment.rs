@@ -85,7 +85,7 @@ impl Segment {
         segment.bad_header = true;
         let mut found = None;
         segment.walk(HEADER_BYTES as u64, &mut |_, step| {
-            found = step.ok().filter(|batch| batch.first == first).map(|batch| batch.footer);
+            found = step.ok().filter(|batch| batch.first >= first).map(|batch| batch.footer);
             false
         })?;
         match found {
