@@ -86,7 +86,7 @@ pub(crate) async fn act(
         (_, ["keys", rest @ ..]) => keys::act(&ask, method, rest).await,
         (_, ["users", rest @ ..]) => users::act(&ask, method, rest).await,
         ("GET", ["status"]) => Ok(status_of(shared)),
-        ("GET", ["drops"]) => Ok(shared.ledger.page(&ask.tenant, &DropsQuery::of(&uri)?)),
+        ("GET", ["drops"]) => shared.ledger.page(&ask.tenant, DropsQuery::of(&uri)?).await,
         _ => Err(unknown()),
     }
 }

@@ -28,7 +28,7 @@ use fieldgate_store::{
 
 use crate::{
     config::Config,
-    ledger::Ledger,
+    ledger::{self, Ledger},
     metrics::Stats,
     present::{LinkRef, Present},
     throttle::Throttle,
@@ -155,12 +155,15 @@ pub(crate) fn now() -> UnixMs {
 pub(crate) struct Fabric {
     pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    // Dropped in this order: the last drops are written while the folder is still ours.
+    _keeper: ledger::Keeper,
     _store: Store,
 }
 
 impl Fabric {
     /// Starts the router and the workers.
     pub(crate) fn start(config: Config, store: Store, worker_count: usize) -> io::Result<Self> {
+        let (ledger, keeper) = Ledger::open(&store.folder.join("ledger"))?;
         let shared = Arc::new(Shared {
             log: Arc::clone(&store.log),
             state: Arc::clone(&store.state),
@@ -169,7 +172,7 @@ impl Fabric {
             started: Instant::now(),
             throttle: Arc::new(Throttle::new(&config.limits)),
             config,
-            ledger: Ledger::default(),
+            ledger,
             stats: Stats::default(),
             inboxes: (0..worker_count.max(1)).map(|_| Arc::new(Inbox::default())).collect(),
             draining: AtomicBool::new(false),
@@ -197,7 +200,7 @@ impl Fabric {
             let builder = std::thread::Builder::new().name(format!("worker-{number}"));
             threads.push(builder.spawn(move || worker::run(&shared, number))?);
         }
-        Ok(Self { shared, threads: Mutex::new(threads), _store: store })
+        Ok(Self { shared, threads: Mutex::new(threads), _keeper: keeper, _store: store })
     }
 
     /// Tells clients to come back later, closes their connections, and closes the log.

@@ -241,7 +241,10 @@ async fn drops(State(caller): State<Caller>, request: Request) -> Response {
                 Ok(query) => query,
                 Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
             };
-            axum::Json(caller.0.shared.ledger.page(&principal.tenant, &query)).into_response()
+            match caller.0.shared.ledger.page(&principal.tenant, query).await {
+                Ok(page) => axum::Json(page).into_response(),
+                Err(fault) => problem(StatusCode::SERVICE_UNAVAILABLE, &fault),
+            }
         }
     }
 }

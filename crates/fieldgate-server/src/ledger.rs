@@ -1,23 +1,36 @@
-//! What was dropped, for whom and why: counters for ever, and the newest entries.
+//! What was dropped, for whom and why: counters for ever, and the newest entries on disk.
 //!
-//! Entries of one second, receiver and reason are one, so that a flood cannot fill the ring.
-//! Source: `guarantees.md` 7.
+//! Entries of one second, receiver and reason are one, and a second has a bounded number of them, so
+//! that a flood cannot fill the ring. [`Ledger::record`] takes a lock and counts; one thread writes
+//! full seconds to the [`ring`]. Source: `guarantees.md` 7.
+
+mod pending;
+mod query;
+mod ring;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
 };
 
-use axum::{extract::Query, http::Uri};
-use fieldgate_core::{
-    fault::{Code, Fault},
-    id::{TenantId, UnixMs},
-};
-use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::{Value, json};
+use fieldgate_core::id::{TenantId, UnixMs};
+use serde::{Deserialize, Serialize};
+
+use crate::fabric::now;
+use pending::Pending;
+use ring::{Ring, RingOptions};
+
+pub(crate) use query::DropsQuery;
+
+/// How often full seconds are written.
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// Why something was not delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DropReason {
     /// A newer value took its place for a slow receiver.
@@ -47,64 +60,72 @@ impl DropReason {
 }
 
 /// One line of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct DropEntry {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct DropEntry {
     /// The second it happened in, in Unix ms.
-    pub(crate) time: u64,
-    /// Who did not get it.
-    pub(crate) who: String,
-    /// Why.
-    pub(crate) reason: DropReason,
+    time: u64,
+    tenant: String,
+    /// Who did not get it; `*`: more receivers than a second has entries for.
+    who: String,
+    reason: DropReason,
     /// How many in that second.
-    pub(crate) count: u64,
-    #[serde(skip)]
-    tenant: TenantId,
+    count: u64,
 }
 
-/// Most entries of one answer.
-const PAGE_LEN_MAX: usize = 1_000;
+/// How many, by tenant and reason.
+type Totals = BTreeMap<String, BTreeMap<DropReason, u64>>;
 
-/// What of the ledger is asked for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DropsQuery {
-    /// Most entries; 1,000 at the most.
-    limit: Option<usize>,
-    /// Read by whoever asks who it is.
-    #[serde(rename = "token")]
-    _token: Option<IgnoredAny>,
-    /// Read by `admin`.
-    #[serde(rename = "tenant")]
-    _tenant: Option<IgnoredAny>,
-}
-
-impl DropsQuery {
-    /// Reads it off a request's address.
-    ///
-    /// # Errors
-    ///
-    /// A key that there is not, or a value that it cannot have. Never tells the value.
-    pub(crate) fn of(uri: &Uri) -> Result<Self, Fault> {
-        let Query(query) = Query::try_from_uri(uri)
-            .map_err(|error| Fault::new(Code::BadValue, error.body_text()))?;
-        Ok(query)
+fn add(totals: &mut Totals, entry: &DropEntry) {
+    // Only the first drop of a tenant makes a name.
+    if !totals.contains_key(&entry.tenant) {
+        totals.insert(entry.tenant.clone(), BTreeMap::new());
+    }
+    if let Some(of) = totals.get_mut(&entry.tenant) {
+        *of.entry(entry.reason).or_default() += entry.count;
     }
 }
 
-const ENTRIES_MAX: usize = 65_536;
-
-#[derive(Debug, Default)]
+/// The ledger of a data folder.
+///
+/// Locks are taken in the order of the fields; `record` takes the last one alone.
+#[derive(Debug)]
 struct Inner {
-    totals: BTreeMap<DropReason, u64>,
-    entries: VecDeque<DropEntry>,
+    ring: Mutex<Ring>,
+    pending: Mutex<Pending>,
 }
 
-/// The ledger of this process.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Ledger(Arc<Mutex<Inner>>);
+/// The ledger, for those who write to it and read from it.
+#[derive(Debug, Clone)]
+pub(crate) struct Ledger(Arc<Inner>);
 
 impl Ledger {
-    /// Writes down that `who` did not get `count` messages.
+    /// Opens the ring in `folder`, and starts the thread that writes to it.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be made or listed. Damage in it is no error.
+    pub(crate) fn open(folder: &Path) -> io::Result<(Self, Keeper)> {
+        Self::open_with(folder, RingOptions::default())
+    }
+
+    fn open_with(folder: &Path, options: RingOptions) -> io::Result<(Self, Keeper)> {
+        let ring = Ring::open(folder, options)?;
+        let pending = Mutex::new(Pending::new(ring.totals().clone()));
+        let ring = Mutex::new(ring);
+        let ledger = Self(Arc::new(Inner { ring, pending }));
+        let keeper = Keeper::start(ledger.clone())?;
+        Ok((ledger, keeper))
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.0.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down that `who` did not get `count` messages. Never waits for the disk.
     pub(crate) fn record(
         &self,
         tenant: &TenantId,
@@ -113,38 +134,81 @@ impl Ledger {
         count: u64,
         now: UnixMs,
     ) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *inner.totals.entry(reason).or_default() += count;
-        let time = now.0 / 1_000 * 1_000;
-        let mut newest = inner.entries.iter_mut().rev().take_while(|entry| entry.time == time);
-        let same = |e: &&mut DropEntry| e.who == who && e.reason == reason && e.tenant == *tenant;
-        if let Some(entry) = newest.find(same) {
-            entry.count += count;
-            return;
-        }
-        if inner.entries.len() >= ENTRIES_MAX {
-            inner.entries.pop_front();
-        }
-        let (who, tenant) = (who.to_owned(), tenant.clone());
-        inner.entries.push_back(DropEntry { time, who, reason, count, tenant });
+        self.pending().record(tenant.as_str(), who, reason, count, now.0 / 1_000 * 1_000);
     }
 
-    /// What `/v1/drops` answers.
-    pub(crate) fn page(&self, tenant: &TenantId, query: &DropsQuery) -> Value {
-        let limit = query.limit.unwrap_or(PAGE_LEN_MAX).min(PAGE_LEN_MAX);
-        json!({"items": self.newest(tenant, limit), "totals": self.totals(), "next": null})
-    }
-
-    /// The newest entries of a tenant, newest first.
-    fn newest(&self, tenant: &TenantId, limit: usize) -> Vec<DropEntry> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_tenant = inner.entries.iter().rev().filter(|entry| entry.tenant == *tenant);
-        of_tenant.take(limit).cloned().collect()
-    }
-
-    /// How many were dropped since the start, by reason.
-    #[must_use]
+    /// How many were dropped ever, by reason, whoever's they were.
     pub(crate) fn totals(&self) -> BTreeMap<DropReason, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).totals.clone()
+        let mut sum: BTreeMap<_, _> = DropReason::ALL.map(|reason| (reason, 0)).into();
+        for (reason, count) in self.pending().totals().values().flatten() {
+            *sum.entry(*reason).or_default() += count;
+        }
+        sum
+    }
+
+    /// Writes full seconds to the ring; all of them if it is the `last` time.
+    fn write_out(&self, last: bool) -> io::Result<()> {
+        let mut ring = self.ring();
+        let second = now().0 / 1_000 * 1_000;
+        let (entries, first) = self.pending().ready(second, last);
+        let (count, done) = ring.append(&entries);
+        self.pending().written(first + count as u64);
+        done.and_then(|()| ring.sync(last))
     }
 }
+
+/// The thread that writes. Dropped, it has written everything.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    fn start(ledger: Ledger) -> io::Result<Self> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                let mut failing = false;
+                loop {
+                    let last = wait(&stop);
+                    let done = ledger.write_out(last);
+                    // Told once, not every second; what was not written stays and is tried again.
+                    match &done {
+                        Err(error) if !failing || last => {
+                            tracing::error!(%error, "the ledger of drops cannot be written");
+                        }
+                        Ok(()) if failing => tracing::info!("the ledger is written again"),
+                        Ok(()) | Err(_) => (),
+                    }
+                    failing = done.is_err();
+                    if last {
+                        return;
+                    }
+                }
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+/// Waits for the next turn; tells whether it is the last.
+fn wait((stop, changed): &(Mutex<bool>, Condvar)) -> bool {
+    let stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = changed.wait_timeout_while(stopped, PERIOD, |stopped| !*stopped);
+    *waited.unwrap_or_else(PoisonError::into_inner).0
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of the ledger panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

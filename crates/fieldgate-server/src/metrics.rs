@@ -26,7 +26,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{fabric::Shared, ledger::DropReason, worker::Inbox};
+use crate::{fabric::Shared, worker::Inbox};
 
 /// What the text is, for the header of the answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -216,13 +216,9 @@ impl Scrape<'_> {
             Metric::FramesRefused => count(at, &stats.refused),
             Metric::MessagesAccepted => count(at, &stats.accepted),
             Metric::MessagesDelivered => count(at, &stats.delivered),
-            Metric::Drops => {
-                let totals = shared.ledger.totals();
-                DropReason::ALL.iter().try_for_each(|reason| {
-                    let total = totals.get(reason).copied().unwrap_or_default();
-                    counter(&mut at.encode_family(&[("reason", reason.as_str())])?, &total)
-                })
-            }
+            Metric::Drops => shared.ledger.totals().iter().try_for_each(|(reason, total)| {
+                counter(&mut at.encode_family(&[("reason", reason.as_str())])?, total)
+            }),
             Metric::OutboxBytes => self.each(at, |at, inbox| gauge(at, inbox.told().outbox_bytes)),
             Metric::LinksBehind => self.each(at, |at, inbox| gauge(at, inbox.told().behind_count)),
             Metric::InboxMessages => self.each(at, |at, inbox| gauge(at, inbox.waiting_count())),

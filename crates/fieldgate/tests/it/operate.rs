@@ -44,6 +44,10 @@ fn the_status_has_one_shape_from_near_and_far() {
     let expected = [
         "connections",
         "drops",
+        "drops.conflated",
+        "drops.expired",
+        "drops.overflow",
+        "drops.retained_full",
         "durability",
         "links",
         "links.behind",
@@ -169,4 +173,66 @@ fn the_status_tells_an_unclean_stop_and_what_cannot_be_read() {
     assert_eq!(damaged, json!([range]));
     let (_, metrics) = gateway.get("/metrics", Some(&gateway.key("admin")));
     assert!(metrics.contains("fieldgate_log_damaged_ranges 1\n"), "{metrics}");
+}
+
+#[test]
+fn drops_outlive_a_kill_and_are_read_by_page_and_filter_with_a_right() {
+    let mut gateway = Gateway::start();
+    let key = gateway.key("operator");
+    for device in ["one", "two", "three"] {
+        gateway.device(device);
+        let sent = fieldgate()
+            .args([
+                "command",
+                device,
+                "1",
+                "--expires",
+                "500ms",
+                "--wait",
+                "20s",
+                "--json",
+                "--url",
+            ])
+            .arg(format!("http://{}", gateway.address))
+            .env("FIELDGATE_TOKEN", &key)
+            .output()
+            .unwrap();
+        assert_eq!(sent.status.code(), Some(1), "{sent:?}");
+    }
+    let drops = |gateway: &Gateway, query: &str| -> Value {
+        let (status, body) = gateway.get(&format!("/v1/drops{query}"), Some(&key));
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    let who = |page: &Value| -> Vec<String> {
+        let items = page["items"].as_array().unwrap().iter();
+        items.map(|item| item["who"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = drops(&gateway, "");
+    assert_eq!(who(&all), ["three", "two", "one"]);
+    assert_eq!(all["totals"], json!({"expired": 3}));
+    wait_for("three entries on disk", || {
+        let files = std::fs::read_dir(gateway.data().join("ledger")).unwrap();
+        let text = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        (text.collect::<String>().matches("\"who\"").count() == 3).then_some(())
+    });
+    gateway.kill();
+    gateway.up();
+    assert_eq!(drops(&gateway, ""), all, "as it was");
+    let first = drops(&gateway, "?limit=2");
+    assert_eq!(who(&first), ["three", "two"]);
+    let second = drops(&gateway, &format!("?limit=2&before={}", first["next"]));
+    assert_eq!((who(&second), &second["next"]), (vec!["one".to_owned()], &Value::Null));
+    assert_eq!(who(&drops(&gateway, "?who=two&reason=expired")), ["two"]);
+    assert_eq!(who(&drops(&gateway, "?reason=overflow")), Vec::<String>::new());
+    assert_eq!(gateway.get("/v1/drops?limit=many", Some(&key)).0, 400);
+    assert_eq!(gateway.get("/v1/drops", None).0, 401);
+    let narrow = gateway.admin(&["key", "add", "n", "--grant", "publish:#"]);
+    assert_eq!(gateway.get("/v1/drops", narrow["key"].as_str()).0, 403);
+    // The counters go on, too.
+    let status = gateway.admin(&["status"]);
+    assert_eq!(status["drops"]["expired"], 3);
+    assert_eq!(status["newest_drops"].as_array().unwrap().len(), 3);
+    let (_, metrics) = gateway.get("/metrics", Some(&gateway.key("admin")));
+    assert!(metrics.contains("fieldgate_drops_total{reason=\"expired\"} 3\n"), "{metrics}");
 }
