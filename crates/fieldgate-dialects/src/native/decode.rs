@@ -237,8 +237,8 @@ struct Base64 {
     base64: String,
 }
 
-/// A JSON string is text, `{"base64":…}` is bytes, everything else is JSON as written; nothing and
-/// `null` are the empty text.
+/// A JSON string is text, `{"base64":…}` is bytes, everything else is JSON as written; nothing is the
+/// empty text.
 fn payload_of(raw: Option<&RawValue>) -> Result<(Content, Bytes), Fault> {
     let Some(raw) = raw else {
         return Ok((Content::Text, Bytes::new()));

@@ -46,7 +46,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) expires: Option<u64>,
     #[serde(borrow)]
     pub(crate) topic: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "json::present")]
     pub(crate) payload: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(crate) from: Option<Text<'a>>,

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use fieldgate_core::fault::{Code, Fault};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
@@ -145,17 +145,12 @@ pub(super) fn check_unit(unit: &str) -> Result<(), Fault> {
 struct Sample<'a> {
     #[serde(borrow)]
     tag: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     value: Option<&'a RawValue>,
     #[serde(borrow)]
     unit: Option<Text<'a>>,
     #[serde(borrow)]
     quality: Option<Text<'a>>,
-}
-
-/// Tells `null`, which is a value without a reading, from an absent field.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 fn samples(values: &RawValue, quality: Option<&str>, limits: &Limits) -> Result<Readings, Fault> {
