@@ -15,6 +15,7 @@ use fieldgate_dialects::{
 use crate::{
     Plan, bare,
     load::{self, Crowd, Link},
+    node,
     process::{Gateway, Process, data_folder},
     report::{Budget, Report, median},
 };
@@ -50,8 +51,8 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         cost
     };
     let bare = row(report, "bare loop, one at a time", &single_bare);
-    let ours = row(report, "gateway, one at a time, QoS 0, plain", &single);
-    report.row("gateway / bare loop", ours / bare, "×", Budget::AtMost(1.15));
+    let ours_single = row(report, "gateway, one at a time, QoS 0, plain", &single);
+    report.row("gateway / bare loop", ours_single / bare, "×", Budget::AtMost(1.15));
     let bare_each = row(report, "bare loop, bursts of 16, each written alone", &burst_bare);
     row(report, "bare loop, bursts of 16, written as one", &burst_joined);
     let ours = row(report, "gateway, bursts of 16, QoS 0, plain", &burst);
@@ -59,6 +60,17 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     for (what, runs) in [("bare loop", &single_bare), ("gateway", &single)] {
         let last_ms = median(runs.iter().map(|run| run.last_ms).collect());
         report.row(&format!("until the last has it, {what}"), last_ms, "ms", Budget::None);
+    }
+    match Stage::node(plan, &frame) {
+        Ok(mut stage) => {
+            let single = [stage.measure(plan, 1)?];
+            let rival = row(report, "Node ws, one at a time", &single);
+            report.row("gateway / Node ws", ours_single / rival, "×", Budget::None);
+            let burst = [stage.measure(plan, BURST)?];
+            let rival = row(report, "Node ws, bursts of 16", &burst);
+            report.row("gateway / Node ws", ours / rival, "×", Budget::None);
+        }
+        Err(error) => report.note(&format!("Node ws: not measured: {error:#}")),
     }
     for (what, tls, qos) in
         [("QoS 1, plain", false, Qos::AtLeastOnce), ("QoS 0, TLS", true, Qos::AtMostOnce)]
@@ -97,6 +109,7 @@ struct Stage {
 enum Server {
     Gateway(Gateway, #[expect(dead_code, reason = "the folder lives as long")] tempfile::TempDir),
     Bare(Process),
+    Node(Process, #[expect(dead_code, reason = "the folder lives as long")] tempfile::TempDir),
 }
 
 impl Stage {
@@ -127,6 +140,19 @@ impl Stage {
         Ok(Self { server, crowd, publisher, unit, qos: Qos::AtMostOnce, frame_len })
     }
 
+    /// Node's server passes on the text that the gateway delivered.
+    fn node(plan: &Plan, frame: &[u8]) -> Result<Self> {
+        let folder = data_folder()?;
+        let (process, address) = node::start_fanout(&folder)?;
+        let open = || Link::open(address, false, "/", "bench");
+        let crowd = Crowd::new((0..plan.subscriber_count).map(|_| open()).collect::<Result<_>>()?)?;
+        let publisher = open()?;
+        let text = payload_of(frame).context("a text frame")?;
+        let unit = frame_masked(Opcode::Text, text, [1, 2, 3, 4]);
+        let server = Server::Node(process, folder);
+        Ok(Self { server, crowd, publisher, unit, qos: Qos::AtMostOnce, frame_len: None })
+    }
+
     /// Publishes once and returns the frame as the first subscriber got it.
     fn sample(&mut self) -> Result<Vec<u8>> {
         let mut frame = None;
@@ -147,7 +173,7 @@ impl Stage {
     fn cpu_seconds(&self) -> Result<f64> {
         match &self.server {
             Server::Gateway(gateway, _) => gateway.process.cpu_seconds(),
-            Server::Bare(process) => process.cpu_seconds(),
+            Server::Bare(process) | Server::Node(process, _) => process.cpu_seconds(),
         }
     }
 
@@ -185,6 +211,16 @@ impl Stage {
         }
         Ok((delivery_count as f64, last_ms))
     }
+}
+
+/// What a short unmasked frame carries (RFC 6455, 5.2).
+fn payload_of(frame: &[u8]) -> Option<&[u8]> {
+    let header_len = match frame.get(1)? {
+        ..126 => 2,
+        126 => 4,
+        _ => 10,
+    };
+    frame.get(header_len..)
 }
 
 /// Counts deliveries, and acknowledges them at QoS 1.

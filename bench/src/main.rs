@@ -9,6 +9,7 @@ mod idle;
 mod index;
 mod ingest;
 mod load;
+mod node;
 mod process;
 mod report;
 mod start;
