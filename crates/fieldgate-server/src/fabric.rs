@@ -27,7 +27,7 @@ use fieldgate_store::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, LiveConfig},
     ledger::{self, Ledger},
     metrics::Stats,
     present::{LinkRef, Present},
@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     /// What opening the log found.
     pub(crate) recovery: Recovery,
     pub(crate) started: Instant,
-    pub(crate) config: Config,
+    pub(crate) config: LiveConfig,
     pub(crate) ledger: Ledger,
     pub(crate) stats: Stats,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
@@ -171,7 +171,7 @@ impl Fabric {
             recovery: store.recovery,
             started: Instant::now(),
             throttle: Arc::new(Throttle::new(&config.limits)),
-            config,
+            config: config.into(),
             ledger,
             stats: Stats::default(),
             inboxes: (0..worker_count.max(1)).map(|_| Arc::new(Inbox::default())).collect(),

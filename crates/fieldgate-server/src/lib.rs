@@ -38,7 +38,7 @@ use std::{
 use fieldgate_store::Store;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, ConfigError, Sources};
+pub use config::{Config, ConfigError, Reloaded, Sources};
 pub use tls::TlsError;
 
 use crate::{config::Plaintext, fabric::Fabric, listen::Purpose, tls::TlsConfig};
@@ -248,8 +248,14 @@ impl Running {
     /// # Errors
     ///
     /// [`TlsError`]; then the one in use stays.
-    pub fn reload(&self) -> Result<(), TlsError> {
+    pub fn reload_certificate(&self) -> Result<(), TlsError> {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// Takes what may change without a restart from a configuration that was read again.
+    #[must_use]
+    pub fn reconfigure(&self, config: &Config) -> Reloaded {
+        self.fabric.shared.config.reload(config)
     }
 
     /// Ends: takes nothing new, tells clients to come back, makes everything durable.

@@ -1,6 +1,7 @@
 //! `fieldgate serve`: the gateway until a signal ends it.
 //!
-//! SIGTERM and SIGINT drain, a second one ends at once (130), SIGHUP reads certificates again.
+//! SIGTERM and SIGINT drain, a second one ends at once (130), SIGHUP reads certificate and
+//! configuration again.
 
 use std::{
     io::Write,
@@ -8,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fieldgate_server::{Config, Running, StartOptions};
+use fieldgate_server::{Config, Reloaded, Running, Sources, StartOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::{
     args::ServeArgs,
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     }
     let sources = config::sources(&args.sources, &flags);
     let config = config::read(&sources)?;
-    log(&config)?;
+    let set_level = log(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
@@ -46,28 +47,46 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         }
         // Fails where nobody waits for it, which is everywhere but under systemd.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        signals.run_until_drained(running).await
+        let again = || config::sources(&args.sources, &flags);
+        signals
+            .run_until_drained(running, |running| read_again(running, &again(), &set_level))
+            .await
     });
     // A second signal must not wait for what the first began.
     runtime.shutdown_background();
     result
 }
 
+/// Sets the level of the log.
+pub(crate) type SetLevel = Box<dyn Fn(&str) -> Result<(), String>>;
+
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(level).map_err(|error| format!("log.level {level:?}: {error}"))
+}
+
 /// Logs go to stderr, in the form and from the level that the configuration says.
-pub(crate) fn log(config: &Config) -> Result<(), Failure> {
-    let level = &config.log.level;
-    let filter = EnvFilter::try_new(level)
-        .map_err(|e| Failure::usage(format!("log.level {level:?}: {e}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let result = if config.log.format == "json" {
-        builder.json().flatten_event(true).try_init()
+pub(crate) fn log(config: &Config) -> Result<SetLevel, Failure> {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(&config.log.level).map_err(Failure::usage)?)
+        .with_writer(std::io::stderr);
+    let (result, set_level) = if config.log.format == "json" {
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        let set_level = setter(builder.reload_handle());
+        (builder.try_init(), set_level)
     } else {
         use std::io::IsTerminal;
         let color = std::io::stderr().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        builder.with_ansi(color).with_target(false).try_init()
+        let builder = builder.with_ansi(color).with_target(false).with_filter_reloading();
+        let set_level = setter(builder.reload_handle());
+        (builder.try_init(), set_level)
     };
-    result.map_err(|e| Failure::new(Exit::Failed, "logging", e.to_string()))
+    result.map_err(|e| Failure::new(Exit::Failed, "logging", e.to_string()))?;
+    Ok(set_level)
+}
+
+fn setter<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> SetLevel {
+    Box::new(move |level| handle.reload(filter(level)?).map_err(|error| error.to_string()))
 }
 
 fn announce(running: &Running) {
@@ -127,13 +146,17 @@ impl Signals {
     }
 
     /// Serves until the first signal, then drains; a second one ends at once.
-    async fn run_until_drained(&mut self, running: Running) -> Result<(), Failure> {
+    async fn run_until_drained(
+        &mut self,
+        running: Running,
+        on_hangup: impl Fn(&Running),
+    ) -> Result<(), Failure> {
         loop {
             tokio::select! {
                 biased;
                 _ = self.interrupt.recv() => break,
                 _ = self.terminate.recv() => break,
-                _ = self.hangup.recv() => reload(&running),
+                _ = self.hangup.recv() => on_hangup(&running),
             }
         }
         self.drain(running).await
@@ -152,9 +175,29 @@ impl Signals {
     }
 }
 
-fn reload(running: &Running) {
-    match running.reload() {
-        Ok(()) => tracing::info!("certificates are read again; other settings need a restart"),
-        Err(error) => tracing::error!(%error, "certificates stay as they were"),
+/// Reads certificate and configuration again; tells what changed, and what needs a restart.
+fn read_again(running: &Running, sources: &Sources, set_level: &SetLevel) {
+    match running.reload_certificate() {
+        Ok(()) if running.is_tls() => tracing::info!("the certificate was read again"),
+        Ok(()) => (),
+        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+    }
+    let config = match fieldgate_server::config::load(sources) {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in errors {
+                tracing::error!(%error, "the configuration stays as it was");
+            }
+            return;
+        }
+    };
+    let Reloaded { changed, needs_restart, .. } = running.reconfigure(&config);
+    if let Err(error) = set_level(&config.log.level) {
+        tracing::error!(error, "the log's level stays as it was");
+    }
+    let from = config::told(sources);
+    tracing::info!(from, changed = changed.join(" "), "the configuration was read again");
+    if !needs_restart.is_empty() {
+        tracing::warn!(keys = needs_restart.join(" "), "these settings need a restart");
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     config.store.free_bytes_min = 16 << 20;
     config.drain.grace_ms = 1_000;
     config.log.level = "warn".to_owned();
-    serve::log(&config)?;
+    let _set_level = serve::log(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;

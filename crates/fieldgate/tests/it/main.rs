@@ -12,6 +12,7 @@
 
 mod admin;
 mod cli;
+mod config;
 mod foreign;
 mod lanes;
 mod lesson;

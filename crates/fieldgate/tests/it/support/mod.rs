@@ -59,6 +59,11 @@ impl Gateway {
 
     /// Starts with settings (`KEY=VALUE`) or flags (`--…`).
     pub(crate) fn with(settings: &[&str]) -> Self {
+        Self::without_a_level(&[&["log.level=debug"], settings].concat())
+    }
+
+    /// The same, with the log's level as the configuration says.
+    pub(crate) fn without_a_level(settings: &[&str]) -> Self {
         let mut gateway = Self {
             child: None,
             folder: tempfile::tempdir().unwrap(),
@@ -92,7 +97,7 @@ impl Gateway {
         let mut command = fieldgate();
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--set", "store.free_bytes_min=0"])
-            .args(["--set", "log.level=debug", "--data"])
+            .arg("--data")
             .arg(self.data())
             .arg("--ready-file")
             .arg(&ready);

@@ -1,0 +1,190 @@
+//! Reading configurations, and what is said of them.
+
+use std::path::Path;
+
+use super::*;
+
+fn set(pairs: &[&str]) -> Result<Config, Vec<ConfigError>> {
+    let set = pairs.iter().map(|pair| (*pair).to_owned()).collect();
+    load(&Sources { set, ..Sources::default() })
+}
+
+#[test]
+fn later_sources_win() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.toml");
+    std::fs::write(&file, "[limits]\nauth_ms = 1\nbatch_len_max = 2\n").unwrap();
+    let sources = Sources {
+        file: Some(file),
+        environment: vec![("FIELDGATE__LIMITS__AUTH_MS".to_owned(), "3".to_owned())],
+        set: vec!["listen.http=127.0.0.1:0".to_owned()],
+    };
+    let config = load(&sources).unwrap();
+    assert_eq!((config.limits.auth_ms, config.limits.batch_len_max), (3, 2));
+    assert_eq!(config.listen.http, ["127.0.0.1:0"]);
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_and_its_place() {
+    let told = errors_of("[limits]\nauht_ms = 1\nping_ms = 3\n[drian]\ngrace_ms = 1\n");
+    let expected = [
+        "f.toml:2:1: there is no key `limits.auht_ms`; did you mean `limits.auth_ms`?",
+        "f.toml:3:1: there is no key `limits.ping_ms`; did you mean `heartbeat.ping_ms`?",
+        "f.toml:4:2: there is no key `drian`; did you mean `drain`?",
+    ];
+    assert_eq!(told, expected);
+    let text = set(&["limits.connection_max=1"]).unwrap_err()[0].to_string();
+    let expected = "--set: there is no key `limits.connection_max`; did you mean \
+                    `limits.connections_max`?";
+    assert_eq!(text, expected);
+    let text = set(&["limits=1"]).unwrap_err()[0].to_string();
+    assert!(text.contains("`limits` is a section"), "{text}");
+    let environment = vec![("FIELDGATE__LIMITS__AUTHMS".to_owned(), "3".to_owned())];
+    let text = load(&Sources { environment, ..Sources::default() }).unwrap_err()[0].to_string();
+    assert!(text.starts_with("FIELDGATE__LIMITS__AUTHMS: ") && text.contains("auth_ms"), "{text}");
+}
+
+#[test]
+fn every_error_is_told_at_once() {
+    assert_eq!(set(&["limits.x=1", "heartbeat.y=2", "nonsense"]).unwrap_err().len(), 3);
+}
+
+/// What loading a file with this text tells, its folder left out.
+fn errors_of(text: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.toml");
+    std::fs::write(&file, text).unwrap();
+    let errors = load(&Sources { file: Some(file), ..Sources::default() }).unwrap_err();
+    let path = format!("{}/", folder.path().display());
+    errors.iter().map(|error| error.to_string().replace(&path, "")).collect()
+}
+
+#[test]
+fn every_wrong_value_of_a_file_is_told_with_its_place_and_what_to_write() {
+    let told = errors_of(
+        "[limits]\nbatch_len_max = \"x\"\nauth_ms = -1\n\n[retention]\nage = \"7w\"\n\
+         [listen]\nhttp = 8080\nhosts = [\n  1,\n]\ntls.cert = \"a.pem\"\n\
+         [store]\ndurability = \"maybe\"\n[heartbeat]\nping_ms = 9\nsilence_ms = 5\n",
+    );
+    let expected = [
+        "f.toml:2:17: `limits.batch_len_max` cannot be \"x\": write a whole number of 0 or more",
+        "f.toml:3:11: `limits.auth_ms` cannot be -1: write a whole number of 0 or more",
+        "f.toml:6:7: `retention.age` cannot be \"7w\": write milliseconds, or a time such as \"7d\"",
+        "f.toml:8:8: `listen.http` cannot be 8080: write a list of texts",
+        "f.toml:9:9: `listen.hosts` cannot be [1]: write a list of texts",
+        "f.toml:14:14: `store.durability` cannot be \"maybe\": write one of \"fsync\", \"os\"",
+        "f.toml:12:12: `listen.tls.cert` needs `listen.tls.key` beside it",
+        "f.toml:17:14: `heartbeat.silence_ms` must be more than `heartbeat.ping_ms`",
+    ];
+    let (mut told, mut expected) = (told, expected.map(str::to_owned).to_vec());
+    told.sort();
+    expected.sort();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_with_its_place() {
+    let told = errors_of("[limits]\nauth_ms = = 1\n");
+    assert!(told[0].starts_with("f.toml:2:11: this is no TOML: "), "{told:?}");
+    let told = errors_of("[limits]\nauth_ms = 1\nauth_ms = 2\n");
+    assert!(told[0].starts_with("f.toml:3:1: this is no TOML: "), "{told:?}");
+    let missing = Sources { file: Some("/nowhere/f.toml".into()), ..Sources::default() };
+    assert!(load(&missing).unwrap_err()[0].to_string().starts_with("/nowhere/f.toml: "));
+}
+
+#[test]
+fn each_value_is_told_with_where_it_was_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.toml");
+    std::fs::write(&file, "[limits]\nauth_ms = 1\nbatch_len_max = 2\n").unwrap();
+    let sources = Sources {
+        file: Some(file.clone()),
+        environment: vec![("FIELDGATE__LIMITS__AUTH_MS".to_owned(), "3".to_owned())],
+        set: vec!["drain.grace_ms=4".to_owned()],
+    };
+    let rows = load_all(&sources).unwrap().rows();
+    let of = |path: &str| {
+        let (_, value, from) = rows.iter().find(|(key, _, _)| key == path).unwrap();
+        (value.as_ref().map(ToString::to_string).unwrap_or_default(), from.clone())
+    };
+    assert_eq!(of("limits.auth_ms"), ("3".into(), "FIELDGATE__LIMITS__AUTH_MS".into()));
+    assert_eq!(of("limits.batch_len_max"), ("2".into(), format!("{}:3:17", file.display())));
+    assert_eq!(of("drain.grace_ms"), ("4".into(), "--set".into()));
+    assert_eq!(of("limits.handshake_ms"), ("5000".into(), "default".into()));
+    assert_eq!(of("listen.tls.key"), (String::new(), "default".into()));
+}
+
+#[test]
+fn sizes_and_durations_are_written_as_people_do() {
+    let config = set(&["retention.age=2d", "retention.bytes=\"1GiB\""]).unwrap();
+    assert_eq!((config.retention.age_ms, config.retention.bytes), (172_800_000, 1 << 30));
+}
+
+/// Every leaf of a table, with its path.
+fn leaves(prefix: &str, table: &toml::Table, found: &mut Vec<(String, toml::Value)>) {
+    for (name, value) in table {
+        let path = format!("{prefix}{name}");
+        match value.as_table() {
+            Some(inner) => leaves(&format!("{path}."), inner, found),
+            None => found.push((path, value.clone())),
+        }
+    }
+}
+
+#[test]
+fn every_key_is_known_with_its_default_and_says_what_it_is_for() {
+    let mut defaults = Vec::new();
+    leaves("", &about::table_of(&Config::default()), &mut defaults);
+    defaults.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut known: Vec<_> = about::keys()
+        .into_iter()
+        .filter_map(|key| {
+            assert!(!key.doc.is_empty(), "{}", key.path);
+            Some((key.path, key.default?))
+        })
+        .collect();
+    known.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(known, defaults);
+    let unset: Vec<_> = about::keys().into_iter().filter(|key| key.default.is_none()).collect();
+    assert_eq!(
+        unset.iter().map(|key| key.path.as_str()).collect::<Vec<_>>(),
+        ["listen.tls.cert", "listen.tls.key",]
+    );
+}
+
+#[test]
+fn what_is_said_of_a_key_is_said_of_one_that_there_is() {
+    let keys = about::keys();
+    let live = keys.iter().filter(|key| key.is_live()).count();
+    assert_eq!(live, about::LIVE.len());
+    let choices = keys.iter().filter(|key| matches!(key.kind, about::Kind::Choice(_))).count();
+    assert_eq!(choices, about::CHOICES.len());
+}
+
+#[test]
+fn the_example_file_is_the_template_and_says_the_defaults() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fieldgate.example.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text, template(), "write it anew: fieldgate config template");
+    let loaded = load_all(&Sources { file: Some(file), ..Sources::default() }).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    for key in about::keys() {
+        let is_there = loaded.origins.contains_key(&key.path);
+        let name = key.path.rsplit('.').next().unwrap();
+        assert!(is_there || text.contains(&format!("\n# {name} = ")), "{}", key.path);
+    }
+}
+
+#[test]
+fn the_schema_describes_every_key_with_its_default() {
+    let schema = schema();
+    for key in about::keys() {
+        let pointer = format!("/properties/{}", key.path.replace('.', "/properties/"));
+        let property = schema.pointer(&pointer).unwrap_or_else(|| panic!("{}", key.path));
+        assert_eq!(property["description"], key.doc);
+        let default = key.default.map(|value| serde_json::to_value(value).unwrap());
+        assert_eq!(property.get("default"), default.as_ref());
+    }
+    assert_eq!(schema["properties"]["limits"]["additionalProperties"], false);
+    assert_eq!(schema["properties"]["store"]["properties"]["durability"]["enum"][1], "os");
+}
