@@ -19,7 +19,7 @@ use fieldgate_core::{
 };
 use fieldgate_dialects::{
     native::{self, Form},
-    ws,
+    ws::{self, Event},
 };
 use fieldgate_store::{AppendError, Log, Record, state::Admit};
 
@@ -32,7 +32,7 @@ use crate::{
     worker::Control,
 };
 
-/// What a client sent.
+/// What a client sent and waits to be obeyed.
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Text(String),
@@ -42,11 +42,40 @@ pub(crate) enum Inbound {
     Broken(CloseReason),
 }
 
+impl Inbound {
+    /// Keeps what has to wait; nothing has to be done about a pong.
+    pub(crate) fn of(event: &Event<'_>) -> Option<Self> {
+        Some(match *event {
+            Event::Text(text) => Self::Text(text.to_owned()),
+            Event::Binary(bytes) => Self::Binary(bytes.to_vec()),
+            Event::Ping(payload) => Self::Ping(payload.to_vec()),
+            Event::Pong(_) => return None,
+            Event::Close { code, .. } => Self::Close(code),
+        })
+    }
+
+    /// The frame as it came.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection ends, where it was none.
+    pub(crate) fn as_event(&self) -> Result<Event<'_>, CloseReason> {
+        Ok(match self {
+            Self::Text(text) => Event::Text(text),
+            Self::Binary(bytes) => Event::Binary(bytes),
+            Self::Ping(payload) => Event::Ping(payload),
+            Self::Close(code) => Event::Close { code: *code, reason: "" },
+            Self::Broken(reason) => return Err(*reason),
+        })
+    }
+}
+
 /// Whether a frame was dealt with.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
-    Full(Inbound),
+    /// The log is full: the frame is to be tried again.
+    Full,
 }
 
 /// Why an ask did not go through.
@@ -79,49 +108,32 @@ fn limits_of(hub: &Hub) -> native::Limits {
 }
 
 /// Deals with one frame of a client.
-pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: Inbound) -> Outcome {
-    let principal = link.principal();
-    match (&frame, principal) {
-        (Inbound::Close(code), _) => {
-            link.outbox.wait(ws::close_echo(*code));
+pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Outcome {
+    match (*frame, link.principal()) {
+        (Event::Close { code, .. }, _) => {
+            link.outbox.wait(ws::close_echo(code));
             link.close(CloseReason::PeerClosed);
         }
-        (Inbound::Broken(reason), _) => link.close(*reason),
-        (Inbound::Ping(payload), _) => {
+        (Event::Ping(payload), _) => {
             hub.touch(link);
             link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::pong_frame(payload)));
         }
-        (Inbound::Text(text), None) => match native::decode_first(text, &limits_of(hub)) {
+        (Event::Pong(_), _) => (),
+        (Event::Text(text), None) => match native::decode_first(text, &limits_of(hub)) {
             Ok(auth) => authenticate(hub, link, &auth),
             Err(reason) => link.close(reason),
         },
-        (Inbound::Binary(_), None) => link.close(CloseReason::ProtocolError),
-        (Inbound::Text(text), Some(principal)) => {
+        (Event::Binary(_), None) => link.close(CloseReason::ProtocolError),
+        (Event::Text(text), Some(principal)) => {
             let decoded = native::decode_text(text, &limits_of(hub));
-            if on_decoded(hub, link, &principal, decoded, text.len()).is_full() {
-                return Outcome::Full(frame);
-            }
+            return on_decoded(hub, link, &principal, decoded, text.len());
         }
-        (Inbound::Binary(bytes), Some(principal)) => {
+        (Event::Binary(bytes), Some(principal)) => {
             let decoded = native::decode_binary(bytes, &limits_of(hub));
-            if on_decoded(hub, link, &principal, decoded, bytes.len()).is_full() {
-                return Outcome::Full(frame);
-            }
+            return on_decoded(hub, link, &principal, decoded, bytes.len());
         }
     }
     Outcome::Done
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Handled {
-    Yes,
-    Full,
-}
-
-impl Handled {
-    fn is_full(&self) -> bool {
-        *self == Self::Full
-    }
 }
 
 fn on_decoded(
@@ -130,7 +142,7 @@ fn on_decoded(
     principal: &Rc<Principal>,
     decoded: Result<Ask, native::Refusal>,
     byte_len: usize,
-) -> Handled {
+) -> Outcome {
     hub.shared.stats.received.fetch_add(1, Ordering::Relaxed);
     let (reference, result) = match decoded {
         Err(refusal) => (refusal.reference, Err(Refused::Fault(refusal.fault))),
@@ -142,20 +154,20 @@ fn on_decoded(
                     .map_err(|fault| tell_error(hub, link, fault, reference.clone(), Vec::new()))
                     .is_ok();
             if !paid {
-                return Handled::Yes;
+                return Outcome::Done;
             }
             (reference, on_ask(hub, link, principal, ask))
         }
     };
     match result {
-        Ok(()) => Handled::Yes,
+        Ok(()) => Outcome::Done,
         Err(Refused::Full) => {
             link.paid.set(true);
-            Handled::Full
+            Outcome::Full
         }
         Err(Refused::Fault(fault)) => {
             tell_error(hub, link, fault, reference, Vec::new());
-            Handled::Yes
+            Outcome::Done
         }
     }
 }
@@ -293,20 +305,25 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
 }
 
 /// Makes a message of a draft: rights, times, lane.
-pub(crate) fn admit(hub: &Hub, principal: &Principal, draft: Draft) -> Result<Message, Fault> {
+fn admit(
+    hub: &Hub,
+    link: &Link,
+    principal: &Principal,
+    draft: Draft,
+    time: UnixMs,
+) -> Result<Message, Fault> {
     let limits = &hub.shared.config.limits;
     if draft.payload.len() > limits.message_bytes_max {
         let text = format!("{} bytes exceed limits.message_bytes_max", draft.payload.len());
         return Err(Fault::new(Code::TooLarge, text));
     }
-    let topic = topic_of(principal, draft.target)?;
+    let topic = topic_of(link, principal, draft.target)?;
     if topic.as_str().starts_with('$') {
         return Err(Fault::new(Code::BadTopic, "topics that start with $ belong to the gateway"));
     }
     if !principal.may_publish(&topic) {
         return Err(Fault::new(Code::NotAllowed, format!("no right to publish to {topic}")));
     }
-    let time = now();
     if draft.expires.is_some_and(|expires| expires <= time) {
         return Err(Fault::new(Code::Expired, "expires is in the past"));
     }
@@ -338,9 +355,13 @@ pub(crate) fn admit(hub: &Hub, principal: &Principal, draft: Draft) -> Result<Me
     })
 }
 
-fn topic_of(principal: &Principal, target: Target) -> Result<Topic, Fault> {
+fn topic_of(link: &Link, principal: &Principal, target: Target) -> Result<Topic, Fault> {
     let (device, leaf) = match target {
         Target::Topic(topic) => return Ok(topic),
+        Target::Telemetry(None) if let Identity::Device { id, .. } = &principal.identity => {
+            let own = link.own_telemetry.get_or_init(|| Topic::of_device(id, "telemetry"));
+            return Ok(own.clone());
+        }
         Target::Telemetry(device) => (device, "telemetry"),
         Target::Event(device) => (device, "events"),
     };
@@ -364,21 +385,16 @@ fn publish(
     principal: &Principal,
     draft: Draft,
 ) -> Result<(), Refused> {
-    let reference = draft.reference.clone();
-    let message = admit(hub, principal, draft)?;
-    let qos = message.qos;
-    let Some(reference) = reference else {
-        hub.shared.log.append(vec![Record::Message(message)], now())?;
+    let time = now();
+    let message = admit(hub, link, principal, draft, time)?;
+    let promised = message.reference.clone().filter(|_| message.qos > Qos::AtMostOnce);
+    let records = vec![Record::Message(message)];
+    let Some(reference) = promised else {
+        hub.shared.log.append(records, time)?;
         return Ok(());
     };
-    if qos == Qos::AtMostOnce {
-        hub.shared.log.append(vec![Record::Message(message)], now())?;
-        return Ok(());
-    }
-    let records = vec![Record::Message(message)];
-    let range = append_once(hub, principal, &reference, records)?;
+    let range = append_once(hub, principal, &reference, records, time)?;
     hub.when_durable(link, range, Then::Ack { reference, batch: None });
-    hub.on_durable();
     Ok(())
 }
 
@@ -388,9 +404,9 @@ pub(crate) fn append_once(
     principal: &Principal,
     reference: &MsgId,
     records: Vec<Record>,
+    time: UnixMs,
 ) -> Result<std::ops::RangeInclusive<u64>, AppendError> {
     let shared = &hub.shared;
-    let time = now();
     let admitted = shared.state.window().admit(
         &principal.tenant,
         &principal.name,
@@ -413,10 +429,11 @@ fn batch(
     qos: Qos,
     items: Vec<Result<Draft, Fault>>,
 ) -> Result<(), Refused> {
+    let time = now();
     let mut records = Vec::new();
     let mut refused = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
-        match item.and_then(|draft| admit(hub, principal, draft)) {
+        match item.and_then(|draft| admit(hub, link, principal, draft, time)) {
             Ok(mut message) => {
                 message.reference = message.reference.or_else(|| reference.clone());
                 records.push(Record::Message(message));
@@ -432,13 +449,12 @@ fn batch(
     }
     match reference.filter(|_| qos > Qos::AtMostOnce) {
         Some(reference) => {
-            let range = append_once(hub, principal, &reference, records)?;
+            let range = append_once(hub, principal, &reference, records, time)?;
             let batch = Some(BatchResult { accepted_count, refused });
             hub.when_durable(link, range, Then::Ack { reference, batch });
-            hub.on_durable();
         }
         None => {
-            hub.shared.log.append(records, now())?;
+            hub.shared.log.append(records, time)?;
             if !refused.is_empty() {
                 let text = format!("{} elements of the batch were refused", refused.len());
                 tell_error(hub, link, Fault::new(Code::BatchRefused, text), None, refused);

@@ -63,12 +63,11 @@ pub(crate) fn send(
     };
     let records = devices.into_iter().map(message).map(Record::Message).collect();
     let range = match &ask.reference {
-        Some(reference) => append_once(hub, principal, reference, records)?,
+        Some(reference) => append_once(hub, principal, reference, records, time)?,
         None => hub.shared.log.append(records, time)?,
     };
     let reference = ask.reference;
     hub.when_durable(link, range, Then::CommandAccepted { reference, device_count });
-    hub.on_durable();
     Ok(())
 }
 

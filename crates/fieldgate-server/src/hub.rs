@@ -27,6 +27,7 @@ use fieldgate_dialects::{
     native::{self, Form},
     ws::{self, Opcode},
 };
+use fieldgate_store::Log;
 
 use crate::{
     catchup,
@@ -57,6 +58,8 @@ pub(crate) struct Hub {
     links: RefCell<BTreeMap<u64, Rc<Link>>>,
     next_link: Cell<u64>,
     pending: RefCell<VecDeque<pending::Pending>>,
+    /// Everything up to here that waited to be durable was dealt with.
+    durable: Cell<Seq>,
     touched: RefCell<Vec<Rc<Link>>>,
     text: RefCell<Vec<u8>>,
     joined: RefCell<Vec<u8>>,
@@ -64,6 +67,7 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(shared: Arc<Shared>, number: usize) -> Self {
+        let durable = Cell::new(shared.log.frontier().durable);
         Self {
             shared,
             number,
@@ -75,6 +79,7 @@ impl Hub {
             links: RefCell::default(),
             next_link: Cell::new(0),
             pending: RefCell::default(),
+            durable,
             touched: RefCell::default(),
             text: RefCell::default(),
             joined: RefCell::default(),

@@ -22,11 +22,11 @@ use fieldgate_core::{
     lane::Slow,
     message::{Kind, Message, Qos},
     rate::Insistence,
-    topic::Filter,
+    topic::{Filter, Topic},
 };
 use fieldgate_dialects::{
     native::Form,
-    ws::{self, Decoder, Event},
+    ws::{self, Decoder},
 };
 use tokio::sync::Notify;
 
@@ -116,6 +116,8 @@ pub(crate) struct Link {
     /// Whether the frame that is tried again was counted.
     pub(crate) paid: Cell<bool>,
     permit: RefCell<Option<Permit>>,
+    /// Where a device's own telemetry goes, once it sent some.
+    pub(crate) own_telemetry: OnceCell<Topic>,
     pub(crate) started: Instant,
     pub(crate) peer: std::net::IpAddr,
     principal: RefCell<Option<Rc<Principal>>>,
@@ -275,6 +277,7 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         rates: OnceCell::new(),
         paid: Cell::new(false),
         permit: RefCell::new(Some(permit)),
+        own_telemetry: OnceCell::new(),
         started: Instant::now(),
         peer,
         principal: RefCell::new(None),
@@ -314,7 +317,7 @@ async fn serve(
         take_turn(hub, link).await;
     }
     let mut inbound = Vec::new();
-    decode(&mut decoder, &mut read_ahead, &mut inbound);
+    decode(hub, link, &mut decoder, &mut read_ahead, &mut inbound);
     drop(read_ahead);
     loop {
         #[cfg(test)]
@@ -344,29 +347,39 @@ async fn serve(
     }
 }
 
-/// Reads once into the worker's scratch; false at the end of the stream.
-fn read(hub: &Hub, link: &Link, decoder: &mut Decoder, inbound: &mut Vec<Inbound>) -> bool {
+/// Reads once into the worker's scratch, and obeys what can be obeyed there; false at the end of the
+/// stream.
+fn read(hub: &Rc<Hub>, link: &Rc<Link>, decoder: &mut Decoder, inbound: &mut Vec<Inbound>) -> bool {
     let mut scratch = hub.scratch.borrow_mut();
     match link.socket.try_read(&mut scratch) {
         Ok(0) => false,
         Ok(len) => {
             link.heard_ms.set(link.age_ms());
-            decode(decoder, scratch.get_mut(..len).unwrap_or_default(), inbound);
+            decode(hub, link, decoder, scratch.get_mut(..len).unwrap_or_default(), inbound);
             true
         }
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
 }
 
-fn decode(decoder: &mut Decoder, bytes: &mut [u8], inbound: &mut Vec<Inbound>) {
+/// Obeys frames where they lie; the first that has to wait is kept, and those behind it.
+fn decode(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    decoder: &mut Decoder,
+    bytes: &mut [u8],
+    inbound: &mut Vec<Inbound>,
+) {
     let fed = decoder.feed(bytes, &mut |event| {
-        inbound.push(match event {
-            Event::Text(text) => Inbound::Text(text.to_owned()),
-            Event::Binary(bytes) => Inbound::Binary(bytes.to_vec()),
-            Event::Ping(payload) => Inbound::Ping(payload.to_vec()),
-            Event::Pong(_) => return ControlFlow::Continue(()),
-            Event::Close { code, .. } => Inbound::Close(code),
-        });
+        let frames = link.turn_frames.get() + 1;
+        let now = inbound.is_empty() && frames < TURN_FRAMES && link.served.get();
+        if now && !link.is_closing() {
+            link.turn_frames.set(frames);
+            if asks::on_frame(hub, link, &event) == Outcome::Done {
+                return ControlFlow::Continue(());
+            }
+        }
+        inbound.extend(Inbound::of(&event));
         ControlFlow::Continue(())
     });
     if let Err(error) = fed {
@@ -408,7 +421,7 @@ async fn take_turn(hub: &Rc<Hub>, link: &Rc<Link>) {
 
 /// Obeys what was read, in order; waits where the log is full, which pauses reading.
 async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: &mut Vec<Inbound>, decoder: &mut Decoder) {
-    for mut frame in inbound.drain(..) {
+    for frame in inbound.drain(..) {
         link.turn_frames.set(link.turn_frames.get() + 1);
         if link.turn_frames.get() >= TURN_FRAMES {
             // A socket that is always readable would never let go of the thread.
@@ -418,15 +431,21 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: &mut Vec<Inbound>, deco
         }
         while !link.is_closing() {
             let anonymous = link.principal.borrow().is_none();
-            match asks::on_frame(hub, link, frame) {
+            let outcome = match frame.as_event() {
+                Ok(event) => asks::on_frame(hub, link, &event),
+                Err(reason) => {
+                    link.close(reason);
+                    Outcome::Done
+                }
+            };
+            match outcome {
                 Outcome::Done => {
                     if anonymous && link.principal.borrow().is_some() {
                         take_turn(hub, link).await;
                     }
                     break;
                 }
-                Outcome::Full(again) => {
-                    frame = again;
+                Outcome::Full => {
                     hub.flush();
                     let moved = hub.space.notified();
                     let _timed_out = tokio::time::timeout(Duration::from_millis(20), moved).await;

@@ -18,6 +18,8 @@ const MESSAGE_V1: u8 = 1;
 const COMMAND_V1: u8 = 2;
 const REGISTRY_V1: u8 = 3;
 const GAP_V1: u8 = 4;
+/// What stands between a message's version and its tenant: promise, lane, three times.
+const MESSAGE_FIXED_BYTES: usize = 2 + 3 * 8;
 
 /// Why bytes are no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +134,32 @@ pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
     }
 }
 
+/// What a record is about, as far as an index wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About<'a> {
+    Message { tenant: &'a str, topic: &'a str },
+    Gap,
+    Other,
+}
+
+/// Tells what the bytes of one record are about, without making the record of them.
+///
+/// # Errors
+///
+/// [`BadRecord`].
+pub(crate) fn about(bytes: &[u8]) -> Result<About<'_>, BadRecord> {
+    let mut reader = Reader(bytes);
+    match reader.byte()? {
+        MESSAGE_V1 => {
+            reader.take(MESSAGE_FIXED_BYTES)?;
+            Ok(About::Message { tenant: reader.text()?, topic: reader.text()? })
+        }
+        GAP_V1 => Ok(About::Gap),
+        COMMAND_V1 | REGISTRY_V1 => Ok(About::Other),
+        _ => Err(BadRecord),
+    }
+}
+
 fn decode_message(reader: &mut Reader<'_>) -> Result<Message, BadRecord> {
     let (promise, lane) = (reader.byte()?, reader.byte()?);
     let qos = match promise & 3 {
@@ -219,12 +247,17 @@ mod tests {
             });
             let mut bytes = Vec::new();
             encode(&record, &mut bytes);
+            if let Record::Message(message) = &record {
+                let (tenant, topic) = (message.tenant.as_str(), message.topic.as_str());
+                prop_assert_eq!(about(&bytes), Ok(About::Message { tenant, topic }));
+            }
             prop_assert_eq!(decode(&bytes), Ok(record));
         }
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes);
+            let _ = about(&bytes);
         }
     }
 }

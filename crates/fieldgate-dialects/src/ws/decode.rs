@@ -19,7 +19,7 @@ pub struct Limits {
 }
 
 /// One thing that the peer said.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A text message.
     Text(&'a str),

@@ -36,14 +36,25 @@ impl Hub {
     /// Notes what to do when `range` is durable; at once if it is.
     pub(crate) fn when_durable(&self, link: &Link, range: RangeInclusive<u64>, then: Then) {
         let (first, last) = (Seq(*range.start()), Seq(*range.end()));
+        let next = Pending { first, last, link: link.id, then };
         let mut pending = self.pending.borrow_mut();
-        let at = pending.partition_point(|other| other.last <= last);
-        pending.insert(at, Pending { first, last, link: link.id, then });
+        if pending.back().is_none_or(|newest| newest.last <= last) {
+            pending.push_back(next);
+        } else {
+            let at = pending.partition_point(|other| other.last <= last);
+            pending.insert(at, next);
+        }
+        drop(pending);
+        // Behind the number that this worker was last told of somebody will tell; up to it nobody.
+        if last <= self.durable.get() {
+            self.on_durable();
+        }
     }
 
     /// The durable frontier moved: acknowledge what is behind it.
-    pub(crate) fn on_durable(self: &Rc<Self>) {
+    pub(crate) fn on_durable(&self) {
         let durable = self.shared.log.frontier().durable;
+        self.durable.set(durable);
         loop {
             let due = {
                 let mut pending = self.pending.borrow_mut();

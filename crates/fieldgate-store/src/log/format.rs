@@ -191,32 +191,30 @@ pub(super) fn decode_batch<'a>(bytes: &'a [u8], salt: &Salt) -> Option<Batch<'a>
 impl Batch<'_> {
     /// The entries; nothing in place of one that is of no version known here.
     pub(super) fn entries(&self) -> impl Iterator<Item = (Seq, Option<Entry>)> {
+        self.bodies().map(|(seq, arrived, body)| {
+            let record = codec::decode(body).ok();
+            (seq, record.map(|record| Entry { seq, arrived, record }))
+        })
+    }
+
+    /// The bytes of each record, with its number and when it arrived.
+    pub(super) fn bodies(&self) -> impl Iterator<Item = (Seq, UnixMs, &[u8])> {
         let mut rest = self.records;
         let mut seq = self.first;
         std::iter::from_fn(move || {
             let len = u32_at(rest, 0)? as usize;
             let arrived = UnixMs(u64_at(rest, 4)?);
-            let body = rest.get(12..12 + len)?;
-            rest = rest.get(12 + len..)?;
+            let body = rest.get(RECORD_BYTES_MIN..RECORD_BYTES_MIN + len)?;
+            rest = rest.get(RECORD_BYTES_MIN + len..)?;
             let at = seq;
             seq = seq.next();
-            let record = codec::decode(body).ok();
-            Some((at, record.map(|record| Entry { seq: at, arrived, record })))
+            Some((at, arrived, body))
         })
     }
 
     /// When each record arrived, by number.
     pub(super) fn arrivals(&self) -> impl Iterator<Item = (Seq, UnixMs)> {
-        let mut rest = self.records;
-        let mut seq = self.first;
-        std::iter::from_fn(move || {
-            let len = u32_at(rest, 0)? as usize;
-            let arrived = UnixMs(u64_at(rest, 4)?);
-            rest = rest.get(RECORD_BYTES_MIN + len..)?;
-            let at = seq;
-            seq = seq.next();
-            Some((at, arrived))
-        })
+        self.bodies().map(|(seq, arrived, _)| (seq, arrived))
     }
 
     /// When the first record arrived.

@@ -5,7 +5,7 @@
 //! full, and kept in a side file that can be made again at any time.
 //! Invariant: a block with a gap record or behind damage is never passed over.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use fieldgate_core::id::{Seq, UnixMs};
 
@@ -14,9 +14,9 @@ use super::{
     segment::{Hole, Segment},
 };
 use crate::{
+    codec::{self, About},
     disk::Disk,
     port::ReadFilter,
-    record::{Entry, Record},
 };
 
 const BLOCK_LEN: u64 = 1_000;
@@ -115,20 +115,25 @@ struct Builder {
     last: Seq,
     arrived: UnixMs,
     gap: bool,
+    /// By tenant and topic: most records of a block repeat a topic of it.
+    known: HashSet<u64>,
     keys: Vec<u64>,
 }
 
 impl Builder {
-    fn add(&mut self, entry: &Entry) {
-        self.arrived = self.arrived.max(entry.arrived);
-        let Record::Message(message) = &entry.record else {
-            self.gap |= matches!(entry.record, Record::Gap { .. });
-            return;
+    fn add(&mut self, arrived: UnixMs, body: &[u8]) {
+        self.arrived = self.arrived.max(arrived);
+        let (tenant, topic) = match codec::about(body) {
+            Ok(About::Message { tenant, topic }) => (tenant, topic),
+            Ok(About::Other) => return,
+            Ok(About::Gap) | Err(_) => return self.gap = true,
         };
+        if !self.known.insert(hash(&[tenant, topic])) {
+            return;
+        }
         // Under both the tenant and none, for readers that see every tenant.
-        for tenant in [message.tenant.as_str(), ""] {
+        for tenant in [tenant, ""] {
             self.keys.push(hash(&[tenant]));
-            let topic = message.topic.as_str();
             let ends = topic.match_indices('/').map(|(at, _)| at).chain([topic.len()]);
             let prefixes = ends.filter_map(|end| topic.get(..end)).filter(|part| !part.is_empty());
             self.keys.extend(prefixes.map(|prefix| hash(&[tenant, prefix])));
@@ -173,12 +178,7 @@ impl BlockIndex {
             builder.gap |= expected.is_some_and(|expected| batch.first != expected);
             expected = Some(batch.last.next());
             builder.last = batch.last;
-            for (_, entry) in batch.entries() {
-                match entry {
-                    Some(entry) => builder.add(&entry),
-                    None => builder.gap = true,
-                }
-            }
+            batch.bodies().for_each(|(_, arrived, body)| builder.add(arrived, body));
             let behind = offset + batch.byte_len as u64;
             let (first, at) = builder.first.unwrap_or((batch.first, offset));
             if batch.last.0 + 1 - first.0 >= BLOCK_LEN || behind - at >= BLOCK_BYTES {

@@ -8,7 +8,10 @@ use std::{
     collections::VecDeque,
     fmt,
     ops::RangeInclusive,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -73,6 +76,8 @@ struct State {
 
 pub(super) struct Intake {
     state: Mutex<State>,
+    /// Whether any number was ever refused; set before the durable frontier passes it.
+    refused_any: AtomicBool,
     writer: Condvar,
     follower: Condvar,
     options: LogOptions,
@@ -125,7 +130,13 @@ impl Intake {
             written_out: false,
             wake: None,
         };
-        Self { state: Mutex::new(state), writer: Condvar::new(), follower: Condvar::new(), options }
+        Self {
+            state: Mutex::new(state),
+            refused_any: AtomicBool::new(false),
+            writer: Condvar::new(),
+            follower: Condvar::new(),
+            options,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -182,7 +193,8 @@ impl Intake {
     }
 
     pub(super) fn is_refused(&self, seq: Seq) -> bool {
-        self.lock().refused(seq).is_some()
+        // Who asks saw the frontier behind `seq` under the lock, and so this too.
+        self.refused_any.load(Ordering::Relaxed) && self.lock().refused(seq).is_some()
     }
 
     /// Adds what waits here, and why nothing is taken.
@@ -277,6 +289,7 @@ impl Intake {
     /// Every number that was given and not stored is refused.
     pub(super) fn refuse(&self) {
         let mut state = self.lock();
+        self.refused_any.store(true, Ordering::Relaxed);
         state.refuse();
         self.tell(state);
     }
@@ -284,6 +297,7 @@ impl Intake {
     /// The log goes on: `entry` records the gap of what was refused, and is on stable storage.
     pub(super) fn revived(&self, entry: Arc<Entry>, reserved_until: Seq) {
         let mut state = self.lock();
+        self.refused_any.store(true, Ordering::Relaxed);
         state.refuse();
         state.stopped = false;
         state.unavailable = None;

@@ -74,7 +74,7 @@ impl Default for LogOptions {
             segment_bytes: 64 << 20,
             intake_len_max: 32_768,
             intake_bytes_max: 64 << 20,
-            tail_bytes_max: 32 << 20,
+            tail_bytes_max: 8 << 20,
             free_bytes_min: 1 << 30,
             retention_age: Duration::from_secs(7 * 24 * 3600),
             retention_bytes: 10 << 30,
