@@ -205,6 +205,9 @@ async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<H
             () = inbox.notify.notified() => (),
             _ = tick.tick() => inbox.tell(hub.on_tick()),
         }
+        // First the links that have something to read: without this a flood of messages would starve
+        // them, and what becomes durable or is routed meanwhile leaves in the same write.
+        tokio::task::yield_now().await;
         let Queue { routed, overflowed_from, control, durable } =
             std::mem::take(&mut *inbox.queue());
         controls.borrow_mut().extend(control);
@@ -223,8 +226,6 @@ async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<H
             }
         }
         hub.flush();
-        // Links run between two rounds; without this a flood of messages would starve them.
-        tokio::task::yield_now().await;
     }
 }
 

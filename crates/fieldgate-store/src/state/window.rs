@@ -5,6 +5,8 @@
 //! Ids are kept as keyed 128-bit hashes. Invariant: about [`IDS_MAX`] ids in all; with many busy
 //! senders each one's share shrinks below its 10,000.
 
+mod places;
+
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, Hasher},
@@ -19,6 +21,7 @@ use fieldgate_core::id::{MsgId, Seq, TenantId, UnixMs};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::port::AppendError;
+use places::Places;
 
 const SHARD_COUNT: usize = 16;
 const IDS_PER_SENDER_MAX: usize = 10_000;
@@ -65,27 +68,22 @@ impl Hasher for Hashed {
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;
     }
-
-    fn write_u128(&mut self, hash: u128) {
-        let [low, high] = halves(hash);
-        self.0 = low ^ high;
-    }
-}
-
-type HashedMap<K, V> = HashMap<K, V, BuildHasherDefault<Hashed>>;
-
-fn halves(hash: u128) -> [u64; 2] {
-    let mask = u128::from(u64::MAX);
-    [hash & mask, hash >> 64].map(|half| u64::try_from(half).unwrap_or_default())
 }
 
 #[derive(Debug, Default)]
 struct Sender {
-    known: HashedMap<u128, Seq>,
     order: VecDeque<(UnixMs, u128, Seq)>,
+    /// The place of the first in `order`; places go on rising, and around.
+    first_place: u32,
+    known: Places,
 }
 
-type Shard = HashedMap<u64, Sender>;
+type Shard = HashMap<u64, Sender, BuildHasherDefault<Hashed>>;
+
+/// An id is a hash: any half of it will do.
+fn half(id: u128) -> u64 {
+    u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0)
+}
 
 /// The window.
 #[derive(Debug)]
@@ -120,8 +118,8 @@ impl Window {
         let name = self.name(tenant, sender, msgid, Seq(0), now);
         self.with(name.sender, |window, share| {
             window.forget(now);
-            if let Some(seq) = window.known.get(&name.id).filter(|seq| !is_refused(**seq)) {
-                return Ok(Admit::Repeat(*seq));
+            if let Some(seq) = window.seq_of(name.id).filter(|seq| !is_refused(*seq)) {
+                return Ok(Admit::Repeat(seq));
             }
             let range = append()?;
             window.insert(KnownId { seq: Seq(*range.start()), ..name }, share);
@@ -151,7 +149,7 @@ impl Window {
     /// Learns an id from the log or the tables, at start.
     pub(crate) fn learn(&self, known: KnownId) {
         self.with(known.sender, |window, share| {
-            if !window.known.contains_key(&known.id) {
+            if window.seq_of(known.id).is_none() {
                 window.insert(known, share);
             }
         });
@@ -208,9 +206,24 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Sender {
+    fn at(&self, place: u32) -> Option<&(UnixMs, u128, Seq)> {
+        self.order.get(usize::try_from(place.wrapping_sub(self.first_place)).ok()?)
+    }
+
+    fn place_of(&self, id: u128) -> Option<u32> {
+        self.known.get(half(id), |place| self.at(place).is_some_and(|(_, other, _)| *other == id))
+    }
+
+    fn seq_of(&self, id: u128) -> Option<Seq> {
+        self.at(self.place_of(id)?).map(|(_, _, seq)| *seq)
+    }
+
     fn insert(&mut self, known: KnownId, share: usize) {
+        let replaced = self.place_of(known.id);
+        let place = u32::try_from(self.order.len()).unwrap_or(u32::MAX);
+        let place = self.first_place.wrapping_add(place);
+        self.known.insert(half(known.id), place, replaced);
         self.order.push_back((known.arrived, known.id, known.seq));
-        self.known.insert(known.id, known.seq);
         self.shrink_to(share);
     }
 
@@ -227,10 +240,9 @@ impl Sender {
     }
 
     fn pop(&mut self) {
-        if let Some((_, id, seq)) = self.order.pop_front()
-            && self.known.get(&id) == Some(&seq)
-        {
-            self.known.remove(&id);
+        if let Some((_, id, _)) = self.order.pop_front() {
+            self.known.remove(half(id), self.first_place);
+            self.first_place = self.first_place.wrapping_add(1);
         }
     }
 }
@@ -257,6 +269,24 @@ mod tests {
         let all = window.all();
         assert_eq!(all.len(), 10_000);
         assert_eq!(all.first().map(|known| known.seq), Some(Seq(6)));
+    }
+
+    #[test]
+    fn an_id_whose_message_was_refused_names_the_next_one() {
+        let window = Window::new([7; 16]);
+        let (tenant, id) = (TenantId::default_tenant(), "m".parse().unwrap());
+        let admit = |seq: u64, refused: u64, at| {
+            let is_refused = |seq| seq == Seq(refused);
+            let taken = || Ok(seq..=seq);
+            window.admit(&tenant, &Arc::from("a"), &id, UnixMs(at), is_refused, taken).unwrap()
+        };
+        assert_eq!(admit(1, 0, 0), Admit::New(1..=1));
+        assert_eq!(admit(2, 0, 0), Admit::Repeat(Seq(1)));
+        assert_eq!(admit(3, 1, 9), Admit::New(3..=3));
+        // The refused one leaves the window; the other stays.
+        assert_eq!(admit(4, 1, WINDOW_MS + 1), Admit::Repeat(Seq(3)));
+        assert_eq!(window.all().len(), 1);
+        assert_eq!(admit(5, 1, WINDOW_MS + 10), Admit::New(5..=5));
     }
 
     #[test]
