@@ -79,6 +79,18 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        // What is wrong stands before the first empty line, behind it usage and tips.
+        let text = error.to_string();
+        let said = text.split("\n\n").next().unwrap_or_default();
+        let said = said.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>();
+        let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+        let usage = text.lines().find(|line| line.starts_with("Usage: "));
+        Self::usage(said.join(" ")).hint(tip.or(usage).unwrap_or_default())
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new(Exit::Failed, "io", chain(&error))

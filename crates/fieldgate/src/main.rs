@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            if error.use_stderr() && has_json_flag() {
+                return Failure::from(error).report(true);
+            }
             // Help and version are no failures; clap knows which stream each goes to.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
@@ -72,5 +75,9 @@ fn wants_json(command: &Command) -> bool {
     // Every command has the flag under the same name; asking the arguments again is simpler than
     // asking each of them.
     !matches!(command, Command::Serve(_) | Command::Demo(_) | Command::Completions { .. })
-        && std::env::args_os().take_while(|a| a != "--").any(|a| a == "--json")
+        && has_json_flag()
+}
+
+fn has_json_flag() -> bool {
+    std::env::args_os().take_while(|a| a != "--").any(|a| a == "--json")
 }

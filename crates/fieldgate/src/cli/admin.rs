@@ -65,6 +65,12 @@ impl<'a> Admin<'a> {
 
     fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         if !self.running {
+            // Only what makes something may make the folder: a mistyped one must not come to be.
+            if method != "POST" && !self.folder.join("LOCK").exists() {
+                let text = format!("{}: there is no data folder", self.folder.display());
+                return Err(Failure::new(Exit::Store, "storage", text)
+                    .hint("--data names the folder that `fieldgate serve` was given"));
+            }
             let body = body.map(ToString::to_string).unwrap_or_default();
             return wire::offline(self.folder, method, path, body.as_bytes());
         }

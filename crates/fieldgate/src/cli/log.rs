@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
-use fieldgate_core::dialect::{CommandState, GapReason};
+use fieldgate_core::{
+    dialect::{CommandState, GapReason},
+    id::Seq,
+};
 use fieldgate_store::{
     Entry, Record,
     log::{self, VerifyReport},
@@ -38,14 +41,17 @@ fn verify(place: &Place) -> Result<(), Failure> {
     let report = check(&place.data)?;
     let place_of =
         |(segment, offset): &(String, u64)| json!({"segment": segment, "offset": offset});
+    let range_of = |(from, to): &(Seq, Seq)| json!({"from": from.0, "to": to.0});
     if place.output.json {
         let line = json!({
             "segments": report.segment_count,
             "batches": report.batch_count,
             "records": report.record_count,
+            "first": report.first.0,
             "last": report.last.0,
             "clean": report.clean_end,
             "damages": report.damages.iter().map(place_of).collect::<Vec<_>>(),
+            "missing": report.missing.iter().map(range_of).collect::<Vec<_>>(),
             "torn_tail": report.torn_tail.as_ref().map(place_of),
         });
         output::line(&line.to_string())?;
@@ -61,14 +67,18 @@ fn verify(place: &Place) -> Result<(), Failure> {
         for (segment, offset) in &report.damages {
             output::line(&format!("damaged: {segment} at byte {offset}"))?;
         }
+        for (from, to) in &report.missing {
+            output::line(&format!("missing: {from} to {to}"))?;
+        }
         if let Some((segment, offset)) = &report.torn_tail {
             output::line(&format!("torn tail: {segment} at byte {offset}; a start cuts it"))?;
         }
     }
-    if report.damages.is_empty() {
+    if report.is_sound() {
         return Ok(());
     }
-    let text = format!("the log is damaged in {} places", report.damages.len());
+    let (damages, missing) = (report.damages.len(), report.missing.len());
+    let text = format!("the log has {damages} damaged places and lacks {missing} ranges");
     Err(Failure::new(Exit::Store, "damaged", text)
         .hint("what is damaged is fenced and told to subscribers as a gap; the rest is served"))
 }

@@ -1,8 +1,10 @@
 //! The command line: shapes, exit codes, and errors that help.
 
-use serde_json::Value;
+use std::process::{Output, Stdio};
 
-use crate::support::{Gateway, fieldgate, run};
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, fieldgate, run, wait_for};
 
 #[test]
 fn publish_and_subscribe_work_with_a_key() {
@@ -25,25 +27,6 @@ fn publish_and_subscribe_work_with_a_key() {
     let line: Value = serde_json::from_slice(&seen.stdout).unwrap();
     assert_eq!((&line["seq"], &line["topic"]), (&receipt["seq"], &Value::from("plant/x")));
     assert_eq!(line["payload"]["a"], 1);
-}
-
-#[test]
-fn exit_codes_say_what_went_wrong() {
-    let gateway = Gateway::start();
-    let url = format!("http://{}", gateway.address);
-    let code = |arguments: &[&str], token: Option<&str>| {
-        let mut command = fieldgate();
-        command.args(arguments);
-        if let Some(token) = token {
-            command.env("FIELDGATE_TOKEN", token);
-        }
-        command.output().unwrap().status.code()
-    };
-    assert_eq!(code(&["nonsense"], None), Some(2));
-    assert_eq!(code(&["config", "check", "--set", "limits.nonsense=1"], None), Some(2));
-    assert_eq!(code(&["publish", "a", "1", "--url", "http://127.0.0.1:1"], Some("x")), Some(3));
-    assert_eq!(code(&["publish", "a", "1", "--url", &url], Some("wrong")), Some(4));
-    assert_eq!(code(&["config", "check"], None), Some(0));
 }
 
 #[test]
@@ -71,4 +54,253 @@ fn the_example_configuration_is_the_template() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fieldgate.example.toml");
     let example = std::fs::read_to_string(example).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), example.trim());
+}
+
+/// What a command ends with: its exit code and, if it failed, the code of its error.
+fn ended(output: &Output) -> (i32, String) {
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap_or_default();
+    let code = error["error"]["code"].as_str().unwrap_or_default().to_owned();
+    (output.status.code().unwrap(), code)
+}
+
+/// The exit codes of the operator's page, command by command: what is typed (words in braces are
+/// filled in), with which token, how it ends, and the code of its error under `--json`.
+const ENDS: &[(&str, &str, i32, &str)] = &[
+    ("version --json", "", 0, ""),
+    ("completions bash", "", 0, ""),
+    ("help", "", 0, ""),
+    ("", "", 2, ""),
+    ("nonsense --json", "", 2, "usage"),
+    ("completions nonsense", "", 2, ""),
+    // serve, demo
+    ("serve --data {new} --listen {address}", "", 1, ""),
+    ("serve --data {new} --listen 0.0.0.0:0", "", 2, ""),
+    ("serve --data {new} --set listen.tls.cert=/x --set listen.tls.key=/y", "", 2, ""),
+    ("serve --data {new} --set nonsense=1", "", 2, ""),
+    ("serve --data {new} -c /nowhere/fieldgate.toml", "", 2, ""),
+    ("serve --data {folder} --listen 127.0.0.1:0", "", 5, ""),
+    ("demo --listen {address}", "", 1, ""),
+    ("demo --for soon", "", 2, ""),
+    ("demo --for 1s --listen 127.0.0.1:0", "", 0, ""),
+    // device
+    ("device add one --data {folder} --json", "", 0, ""),
+    ("device add one --data {folder} --json", "", 1, "conflict"),
+    ("device add a/b --data {folder} --json", "", 2, "bad_value"),
+    ("device add two --type hmac --data {folder} --json", "", 2, "bad_value"),
+    ("device add two --type nonsense --data {folder} --json", "", 2, "usage"),
+    ("device list --data {folder} --json", "", 0, ""),
+    ("device list --data {folder} --tenant other --json", "", 2, "usage"),
+    ("device list --data {nowhere} --json", "", 5, "storage"),
+    ("device show one --data {folder} --json", "", 0, ""),
+    ("device show nobody --data {folder} --json", "", 1, "not_found"),
+    ("device rotate one --data {folder} --json", "", 2, "usage"),
+    ("device rotate one --yes --data {folder} --json", "", 0, ""),
+    ("device credential add one --data {folder} --json", "", 0, ""),
+    ("device credential add nobody --data {folder} --json", "", 1, "not_found"),
+    ("device credential list one --data {folder} --json", "", 0, ""),
+    ("device credential remove one nothing --yes --data {folder} --json", "", 1, "not_found"),
+    ("device remove one --data {folder} --json", "", 2, "usage"),
+    ("device remove one --yes --data {folder} --json", "", 0, ""),
+    ("device remove one --yes --data {folder} --json", "", 1, "not_found"),
+    // user
+    ("user add ada --role viewer --data {folder} --json", "", 2, "usage"),
+    ("user add ada --role king --data {folder} --json", "", 2, "usage"),
+    ("user password nobody --password-stdin --data {folder} --json", "", 1, "not_found"),
+    ("user list --data {folder} --json", "", 0, ""),
+    ("user remove nobody --yes --data {folder} --json", "", 1, "not_found"),
+    // key
+    ("key add extra --role viewer --data {folder} --json", "", 0, ""),
+    ("key add extra --role viewer --data {folder} --json", "", 1, "conflict"),
+    ("key add none --data {folder} --json", "", 2, "usage"),
+    ("key add none --grant fly:# --data {folder} --json", "", 2, "bad_value"),
+    ("key list --data {folder} --json", "", 0, ""),
+    ("key revoke extra --data {folder} --json", "", 2, "usage"),
+    ("key revoke extra --yes --data {folder} --json", "", 0, ""),
+    ("key revoke extra --yes --data {folder} --json", "", 1, "not_found"),
+    // publish
+    ("publish a/b 1 --url {url} --json", "operator", 0, ""),
+    ("publish a/b 1 --data {folder} --json", "", 0, ""),
+    ("publish a/# 1 --url {url} --json", "operator", 1, "bad_topic"),
+    ("publish a/b 1 --url {url} --json", "viewer", 4, "not_allowed"),
+    ("publish a/b 1 --url {url} --json", "guess", 4, "not_authenticated"),
+    ("publish a/b 1 --url {url} --json", "", 4, "not_authenticated"),
+    ("publish a/b 1 --url http://127.0.0.1:1 --json", "operator", 3, "unreachable"),
+    ("publish a/b 1 --data {nowhere} --json", "", 3, "unreachable"),
+    ("publish a/b 1 --url nonsense --json", "operator", 2, "usage"),
+    ("publish a/b 1 --qos 2 --url {url} --json", "operator", 2, "usage"),
+    ("publish a/b 1 --ca /nowhere.pem --url {url} --json", "operator", 2, "usage"),
+    // subscribe
+    ("subscribe a/# --since all --count 1 --url {url} --json", "viewer", 0, ""),
+    ("subscribe a/# --count 1 --url {url} --json", "publisher", 4, "not_allowed"),
+    ("subscribe a/#/b --count 1 --url {url} --json", "viewer", 2, "usage"),
+    ("subscribe a --since yesterday --url {url} --json", "viewer", 2, "usage"),
+    ("subscribe --url {url} --json", "viewer", 2, "usage"),
+    // command
+    ("command lamp 1 --wait 0s --url {url} --json", "operator", 0, ""),
+    ("command lamp 1 --wait 20s --expires 300ms --url {url} --json", "operator", 1, "expired"),
+    ("command nobody 1 --url {url} --json", "operator", 1, "not_found"),
+    ("command lamp 1 --url {url} --json", "viewer", 4, "not_allowed"),
+    ("command lamp 1 --wait long --url {url} --json", "operator", 2, "usage"),
+    // status
+    ("status --data {folder} --json", "", 0, ""),
+    ("status --url {url} --json", "viewer", 0, ""),
+    ("status --url {url} --json", "publisher", 4, "not_allowed"),
+    ("status --url {url} --data {folder} --json", "viewer", 2, "usage"),
+    ("status --data {nowhere} --json", "", 3, "unreachable"),
+    // log
+    ("log verify --data {stopped} --json", "", 0, ""),
+    ("log verify --data {damaged} --json", "", 5, "damaged"),
+    ("log verify --data {nowhere} --json", "", 5, "storage"),
+    ("log dump --data {stopped}", "", 0, ""),
+    ("log dump --data {nowhere} --json", "", 5, "storage"),
+    ("log repair --yes --data {folder} --json", "", 5, "storage"),
+    ("log repair --data {damaged} --json", "", 2, "usage"),
+    ("log repair --yes --data {damaged} --json", "", 0, ""),
+    ("log verify --data {damaged} --json", "", 0, ""),
+    // config
+    ("config check --json", "", 0, ""),
+    ("config check --set limits.nonsense=1 --json", "", 2, "configuration"),
+    ("config check -c /nowhere/fieldgate.toml --json", "", 2, "configuration"),
+    ("config print --json", "", 0, ""),
+    ("config template", "", 0, ""),
+    ("config schema", "", 0, ""),
+];
+
+/// A folder whose gateway stopped cleanly; damaged, if so wanted, between two messages.
+fn stopped(damaged: bool) -> Gateway {
+    let mut gateway = Gateway::start();
+    let key = gateway.key("operator");
+    let mut app = gateway.as_app(&key);
+    for text in ["needle-1", "needle-2", "needle-3"] {
+        app.send(&json!({"type": "publish", "topic": "a", "payload": text, "msgid": text}));
+        app.next_of("ack");
+    }
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), Some(0));
+    if damaged {
+        gateway.damage(b"needle-2");
+    }
+    gateway
+}
+
+#[test]
+fn every_command_ends_with_the_code_that_says_why() {
+    let gateway = Gateway::start();
+    gateway.device("lamp");
+    let publisher = gateway.admin(&["key", "add", "publisher", "--grant", "publish:#"]);
+    let tokens = [
+        ("operator", gateway.key("operator")),
+        ("viewer", gateway.key("viewer")),
+        ("publisher", publisher["key"].as_str().unwrap().to_owned()),
+    ];
+    let (clean, broken) = (stopped(false), stopped(true));
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let filled = |word: &str| {
+        let data = |gateway: &Gateway| gateway.data().to_str().unwrap().to_owned();
+        word.replace("{url}", &format!("http://{}", gateway.address))
+            .replace("{address}", &gateway.address)
+            .replace("{folder}", &data(&gateway))
+            .replace("{stopped}", &data(&clean))
+            .replace("{damaged}", &data(&broken))
+            .replace("{new}", &path("new"))
+            .replace("{nowhere}", &path("nowhere"))
+    };
+    for (typed, who, exit, code) in ENDS {
+        let mut command = fieldgate();
+        command.args(typed.split_whitespace().map(filled)).current_dir(folder.path());
+        if !who.is_empty() {
+            let token = tokens.iter().find(|(name, _)| name == who);
+            command.env("FIELDGATE_TOKEN", token.map_or(*who, |(_, token)| token));
+        }
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(ended(&output), (*exit, (*code).to_owned()), "{typed} as {who:?}: {told}");
+    }
+    assert!(!folder.path().join("nowhere").exists(), "nobody asked for it to be made");
+}
+
+/// Every command that there is, as `fieldgate help` lists them.
+fn commands(path: &[String], found: &mut Vec<String>) {
+    let output = fieldgate().args(path).arg("--help").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let Some((_, list)) = text.split_once("Commands:\n") else {
+        found.push(path.join(" "));
+        return;
+    };
+    for line in list.lines().take_while(|line| !line.is_empty()) {
+        let name = line.split_whitespace().next().unwrap();
+        if line.starts_with("  ") && !line.starts_with("   ") && name != "help" {
+            commands(&[path, &[name.to_owned()]].concat(), found);
+        }
+    }
+}
+
+#[test]
+fn every_command_stands_in_the_table_of_exit_codes() {
+    let mut all = Vec::new();
+    commands(&[], &mut all);
+    assert!(all.len() > 25 && all.contains(&"device credential add".to_owned()), "{all:?}");
+    for command in all {
+        let is_of = |typed: &str| typed == command || typed.starts_with(&format!("{command} "));
+        assert!(ENDS.iter().any(|(typed, ..)| is_of(typed)), "{command} is not in the table");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_command_and_a_second_one_the_gateway_at_once() {
+    let mut gateway = Gateway::with(&["drain.grace_ms=60000"]);
+    let key = gateway.key("viewer");
+    let mut subscriber = fieldgate()
+        .args(["subscribe", "#", "--url", &format!("http://{}", gateway.address)])
+        .env("FIELDGATE_TOKEN", &key)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the subscriber", || (gateway.admin(&["status"])["connections"] == 1).then_some(()));
+    let id = subscriber.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert_eq!(subscriber.wait().unwrap().code(), Some(130));
+    // An HTTP request that never ends keeps the drain waiting.
+    let mut slow = std::net::TcpStream::connect(&gateway.address).unwrap();
+    std::io::Write::write_all(&mut slow, b"GET / HTTP/1.1\r\n").unwrap();
+    wait_for("the connection", || {
+        (gateway.admin(&["status"])["links"]["unauthenticated"] == 1).then_some(())
+    });
+    gateway.signal("TERM");
+    wait_for("the drain", || gateway.output().contains("draining").then_some(()));
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), Some(130));
+}
+
+#[test]
+fn json_has_its_stable_shapes() {
+    let gateway = Gateway::start();
+    let names = |value: &Value| -> Vec<String> {
+        let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        names
+    };
+    let device = gateway.admin(&["device", "add", "d"]);
+    assert_eq!(names(&device), ["id", "tenant", "token"]);
+    let key = gateway.admin(&["key", "add", "k", "--role", "operator", "--expires", "1h"]);
+    assert_eq!(names(&key), ["expires", "id", "key"]);
+    let command = |arguments: &[&str]| -> Value {
+        let output = run(arguments, &gateway.data());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let published = command(&["publish", "a/b", r#"{"x":1}"#, "--retain"]);
+    assert_eq!(names(&published), ["msgid", "seq"]);
+    let seen = command(&["subscribe", "a/b", "--since", "all", "--count", "1"]);
+    let expected = ["from", "payload", "qos", "retain", "seq", "timestamp", "topic"];
+    assert_eq!(names(&seen), expected);
+    let sent = command(&["command", "d", "1", "--wait", "0s"]);
+    assert_eq!(names(&sent), ["msgid", "payload", "state"]);
+    let version = fieldgate().args(["version", "--json"]).output().unwrap();
+    assert_eq!(names(&serde_json::from_slice(&version.stdout).unwrap()), ["name", "version"]);
+    let output = run(&["device", "show", "x"], &gateway.data());
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(names(&error), ["error"]);
+    assert_eq!(names(&error["error"]), ["code", "hint", "message"]);
 }

@@ -146,15 +146,7 @@ fn the_status_tells_an_unclean_stop_and_what_cannot_be_read() {
     assert!(gap["from"].as_u64().unwrap() > numbers[2], "{gap}");
     gateway.signal("TERM");
     assert_eq!(gateway.ended(), Some(0));
-    let segment = std::fs::read_dir(gateway.data().join("log")).unwrap();
-    let segment = segment
-        .map(|file| file.unwrap().path())
-        .find(|path| path.extension().is_some_and(|end| end == "seg"))
-        .unwrap();
-    let mut bytes = std::fs::read(&segment).unwrap();
-    let at = bytes.windows(8).position(|window| window == b"needle-2").unwrap();
-    bytes[at] ^= 1;
-    std::fs::write(&segment, bytes).unwrap();
+    gateway.damage(b"needle-2");
     gateway.up();
     // Damage is known once somebody comes across it.
     let seen = fieldgate()

@@ -123,6 +123,19 @@ impl Gateway {
         self.child.is_some()
     }
 
+    /// Flips a bit of what stands in the log on disk. The gateway must have ended.
+    pub(crate) fn damage(&self, what: &[u8]) {
+        for file in std::fs::read_dir(self.data().join("log")).unwrap() {
+            let path = file.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            if let Some(at) = bytes.windows(what.len()).position(|window| window == what) {
+                bytes[at] ^= 1;
+                return std::fs::write(&path, bytes).unwrap();
+            }
+        }
+        panic!("it is not in the log");
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
