@@ -390,7 +390,7 @@ fn publish(
     let promised = message.reference.clone().filter(|_| message.qos > Qos::AtMostOnce);
     let records = vec![Record::Message(message)];
     let Some(reference) = promised else {
-        hub.shared.log.append(records, time)?;
+        hub.append(records, time)?;
         return Ok(());
     };
     let range = append_once(hub, principal, &reference, records, time)?;
@@ -454,7 +454,7 @@ fn batch(
             hub.when_durable(link, range, Then::Ack { reference, batch });
         }
         None => {
-            hub.shared.log.append(records, time)?;
+            hub.append(records, time)?;
             if !refused.is_empty() {
                 let text = format!("{} elements of the batch were refused", refused.len());
                 tell_error(hub, link, Fault::new(Code::BatchRefused, text), None, refused);

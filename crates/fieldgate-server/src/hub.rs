@@ -19,7 +19,7 @@ use bytes::Bytes;
 use fieldgate_core::{
     close::CloseReason,
     dialect::{Answer, Delivery, GapReason, Marks},
-    id::{Seq, TenantId},
+    id::{Seq, TenantId, UnixMs},
     message::Message,
     topic::Filter,
 };
@@ -27,7 +27,7 @@ use fieldgate_dialects::{
     native::{self, Form},
     ws::{self, Opcode},
 };
-use fieldgate_store::Log;
+use fieldgate_store::{AppendError, Log, Record};
 
 use crate::{
     catchup,
@@ -63,6 +63,8 @@ pub(crate) struct Hub {
     touched: RefCell<Vec<Rc<Link>>>,
     text: RefCell<Vec<u8>>,
     joined: RefCell<Vec<u8>>,
+    /// Whether this tick appended what is to be announced.
+    appended: Cell<bool>,
 }
 
 impl Hub {
@@ -83,6 +85,7 @@ impl Hub {
             touched: RefCell::default(),
             text: RefCell::default(),
             joined: RefCell::default(),
+            appended: Cell::default(),
         }
     }
 
@@ -238,8 +241,19 @@ impl Hub {
         });
     }
 
-    /// Ends a tick: one write for each link that something was queued for.
+    /// Appends records that nobody waits for; they are routed together with the rest of this tick.
+    pub(crate) fn append(&self, group: Vec<Record>, arrived: UnixMs) -> Result<(), AppendError> {
+        self.shared.log.append(group, arrived)?;
+        self.appended.set(true);
+        Ok(())
+    }
+
+    /// Ends a tick: one write for each link that something was queued for, and one word to the
+    /// router.
     pub(crate) fn flush(&self) {
+        if self.appended.replace(false) {
+            self.shared.log.announce();
+        }
         for link in self.touched.take() {
             link.touched.set(false);
             Self::flush_link(&link);

@@ -172,12 +172,14 @@ impl Log for SimLog {
         }
         let range = first..=state.next - 1;
         drop(state);
-        if self.manual {
-            self.shared.changed.notify_all();
-        } else {
+        if !self.manual {
             self.sync();
         }
         Ok(range)
+    }
+
+    fn announce(&self) {
+        self.shared.changed.notify_all();
     }
 
     fn frontier(&self) -> Frontier {

@@ -95,7 +95,8 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     fn epoch(&self) -> Epoch;
 
     /// Gives each record its number and its place in the intake, as one step and as one group that
-    /// no crash splits. The numbers are contiguous.
+    /// no crash splits. The numbers are contiguous. A group of which nothing waits for its sync is
+    /// shown to the follower with the next [`Log::announce`], or when the durable frontier moves.
     ///
     /// # Errors
     ///
@@ -105,6 +106,10 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
         group: Vec<Record>,
         arrived: UnixMs,
     ) -> Result<RangeInclusive<u64>, AppendError>;
+
+    /// Shows the follower what was appended. Called once behind a run of appends, so that the run
+    /// is routed together.
+    fn announce(&self);
 
     /// How far the log has come.
     fn frontier(&self) -> Frontier;

@@ -203,3 +203,27 @@ fn what_the_sim_log_refuses_is_a_crash_gap() {
     follow.next(&mut out, 10, Duration::ZERO);
     assert!(matches!(&out[..], [Followed::Gap(range, GapReason::Crash)] if *range == (1..=2)));
 }
+
+#[test]
+fn an_announced_run_reaches_a_follower_that_waits() {
+    let log = SimLog::manual();
+    let mut follow = log.follow(Seq(0));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(move || {
+            let mut out = Vec::new();
+            while out.len() < 2 {
+                assert!(follow.next(&mut out, 10, Duration::from_secs(60)));
+            }
+            out.len()
+        });
+        for _ in 0..2 {
+            log.append(vec![message_at("t", Qos::AtMostOnce, "x")], UnixMs(0)).unwrap();
+        }
+        while !waiting.is_finished() {
+            // It may not wait yet.
+            log.announce();
+            std::thread::yield_now();
+        }
+        assert_eq!(waiting.join().unwrap(), 2);
+    });
+}

@@ -176,15 +176,16 @@ impl Intake {
         }
         let wake_writer = idle || (urgent && !state.urgent);
         state.urgent |= urgent;
-        let follower_waits = state.following && state.followed == first.prev();
         drop(state);
         if wake_writer {
             self.writer.notify_one();
         }
-        if !urgent && follower_waits {
-            self.follower.notify_one();
-        }
         Ok(first.0..=last.0)
+    }
+
+    /// Wakes the follower, if it waits.
+    pub(super) fn announce(&self) {
+        self.follower.notify_one();
     }
 
     pub(super) fn frontier(&self) -> Frontier {

@@ -184,6 +184,10 @@ impl Log for LocalLog {
         self.intake.append(group, arrived)
     }
 
+    fn announce(&self) {
+        self.intake.announce();
+    }
+
     fn frontier(&self) -> Frontier {
         self.intake.frontier()
     }
