@@ -48,6 +48,23 @@ impl Record {
     pub fn waits_for_sync(&self) -> bool {
         !matches!(self, Self::Message(message) if message.qos == Qos::AtMostOnce)
     }
+
+    /// About what it costs in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => {
+                let reference = message.reference.as_ref().map_or(0, |id| id.as_str().len());
+                let names =
+                    message.topic.as_str().len() + message.tenant.as_str().len() + reference;
+                64 + names + message.from.len() + message.payload.len()
+            }
+            Self::Command(change) => {
+                320 + change.by.len() + change.payload.as_ref().map_or(0, |payload| payload.len())
+            }
+            Self::Registry(_) => 1_024,
+            Self::Gap { .. } => 64,
+        }
+    }
 }
 
 /// A step in the life of one command.

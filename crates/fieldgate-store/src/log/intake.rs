@@ -89,21 +89,6 @@ impl fmt::Debug for Intake {
     }
 }
 
-fn byte_len(record: &Record) -> usize {
-    match record {
-        Record::Message(message) => {
-            let reference = message.reference.as_ref().map_or(0, |id| id.as_str().len());
-            let names = message.topic.as_str().len() + message.tenant.as_str().len() + reference;
-            64 + names + message.from.len() + message.payload.len()
-        }
-        Record::Command(change) => {
-            320 + change.by.len() + change.payload.as_ref().map_or(0, |payload| payload.len())
-        }
-        Record::Registry(_) => 1_024,
-        Record::Gap { .. } => 64,
-    }
-}
-
 impl Intake {
     pub(super) fn new(recovery: &Recovery, options: LogOptions) -> Self {
         let durable = recovery.next.prev();
@@ -148,7 +133,7 @@ impl Intake {
         group: Vec<Record>,
         arrived: UnixMs,
     ) -> Result<RangeInclusive<u64>, AppendError> {
-        let bytes: usize = group.iter().map(byte_len).sum();
+        let bytes: usize = group.iter().map(Record::memory_bytes).sum();
         if bytes > BATCH_BYTES_MAX || group.len() > BATCH_LEN_MAX || group.is_empty() {
             return Err(AppendError::TooLarge { bytes, max: BATCH_BYTES_MAX });
         }
@@ -306,7 +291,7 @@ impl Intake {
         state.next = entry.seq.next();
         state.taken = entry.seq;
         state.durable = entry.seq;
-        state.tail_bytes += byte_len(&entry.record);
+        state.tail_bytes += entry.record.memory_bytes();
         state.tail.push_back(entry);
         self.tell(state);
     }
@@ -377,7 +362,7 @@ impl Intake {
                     if !filter.selects(entry) {
                         continue;
                     }
-                    bytes += byte_len(&entry.record);
+                    bytes += entry.record.memory_bytes();
                     if bytes >= bytes_max {
                         chunk.next = entry.seq.next();
                         chunk.items.push(item);
@@ -502,7 +487,7 @@ impl State {
             && let Some(entry) = self.tail.front()
             && entry.seq <= done
         {
-            self.tail_bytes = self.tail_bytes.saturating_sub(byte_len(&entry.record));
+            self.tail_bytes = self.tail_bytes.saturating_sub(entry.record.memory_bytes());
             self.tail_first = entry.seq.next();
             self.tail.pop_front();
         }
