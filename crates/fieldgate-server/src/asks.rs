@@ -209,8 +209,8 @@ pub(crate) fn take_rate(
     byte_len: usize,
 ) -> Result<(), Fault> {
     let throttle = &hub.shared.throttle;
-    let rates = link.rates.get_or_init(|| throttle.sender(principal));
-    let Err(wait_ms) = throttle.take(rates, message_count as u64, byte_len as u64) else {
+    let sender = link.sender(hub, principal);
+    let Err(wait_ms) = throttle.take(sender, message_count as u64, byte_len as u64) else {
         return Ok(());
     };
     link.note_limited();
@@ -318,6 +318,7 @@ fn admit(
         return Err(Fault::new(Code::TooLarge, text));
     }
     let topic = topic_of(link, principal, draft.target)?;
+    limits.check_topic(topic.as_str())?;
     if topic.as_str().starts_with('$') {
         return Err(Fault::new(Code::BadTopic, "topics that start with $ belong to the gateway"));
     }
@@ -331,6 +332,12 @@ fn admit(
     let timestamp = draft.timestamp.filter(believable).unwrap_or(time);
     let device_timestamp = draft.timestamp.filter(|sent| !believable(sent));
     let kind = topic.kind();
+    let expires = if kind == Kind::Command {
+        commands::check_room(hub, &principal.tenant, topic.device(), draft.payload.len())?;
+        Some(commands::end_of(hub, draft.expires, time))
+    } else {
+        draft.expires
+    };
     let may_command = || {
         topic.device().and_then(|id| id.parse().ok()).is_some_and(|id| principal.may_command(&id))
     };
@@ -349,7 +356,7 @@ fn admit(
         reference: draft.reference,
         retain: draft.retain,
         priority,
-        expires: draft.expires,
+        expires,
         content: draft.content,
         payload: draft.payload,
     })

@@ -22,9 +22,11 @@ use crate::{
     hub::Hub,
     link::{Link, Subscription},
     subscriptions::{granted, paced_alone, send_retained},
+    throttle::Replay,
 };
 
 const CHUNK_BYTES_MAX: usize = 256 * 1024;
+const CHUNK_BYTES_MIN: usize = 16 * 1024;
 /// Closer than this to the present the rest is taken in one step.
 const LAST_STEP_LEN_MAX: u64 = 1_024;
 
@@ -37,10 +39,12 @@ pub(crate) fn start_replay(
     link: &Rc<Link>,
     subscription: &Rc<Subscription>,
     since: Since,
+    running: Replay,
 ) {
     let (hub, link, subscription) = (Rc::clone(hub), Rc::clone(link), Rc::clone(subscription));
     tokio::task::spawn_local(async move {
         replay(&hub, &link, &subscription, since).await;
+        drop(running);
         hub.flush();
     });
 }
@@ -121,9 +125,8 @@ async fn follow(
         }
         let log = Arc::clone(&hub.shared.log);
         let wanted = filter();
-        let from = next.get();
-        let read =
-            tokio::task::spawn_blocking(move || log.read(from, &wanted, CHUNK_BYTES_MAX)).await;
+        let (from, byte_len) = (next.get(), chunk_bytes_max(link));
+        let read = tokio::task::spawn_blocking(move || log.read(from, &wanted, byte_len)).await;
         match read {
             Ok(Ok(chunk)) => hand_over(hub, link, chunk, routed, next, mark, qos_of),
             Ok(Err(error)) => {
@@ -141,6 +144,11 @@ async fn follow(
     }
 }
 
+/// How much is read at once: less where a link may hold less.
+fn chunk_bytes_max(link: &Link) -> usize {
+    (link.outbox.bytes_max() / 4).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX)
+}
+
 /// Takes the rest up to the routed number from the log's memory, without a pause; nothing if it
 /// does not fit into the outbox.
 fn last_step(
@@ -154,7 +162,7 @@ fn last_step(
     let routed = hub.shared.routing().routed;
     while next.get() <= routed {
         let before = next.get();
-        match hub.shared.log.read(before, filter, CHUNK_BYTES_MAX) {
+        match hub.shared.log.read(before, filter, chunk_bytes_max(link)) {
             Ok(chunk) => hand_over(hub, link, chunk, routed, next, mark, qos_of),
             Err(error) => {
                 tracing::error!(%error, "a replay could not read the log");

@@ -2,14 +2,14 @@
 //!
 //! Every step is a record in the log before anybody hears of it (`guarantees.md`, "Commands").
 
-use std::{rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use fieldgate_core::{
     access::{Identity, Principal},
     dialect::{CommandAsk, CommandState, CommandTarget},
     fault::{Code, Fault},
-    id::{DeviceId, MsgId, Position, Seq, UnixMs},
+    id::{DeviceId, MsgId, Position, Seq, TenantId, UnixMs},
     message::{Kind, Message, Qos},
     topic::Topic,
 };
@@ -27,6 +27,11 @@ use crate::{
 const EXPIRES_MS: u64 = 3_600_000;
 /// Most devices of one command: they are one group in the log.
 const DEVICES_MAX: usize = 4_096;
+/// Most commands that wait for one device.
+const OPEN_PER_DEVICE_MAX: usize = 1_000;
+/// Most commands that wait in one tenant, and their payloads together.
+const OPEN_PER_TENANT_MAX: usize = 100_000;
+const OPEN_BYTES_PER_TENANT_MAX: usize = 256 << 20;
 
 /// Sends a command: one message for each device, all durable or none.
 pub(crate) fn send(
@@ -39,11 +44,12 @@ pub(crate) fn send(
     if ask.expires.is_some_and(|expires| expires <= time) {
         return Err(Fault::new(Code::Expired, "expires is in the past").into());
     }
-    let retention_ms = hub.shared.config.retention.age_ms;
-    let latest = UnixMs(time.0 + retention_ms);
-    let expires = ask.expires.unwrap_or(UnixMs(time.0 + EXPIRES_MS)).min(latest);
+    let expires = end_of(hub, ask.expires, time);
     let devices = devices_of(hub, principal, &ask.to)?;
     let device_count = devices.len();
+    for device in &devices {
+        check_room(hub, &principal.tenant, Some(device.as_str()), ask.payload.len())?;
+    }
     // The frame paid for one of them.
     asks::take_rate(hub, link, principal, device_count - 1, 0)?;
     let message = |device: DeviceId| Message {
@@ -69,6 +75,33 @@ pub(crate) fn send(
     let reference = ask.reference;
     hub.when_durable(link, range, Then::CommandAccepted { reference, device_count });
     Ok(())
+}
+
+/// When a command becomes worthless: as asked, at the latest when the log forgets it.
+pub(crate) fn end_of(hub: &Hub, asked: Option<UnixMs>, time: UnixMs) -> UnixMs {
+    let latest = UnixMs(time.0.saturating_add(hub.shared.config.retention.age_ms));
+    asked.unwrap_or(UnixMs(time.0.saturating_add(EXPIRES_MS))).min(latest)
+}
+
+/// Looks whether one more command may wait for a device.
+pub(crate) fn check_room(
+    hub: &Hub,
+    tenant: &TenantId,
+    device: Option<&str>,
+    payload_len: usize,
+) -> Result<(), Fault> {
+    let Some(device) = device.and_then(|id| id.parse().ok()) else { return Ok(()) };
+    let open = hub.shared.state.open_count(tenant, &device);
+    let text = if open.device_count >= OPEN_PER_DEVICE_MAX {
+        format!("{OPEN_PER_DEVICE_MAX} commands wait for {device} already")
+    } else if open.tenant_count >= OPEN_PER_TENANT_MAX
+        || open.tenant_bytes + payload_len > OPEN_BYTES_PER_TENANT_MAX
+    {
+        "too many commands wait for the devices of this tenant".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new(Code::QueueFull, text))
 }
 
 fn devices_of(
@@ -122,45 +155,94 @@ fn change(command: &OpenCommand, state: CommandState, by: &Arc<str>) -> CommandC
     }
 }
 
-/// Offers what waits for a device whose link is served from now on.
+/// Offers what waits for the device of a link, oldest first, as far as it may go.
 pub(crate) fn offer_open(hub: &Rc<Hub>, link: &Rc<Link>) {
     let Some(principal) = link.principal() else { return };
     let Identity::Device { id, .. } = &principal.identity else { return };
+    link.held_back.set(false);
     for command in hub.shared.state.open_commands(&principal.tenant, id) {
-        offer(hub, link, command.entry.seq);
+        if !offer_one(hub, link, &principal, &command) {
+            link.held_back.set(true);
+            return;
+        }
     }
 }
 
-/// Hands a command to its device: first `sent` becomes durable, then the frame leaves.
+/// Offers a command that came just now.
 pub(crate) fn offer(hub: &Rc<Hub>, link: &Rc<Link>, seq: Seq) {
+    if link.held_back.get() {
+        return offer_open(hub, link);
+    }
     let Some(principal) = link.principal() else { return };
     let Some(command) = hub.shared.state.open_command(seq) else { return };
+    link.held_back.set(!offer_one(hub, link, &principal, &command));
+}
+
+/// Hands a command to its device: first `sent` becomes durable, then the frame leaves. False if it
+/// has to wait until the device has acknowledged others.
+fn offer_one(hub: &Rc<Hub>, link: &Rc<Link>, by: &Principal, command: &OpenCommand) -> bool {
+    let seq = command.entry.seq;
     // Before its turn a link takes no command; what waits is offered when it comes.
     if !link.served.get()
         || command.expires.is_some_and(|expires| expires <= now())
-        || !link.offered.borrow_mut().insert(seq)
+        || link.offered.borrow().contains_key(&seq)
     {
-        return;
+        return true;
+    }
+    if !has_window(hub, link) {
+        return false;
     }
     match command.state {
         CommandState::Queued => (),
         // A client that acknowledges by protocol gets again what it did not acknowledge.
-        CommandState::Sent if link.form == Form::V1 => return hub.send_command(link, seq, true),
+        CommandState::Sent if link.form == Form::V1 => {
+            link.offered.borrow_mut().insert(seq, false);
+            hub.send_command(link, seq, true);
+            return true;
+        }
         CommandState::Sent
         | CommandState::Acknowledged
         | CommandState::Completed
         | CommandState::Failed
         | CommandState::Expired
-        | CommandState::Cancelled => return,
+        | CommandState::Cancelled => return true,
     }
-    let record = Record::Command(change(&command, CommandState::Sent, &principal.name));
+    let record = Record::Command(change(command, CommandState::Sent, &by.name));
     match hub.shared.log.append(vec![record], now()) {
-        Ok(range) => hub.when_durable(link, range, Then::SendCommand { command: seq }),
-        Err(error) => {
-            // It stays queued; the next connection of the device gets it.
-            tracing::warn!(%error, command = seq.0, "command not sent");
-            link.offered.borrow_mut().remove(&seq);
+        Ok(range) => {
+            link.offered.borrow_mut().insert(seq, false);
+            hub.when_durable(link, range, Then::SendCommand { command: seq });
         }
+        // It stays queued; the next connection of the device gets it.
+        Err(error) => tracing::warn!(%error, command = seq.0, "command not sent"),
+    }
+    true
+}
+
+/// Whether a device may get one more command before it has acknowledged those it has. Who never
+/// acknowledges gets all.
+fn has_window(hub: &Hub, link: &Link) -> bool {
+    let max = hub.shared.config.limits.inflight_max;
+    let mut offered = link.offered.borrow_mut();
+    let window = |offered: &BTreeMap<Seq, bool>| {
+        let unacknowledged = offered.values().filter(|acknowledged| !**acknowledged).count();
+        !link.acknowledges.get() || unacknowledged < max
+    };
+    if offered.len() < OPEN_PER_DEVICE_MAX && window(&offered) {
+        return true;
+    }
+    // Those that ended meanwhile no longer count.
+    offered.retain(|seq, _| hub.shared.state.open_command(*seq).is_some());
+    window(&offered)
+}
+
+/// A device has acknowledged or answered a command: there may be room for the next.
+fn free_window(hub: &Rc<Hub>, link: &Rc<Link>, command: Seq) {
+    if let Some(acknowledged) = link.offered.borrow_mut().get_mut(&command) {
+        *acknowledged = true;
+    }
+    if link.held_back.get() {
+        offer_open(hub, link);
     }
 }
 
@@ -188,6 +270,7 @@ pub(crate) fn acknowledge(
         let change = change(&command, CommandState::Acknowledged, &principal.name);
         hub.shared.log.append(vec![Record::Command(change)], now())?;
     }
+    free_window(hub, link, position.seq);
     Ok(())
 }
 
@@ -208,6 +291,7 @@ pub(crate) fn reply(
     if let Some(reference) = reference {
         hub.when_durable(link, range, Then::Ack { reference, batch: None });
     }
+    free_window(hub, link, position.seq);
     Ok(())
 }
 

@@ -19,9 +19,6 @@ pub(crate) use live::LiveConfig;
 pub use live::Reloaded;
 pub use load::{ConfigError, Loaded, Sources, load, load_all};
 
-/// A record and its frame must fit a batch of the log.
-const MESSAGE_BYTES_MAX: usize = 524_288;
-
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -121,51 +118,9 @@ section! {
     }
 }
 
-section! {
-    /// Bounds on what a client may cost; `_max` is inclusive.
-    Limits {
-        /// Authenticated connections.
-        connections_max: usize = 100_000,
-        /// Connections of one address; at the default loopback is not counted; 0 is off.
-        connections_per_address_max: usize = 1_000,
-        /// Sockets that have not authenticated.
-        unauthenticated_max: usize = 2_000,
-        /// Largest frame before authentication.
-        unauthenticated_frame_bytes_max: usize = 16_384,
-        /// Failed authentications of one address a minute.
-        auth_failures_per_minute_max: u32 = 30,
-        /// Time for the HTTP request head.
-        handshake_ms: u64 = 5_000,
-        /// Time for the first frame.
-        auth_ms: u64 = 5_000,
-        /// Largest frame.
-        frame_bytes_max: usize = 262_144,
-        /// Largest message.
-        message_bytes_max: usize = 262_144,
-        /// Deepest JSON.
-        json_depth_max: usize = 32,
-        /// Most elements of a batch.
-        batch_len_max: usize = 1_000,
-        /// Most subscriptions of a connection.
-        topics_per_connection_max: usize = 256,
-        /// Messages a second of a principal, all its connections together.
-        messages_per_second: u64 = 1_000,
-        /// Messages at once.
-        message_burst: u64 = 2_000,
-        /// Bytes a second.
-        bytes_per_second: u64 = 4_194_304,
-        /// Bytes that wait for one slow receiver.
-        outbox_bytes_max: usize = 1_048_576,
-        /// Replays that one principal runs at a time.
-        replays_per_principal_max: usize = 4,
-        /// Devices of a tenant.
-        devices_per_tenant_max: usize = 100_000,
-        /// Resources in one frame.
-        resources_per_device_max: usize = 1_000,
-        /// Retained messages of a tenant.
-        retained_per_tenant_max: usize = 100_000,
-    }
-}
+mod limits;
+
+pub use limits::Limits;
 
 section! {
     /// The log.
@@ -223,9 +178,7 @@ impl Config {
         if self.heartbeat.silence_ms <= self.heartbeat.ping_ms {
             wrong.push(("heartbeat.silence_ms", "must be more than `heartbeat.ping_ms`"));
         }
-        if self.limits.message_bytes_max > MESSAGE_BYTES_MAX {
-            wrong.push(("limits.message_bytes_max", "must not exceed 524288"));
-        }
+        wrong.extend(self.limits.wrong());
         wrong
     }
 }

@@ -31,7 +31,8 @@ use crate::{
     ledger::{self, Ledger},
     metrics::Stats,
     present::{LinkRef, Present},
-    throttle::Throttle,
+    share::Share,
+    throttle::{Throttle, open_files_max},
     worker::{self, Control, Inbox},
 };
 
@@ -59,6 +60,9 @@ pub(crate) struct Shared {
     /// The bound addresses, by listener name; set once everything is bound.
     pub(crate) listeners: std::sync::OnceLock<serde_json::Value>,
     pub(crate) throttle: Arc<Throttle>,
+    /// What waits for slow receivers, and the unfinished frames of all links.
+    pub(crate) outboxes: Arc<Share>,
+    pub(crate) inputs: Arc<Share>,
     pub(crate) present: Present,
     routing: Mutex<Routing>,
     next_worker: AtomicUsize,
@@ -170,7 +174,9 @@ impl Fabric {
             tables: Arc::clone(&store.tables),
             recovery: store.recovery,
             started: Instant::now(),
-            throttle: Arc::new(Throttle::new(&config.limits)),
+            throttle: Arc::new(Throttle::new(&config.limits, open_files_max())),
+            outboxes: Share::new(config.limits.outbox_total_bytes_max),
+            inputs: Share::new(config.limits.input_total_bytes_max),
             config: config.into(),
             ledger,
             stats: Stats::default(),

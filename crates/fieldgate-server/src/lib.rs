@@ -17,6 +17,7 @@ mod metrics;
 mod outbox;
 mod present;
 mod router;
+mod share;
 mod sink;
 mod status;
 mod subscriptions;

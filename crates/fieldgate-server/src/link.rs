@@ -9,7 +9,7 @@ use std::{
     io,
     ops::ControlFlow,
     rc::Rc,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -37,13 +37,16 @@ use crate::{
     hub::{Hub, Paced},
     outbox::Outbox,
     present::Predecessor,
+    share::Held,
     sink::Socket,
-    throttle::{Permit, SenderRates},
+    throttle::{Permit, Sender},
     worker::Handover,
 };
 
 /// How long a peer may take to read the close frame.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// How long a link whose unfinished frame is too much for now does not read.
+const INPUT_WAIT: Duration = Duration::from_millis(20);
 /// So many frames of one link are obeyed before the rest of its worker has a turn.
 const TURN_FRAMES: u32 = 128;
 /// How long the older link of a device may take to end before the newer one is served all the same.
@@ -102,7 +105,10 @@ pub(crate) struct Link {
     /// What came ahead of its turn in the log.
     pub(crate) overtook: RefCell<BTreeSet<Seq>>,
     pub(crate) subscriptions: RefCell<BTreeMap<Filter, Rc<Subscription>>>,
-    pub(crate) offered: RefCell<BTreeSet<Seq>>,
+    /// Commands that it was offered, and whether it has acknowledged them.
+    pub(crate) offered: RefCell<BTreeMap<Seq, bool>>,
+    /// Whether others wait until it has.
+    pub(crate) held_back: Cell<bool>,
     pub(crate) acknowledges: Cell<bool>,
     /// Links of the same device that must have ended before this one is served.
     pub(crate) predecessors: RefCell<Vec<Predecessor>>,
@@ -112,7 +118,7 @@ pub(crate) struct Link {
     #[cfg(test)]
     pub(crate) breaks: Cell<bool>,
     /// What its principal may send, from the first message on.
-    pub(crate) rates: OnceCell<SenderRates>,
+    sender: OnceCell<Arc<Sender>>,
     /// Whether the frame that is tried again was counted.
     pub(crate) paid: Cell<bool>,
     permit: RefCell<Option<Permit>>,
@@ -178,6 +184,11 @@ impl Link {
             self.close(CloseReason::RateLimited);
         }
         self.limited.set(limited);
+    }
+
+    /// What is counted of its principal.
+    pub(crate) fn sender(&self, hub: &Hub, principal: &Principal) -> &Arc<Sender> {
+        self.sender.get_or_init(|| hub.shared.throttle.sender(principal))
     }
 
     /// Moves it to those who proved who they are, if there is a place.
@@ -257,7 +268,7 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         id: hub.next_id(),
         form,
         socket,
-        outbox: Outbox::new(hub.shared.config.limits.outbox_bytes_max),
+        outbox: Outbox::new(hub.shared.config.limits.outbox_bytes_max, &hub.shared.outboxes),
         touched: Cell::new(false),
         delivered: Cell::new(Seq(0)),
         overlap: Cell::new((Seq(0), Qos::AtMostOnce)),
@@ -268,13 +279,14 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
         overtook: RefCell::default(),
         subscriptions: RefCell::default(),
         offered: RefCell::default(),
+        held_back: Cell::new(false),
         acknowledges: Cell::new(form == Form::V1),
         predecessors: RefCell::default(),
         served: Cell::new(false),
         turn_frames: Cell::new(0),
         #[cfg(test)]
         breaks: Cell::new(false),
-        rates: OnceCell::new(),
+        sender: OnceCell::new(),
         paid: Cell::new(false),
         permit: RefCell::new(Some(permit)),
         own_telemetry: OnceCell::new(),
@@ -317,6 +329,7 @@ async fn serve(
         take_turn(hub, link).await;
     }
     let mut inbound = Vec::new();
+    let mut held = Held::new(&hub.shared.inputs);
     decode(hub, link, &mut decoder, &mut read_ahead, &mut inbound);
     drop(read_ahead);
     loop {
@@ -328,6 +341,11 @@ async fn serve(
             return reason;
         }
         let waiting = link.has_unsent();
+        held.set(decoder.buffered_bytes());
+        if held.is_above(usize::MAX) {
+            pause(hub, link).await;
+            continue;
+        }
         tokio::select! {
             biased;
             () = link.notify.notified() => (),
@@ -345,6 +363,15 @@ async fn serve(
             }
         }
     }
+}
+
+/// Does everything but read, for a while.
+async fn pause(hub: &Hub, link: &Link) {
+    if link.has_unsent() && link.drain(hub).is_err() {
+        link.close(CloseReason::PeerClosed);
+    }
+    // Boxed, so that a link at rest has no room for it.
+    let _timed_out = Box::pin(tokio::time::timeout(INPUT_WAIT, link.notify.notified())).await;
 }
 
 /// Reads once into the worker's scratch, and obeys what can be obeyed there; false at the end of the

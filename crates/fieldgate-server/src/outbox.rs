@@ -7,6 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    sync::Arc,
 };
 
 use bytes::{Buf, Bytes};
@@ -17,7 +18,10 @@ use fieldgate_core::{
 };
 use fieldgate_dialects::native::{self, Merge};
 
-use crate::sink::Socket;
+use crate::{
+    share::{Held, Share},
+    sink::Socket,
+};
 
 /// What an item costs beside its bytes.
 const ITEM_BYTES: usize = 192;
@@ -176,11 +180,12 @@ struct Backlog {
     /// What goes next whatever comes: it may begin within a frame.
     next: Bytes,
     lanes: Lanes<Item>,
+    held: Held,
 }
 
 impl Backlog {
-    fn new(bytes_max: usize) -> Self {
-        Self { next: Bytes::new(), lanes: Lanes::new(bytes_max) }
+    fn new(bytes_max: usize, share: &Arc<Share>) -> Self {
+        Self { next: Bytes::new(), lanes: Lanes::new(bytes_max), held: Held::new(share) }
     }
 
     fn byte_len(&self) -> usize {
@@ -234,15 +239,17 @@ pub(crate) struct Outbox {
     backlog: RefCell<Option<Box<Backlog>>>,
     waiting_bytes: Cell<usize>,
     bytes_max: usize,
+    share: Arc<Share>,
 }
 
 impl Outbox {
-    pub(crate) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize, share: &Arc<Share>) -> Self {
         Self {
             tick: RefCell::default(),
             backlog: RefCell::default(),
             waiting_bytes: Cell::new(0),
             bytes_max,
+            share: Arc::clone(share),
         }
     }
 
@@ -259,9 +266,9 @@ impl Outbox {
         self.waiting_bytes.get() + self.tick.borrow().len()
     }
 
-    /// How many may wait.
+    /// How many may wait now.
     pub(crate) fn bytes_max(&self) -> usize {
-        self.bytes_max
+        self.share.bound(self.bytes_max)
     }
 
     /// Adds a frame to what goes out at the end of this tick.
@@ -292,9 +299,11 @@ impl Outbox {
 
     fn with_backlog<T>(&self, work: impl FnOnce(&mut Backlog) -> T) -> T {
         let mut slot = self.backlog.borrow_mut();
-        let backlog = slot.get_or_insert_with(|| Box::new(Backlog::new(self.bytes_max)));
+        let fresh = || Box::new(Backlog::new(self.bytes_max, &self.share));
+        let backlog = slot.get_or_insert_with(fresh);
         let result = work(backlog);
         let byte_len = backlog.byte_len();
+        backlog.held.set(byte_len);
         self.waiting_bytes.set(byte_len);
         if byte_len == 0 && !backlog.lanes.is_elsewhere() {
             *slot = None;
@@ -323,7 +332,11 @@ impl Outbox {
     pub(crate) fn queue(&self, item: Item, way: Way, slow: Slow, lost: &mut Lost) -> Pushed {
         self.wait(self.tick.take().into_bytes());
         let byte_len = item.byte_len();
-        self.with_backlog(|backlog| backlog.lanes.push(item, byte_len, way, slow, lost))
+        let bytes_max = self.bytes_max();
+        self.with_backlog(|backlog| {
+            backlog.lanes.set_bytes_max(bytes_max);
+            backlog.lanes.push(item, byte_len, way, slow, lost)
+        })
     }
 
     /// Says whether a backlog stands in the log.
@@ -359,111 +372,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use fieldgate_core::{
-        id::{TenantId, UnixMs},
-        message::Content,
-    };
-
-    use super::*;
-
-    fn outbox(item_count: usize) -> Outbox {
-        Outbox::new(item_count * (ITEM_BYTES + 1))
-    }
-
-    fn frame(outbox: &Outbox, seq: u64, slow: Slow, lost: &mut Lost) -> Pushed {
-        let bytes = Bytes::from_static(b"f");
-        let item = match slow {
-            Slow::Overflow => Item::Ready(bytes),
-            Slow::Latest(_) | Slow::DropOldest | Slow::Disconnect => Item::Frame(Seq(seq), bytes),
-        };
-        let way = outbox.way(Priority::Normal, item.byte_len());
-        outbox.queue(item, way, slow, lost)
-    }
-
-    fn left(outbox: &Outbox) -> String {
-        let text = |item, ahead| match item {
-            Item::Ready(bytes) => format!("{ahead}:{}", String::from_utf8_lossy(&bytes)),
-            Item::Frame(seq, _) => seq.0.to_string(),
-            Item::Late(late) => {
-                format!("{}x{}={:?}{ahead}", late.seq.0, late.count, late.message.payload)
-            }
-            Item::Gap(first, last) => format!("[{}-{}]", first.0, last.0),
-        };
-        let all: Vec<String> = outbox.with_backlog(|backlog| {
-            std::iter::from_fn(|| backlog.lanes.pop())
-                .map(|(item, ahead)| text(item, ahead))
-                .collect()
-        });
-        <[String]>::join(&all, " ")
-    }
-
-    #[test]
-    fn a_gap_stands_where_the_dropped_frames_stood() {
-        let (outbox, mut lost) = (outbox(4), Lost::default());
-        for seq in 1..=9 {
-            let slow = if seq == 3 { Slow::Overflow } else { Slow::DropOldest };
-            assert_eq!(frame(&outbox, seq, slow, &mut lost), Pushed::Queued);
-        }
-        assert_eq!(left(&outbox), "[1-2] false:f [4-8] 9");
-        assert_eq!((lost.dropped_count, lost.conflated_count), (7, 0));
-        assert!(outbox.is_empty() && outbox.backlog.borrow().is_none());
-    }
-
-    #[test]
-    fn what_this_tick_has_goes_before_what_is_queued_and_after_what_waits() {
-        let (outbox, mut lost) = (outbox(9), Lost::default());
-        outbox.wait("one".into());
-        outbox.push_tick(|tick| tick.extend_from_slice(b"two"));
-        frame(&outbox, 3, Slow::DropOldest, &mut lost);
-        assert_eq!(left(&outbox), "false:one false:two 3");
-    }
-
-    fn message(kind: Kind, payload: &'static str) -> Message {
-        Message {
-            tenant: TenantId::default_tenant(),
-            topic: "a".parse().unwrap(),
-            kind,
-            from: "me".into(),
-            timestamp: UnixMs(0),
-            device_timestamp: None,
-            reference: None,
-            qos: Qos::AtMostOnce,
-            retain: false,
-            priority: Priority::Normal,
-            expires: None,
-            content: Content::Json,
-            payload: Bytes::from_static(payload.as_bytes()),
-        }
-    }
-
-    #[test]
-    fn telemetry_is_merged_and_anything_else_is_replaced() {
-        for (kind, expected) in [
-            (Kind::Telemetry, r#"{"t":1,"h":2}"#),
-            (Kind::Event, r#"{"h":2}"#),
-            (Kind::Application, r#"{"h":2}"#),
-        ] {
-            let (outbox, mut lost) = (Outbox::new(MESSAGE_BYTES + 20), Lost::default());
-            for (seq, payload) in [(1, r#"{"t":1}"#), (2, r#"{"h":2}"#)] {
-                let message = message(kind, payload);
-                let item = Item::late(Seq(seq), Qos::AtMostOnce, &message);
-                let way = outbox.way(Priority::Normal, item.byte_len());
-                let slow = Slow::Latest(message.topic.clone());
-                assert_eq!(outbox.queue(item, way, slow, &mut lost), Pushed::Queued);
-            }
-            assert_eq!(left(&outbox), format!("2x2=b{expected:?}false"));
-            assert_eq!((lost.dropped_count, lost.conflated_count), (0, 1));
-        }
-    }
-
-    #[test]
-    fn the_lanes_stay_while_the_log_is_read_and_no_longer() {
-        let outbox = outbox(4);
-        outbox.set_elsewhere(true);
-        assert!(outbox.way(Priority::Critical, 10).is_ahead());
-        assert!(outbox.backlog.borrow().is_some());
-        outbox.set_elsewhere(false);
-        assert!(outbox.backlog.borrow().is_none());
-    }
-}
+mod tests;

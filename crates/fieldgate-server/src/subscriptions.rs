@@ -3,7 +3,7 @@
 //! In: an ask whose form is checked. Out: a member of the hub, and its first answers. Absent: what
 //! history is, which is `catchup`'s.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use fieldgate_core::{
     access::Principal,
@@ -13,6 +13,7 @@ use fieldgate_core::{
     message::{Message, Qos},
     topic::Filter,
 };
+use fieldgate_store::Entry;
 
 use crate::{
     catchup,
@@ -20,6 +21,9 @@ use crate::{
     hub::{Hub, Paced},
     link::{Link, Subscription},
 };
+
+/// So many bytes of retained messages are sent before the socket is looked at again.
+const RETAINED_BYTES_MAX: usize = 128 * 1024;
 
 /// Starts a subscription: with what is retained, or with history.
 pub(crate) fn subscribe(
@@ -29,21 +33,26 @@ pub(crate) fn subscribe(
     ask: &Subscribe,
 ) -> Result<(), Fault> {
     let limits = &hub.shared.config.limits;
+    limits.check_topic(ask.filter.as_str())?;
     if !principal.may_subscribe(&ask.filter) {
         let text = format!("no right to subscribe to {}", ask.filter);
         return Err(Fault::new(Code::NotAllowed, text));
     }
-    if let Some(old) = link.subscriptions.borrow_mut().remove(&ask.filter) {
-        hub.remove_member(link, &old);
-    }
-    if link.subscriptions.borrow().len() >= limits.topics_per_connection_max {
+    let count = {
+        let subscriptions = link.subscriptions.borrow();
+        subscriptions.len() - usize::from(subscriptions.contains_key(&ask.filter))
+    };
+    if count >= limits.topics_per_connection_max {
         return Err(Fault::new(Code::TooLarge, "limits.topics_per_connection_max is reached"));
     }
-    if ask.since.is_some() {
-        let replaying = link.subscriptions.borrow().values().filter(|s| s.replaying.get()).count();
-        if replaying >= limits.replays_per_principal_max {
-            return Err(Fault::new(Code::Busy, "limits.replays_per_principal_max are running"));
-        }
+    let replay = ask.since.map(|since| {
+        let replay = link.sender(hub, principal).replay(limits.replays_per_principal_max);
+        let busy = || Fault::new(Code::Busy, "limits.replays_per_principal_max are running");
+        replay.map(|replay| (since, replay)).ok_or_else(busy)
+    });
+    let replay = replay.transpose()?;
+    if let Some(old) = link.subscriptions.borrow_mut().remove(&ask.filter) {
+        hub.remove_member(link, &old);
     }
     let subscription = Rc::new(Subscription {
         tenant: principal.tenant.clone(),
@@ -57,8 +66,8 @@ pub(crate) fn subscribe(
     });
     link.subscriptions.borrow_mut().insert(ask.filter.clone(), Rc::clone(&subscription));
     let routed = hub.add_member(link, &subscription);
-    match ask.since {
-        Some(since) => catchup::start_replay(hub, link, &subscription, since),
+    match replay {
+        Some((since, replay)) => catchup::start_replay(hub, link, &subscription, since, replay),
         None => {
             subscription.live_after.set(routed);
             let position = hub.shared.position(routed);
@@ -89,18 +98,58 @@ pub(crate) fn paced_alone(link: &Link, seq: Seq, message: &Message) -> Option<Rc
     live.all(|s| s.paced.is_some()).then(|| Rc::clone(first))
 }
 
-/// Sends the retained messages of a subscription, as they were when it began.
-pub(crate) fn send_retained(hub: &Hub, link: &Rc<Link>, subscription: &Subscription, until: Seq) {
+/// Sends the retained messages of a subscription, as they were when it began: so many at once, and
+/// what is left as the socket takes it.
+pub(crate) fn send_retained(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    subscription: &Rc<Subscription>,
+    until: Seq,
+) {
+    let mut entries = hub.shared.state.retained(&subscription.tenant, &subscription.filter);
+    entries.retain(|entry| entry.seq <= until);
+    let mut left = entries.into_iter();
+    send_some(hub, link, subscription, &mut left);
+    if left.len() == 0 {
+        return;
+    }
+    let (hub, link, subscription) = (Rc::clone(hub), Rc::clone(link), Rc::clone(subscription));
+    tokio::task::spawn_local(async move {
+        while left.len() > 0 {
+            link.room().await;
+            if link.is_closing() || subscription.ended.get() {
+                return;
+            }
+            send_some(&hub, &link, &subscription, &mut left);
+            hub.flush();
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+fn send_some(
+    hub: &Hub,
+    link: &Rc<Link>,
+    subscription: &Subscription,
+    left: &mut std::vec::IntoIter<Arc<Entry>>,
+) {
     let time = now();
-    for entry in hub.shared.state.retained(&subscription.tenant, &subscription.filter) {
-        let Some(message) = message_of(&entry).filter(|_| entry.seq <= until) else { continue };
-        if message.expires.is_some_and(|expires| expires <= time) {
+    let mut sent_bytes = 0;
+    hub.touch(link);
+    while sent_bytes < RETAINED_BYTES_MAX
+        && let Some(entry) = left.next()
+    {
+        let Some(message) = message_of(&entry) else { continue };
+        // What replaced it meanwhile came live.
+        if message.expires.is_some_and(|expires| expires <= time)
+            || !hub.shared.state.is_retained(&entry)
+        {
             continue;
         }
         let qos = subscription.qos.min(message.qos);
         let marks = Marks { qos, retain: true, ..Marks::default() };
         let frame = hub.encode_marked(entry.seq, message, marks, link.form);
-        hub.touch(link);
+        sent_bytes += frame.len();
         link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
     }
 }

@@ -21,19 +21,47 @@ use fieldgate_core::{
     rate::Rates,
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::config::Limits;
 
 /// So many connections that are not let in are told so at a time; others are dropped.
 const REFUSED_MAX: usize = 256;
+/// So many files are kept from authenticated connections, and so many of them for the store.
+const FILES_KEPT: usize = 512;
+const FILES_OF_THE_STORE: usize = 128;
 /// So many senders are remembered before any is looked at again.
 const SENDERS_MIN: usize = 1_024;
 
-/// The rates of one principal, shared by its links.
-pub(crate) type SenderRates = Arc<Mutex<Rates>>;
+/// What one principal sends and reads, all its links together.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    rates: Mutex<Rates>,
+    replay_count: AtomicUsize,
+}
+
+impl Sender {
+    /// Takes note of a replay; nothing if so many run.
+    pub(crate) fn replay(self: &Arc<Self>, count_max: usize) -> Option<Replay> {
+        let replay = Replay(Arc::clone(self));
+        let before = self.replay_count.fetch_add(1, Ordering::Relaxed);
+        (before < count_max).then_some(replay)
+    }
+}
+
+/// A replay that runs.
+#[derive(Debug)]
+pub(crate) struct Replay(Arc<Sender>);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.0.replay_count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 #[derive(Debug, Default)]
 struct Senders {
-    rates: HashMap<(TenantId, Arc<str>), SenderRates>,
+    known: HashMap<(TenantId, Arc<str>), Arc<Sender>>,
     sweep_at: usize,
 }
 
@@ -52,12 +80,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How many files this process may open, now that it asked for as many as it may have.
+pub(crate) fn open_files_max() -> usize {
+    let allowed = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: allowed.maximum, maximum: allowed.maximum };
+    let files = match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => wanted.current,
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays");
+            allowed.current
+        }
+    };
+    files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
+}
+
+/// How many connections there may be, authenticated and not: no more than there are files for.
+fn places(limits: &Limits, files_max: usize) -> (usize, usize) {
+    let connections = limits.connections_max.min(files_max.saturating_sub(FILES_KEPT));
+    let left = files_max.saturating_sub(connections).saturating_sub(FILES_OF_THE_STORE);
+    (connections, limits.unauthenticated_max.min(left))
+}
+
 impl Throttle {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, files_max: usize) -> Self {
         let per_address_max = limits.connections_per_address_max;
+        let (connections_max, unauthenticated_max) = places(limits, files_max);
+        tracing::info!(connections_max, unauthenticated_max, files_max, "places for connections");
         let bounds = Bounds {
-            connections_max: limits.connections_max,
-            unauthenticated_max: limits.unauthenticated_max,
+            connections_max,
+            unauthenticated_max,
             per_address_max,
             loopback_counts: per_address_max != Limits::default().connections_per_address_max,
         };
@@ -114,34 +165,35 @@ impl Throttle {
         pool.authenticated_count() + pool.unauthenticated_count()
     }
 
-    /// The rates of a principal, the same for all of its links.
-    pub(crate) fn sender(&self, principal: &Principal) -> SenderRates {
+    /// What is counted of a principal, the same for all of its links.
+    pub(crate) fn sender(&self, principal: &Principal) -> Arc<Sender> {
         let now_ms = self.now_ms();
         let mut senders = lock(&self.senders);
-        if senders.rates.len() >= senders.sweep_at.max(SENDERS_MIN) {
-            let in_use = |rates: &mut SenderRates| {
-                Arc::strong_count(rates) > 1 || !lock(rates).is_full(now_ms)
+        if senders.known.len() >= senders.sweep_at.max(SENDERS_MIN) {
+            let in_use = |sender: &Arc<Sender>| {
+                Arc::strong_count(sender) > 1 || !lock(&sender.rates).is_full(now_ms)
             };
-            senders.rates.retain(|_, rates| in_use(rates));
-            senders.sweep_at = senders.rates.len() * 2;
+            senders.known.retain(|_, sender| in_use(sender));
+            senders.sweep_at = senders.known.len() * 2;
         }
         let limits = &self.limits;
         let fresh = || {
             let (messages, burst) = (limits.messages_per_second, limits.message_burst);
-            Arc::new(Mutex::new(Rates::new(messages, burst, limits.bytes_per_second, now_ms)))
+            let rates = Rates::new(messages, burst, limits.bytes_per_second, now_ms);
+            Arc::new(Sender { rates: Mutex::new(rates), replay_count: AtomicUsize::new(0) })
         };
         let key = (principal.tenant.clone(), Arc::clone(&principal.name));
-        Arc::clone(senders.rates.entry(key).or_insert_with(fresh))
+        Arc::clone(senders.known.entry(key).or_insert_with(fresh))
     }
 
     /// Takes messages of together so many bytes; else how many milliseconds to wait.
     pub(crate) fn take(
         &self,
-        rates: &SenderRates,
+        sender: &Sender,
         message_count: u64,
         byte_len: u64,
     ) -> Result<(), u64> {
-        lock(rates).take(message_count, byte_len, self.now_ms())
+        lock(&sender.rates).take(message_count, byte_len, self.now_ms())
     }
 }
 
@@ -200,7 +252,7 @@ mod tests {
     #[test]
     fn all_links_of_a_principal_share_its_rate_and_a_new_link_has_no_new_burst() {
         let limits = Limits { messages_per_second: 0, message_burst: 3, ..Limits::default() };
-        let throttle = Throttle::new(&limits);
+        let throttle = Throttle::new(&limits, usize::MAX);
         let first = throttle.sender(&principal("a"));
         assert_eq!(throttle.take(&first, 2, 1), Ok(()));
         drop(first);
@@ -211,19 +263,36 @@ mod tests {
     }
 
     #[test]
+    fn there_are_no_more_places_than_files() {
+        let limits = Limits::default();
+        assert_eq!(places(&limits, usize::MAX), (100_000, 2_000));
+        assert_eq!(places(&limits, 20_000), (19_488, 384));
+        assert_eq!(places(&limits, 100), (0, 0));
+    }
+
+    #[test]
     fn senders_that_are_at_rest_are_forgotten() {
-        let throttle = Throttle::new(&Limits::default());
+        let throttle = Throttle::new(&Limits::default(), usize::MAX);
         let kept = throttle.sender(&principal("kept"));
         for number in 0..10_000 {
             throttle.sender(&principal(&number.to_string()));
         }
-        assert!(lock(&throttle.senders).rates.len() <= SENDERS_MIN);
+        assert!(lock(&throttle.senders).known.len() <= SENDERS_MIN);
         assert!(Arc::ptr_eq(&kept, &throttle.sender(&principal("kept"))));
     }
 
     #[test]
+    fn replays_of_a_principal_are_counted_until_they_end() {
+        let sender = Throttle::new(&Limits::default(), usize::MAX).sender(&principal("a"));
+        let running = [sender.replay(2), sender.replay(2)];
+        assert!(running.iter().all(Option::is_some) && sender.replay(2).is_none());
+        drop(running);
+        assert!(sender.replay(1).is_some());
+    }
+
+    #[test]
     fn so_many_are_told_and_no_more() {
-        let throttle = Arc::new(Throttle::new(&Limits::default()));
+        let throttle = Arc::new(Throttle::new(&Limits::default(), usize::MAX));
         let told: Vec<_> = (0..REFUSED_MAX + 10).filter_map(|_| throttle.refuse()).collect();
         assert_eq!(told.len(), REFUSED_MAX);
         drop(told);

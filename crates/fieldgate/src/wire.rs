@@ -49,6 +49,8 @@ fn store_options(config: &Config) -> StoreOptions {
     options.log.retention_bytes = config.retention.bytes;
     options.state.devices_max = config.limits.devices_per_tenant_max;
     options.state.retained_max = config.limits.retained_per_tenant_max;
+    options.state.retained_bytes_max =
+        usize::try_from(config.limits.retained_bytes_per_tenant_max).unwrap_or(usize::MAX);
     if !options.log.sync {
         tracing::warn!("store.durability is \"os\": an acknowledgement does not mean stored");
     }

@@ -44,7 +44,7 @@ pub(super) const CHOICES: [(&str, &[&str]); 3] = [
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 16] = [
+pub(super) const LIVE: [&str; 19] = [
     "listen.hosts",
     "heartbeat.ping_ms",
     "heartbeat.silence_ms",
@@ -56,6 +56,9 @@ pub(super) const LIVE: [&str; 16] = [
     "limits.json_depth_max",
     "limits.batch_len_max",
     "limits.topics_per_connection_max",
+    "limits.topic_bytes_max",
+    "limits.topic_levels_max",
+    "limits.inflight_max",
     "limits.outbox_bytes_max",
     "limits.replays_per_principal_max",
     "limits.resources_per_device_max",

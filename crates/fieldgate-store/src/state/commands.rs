@@ -12,7 +12,7 @@ use fieldgate_core::{
     message::Message,
 };
 
-use crate::record::{CommandChange, Entry};
+use crate::record::{CommandChange, Entry, Record};
 
 /// A command that has not ended.
 #[derive(Debug, Clone)]
@@ -57,10 +57,30 @@ pub struct CommandMoved {
     pub payload: Option<Bytes>,
 }
 
+/// How many commands are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenCount {
+    /// For the device.
+    pub device_count: usize,
+    /// In its tenant.
+    pub tenant_count: usize,
+    /// Bytes of their payloads, in its tenant.
+    pub tenant_bytes: usize,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Commands {
     by_seq: BTreeMap<Seq, OpenCommand>,
     by_device: BTreeMap<(TenantId, DeviceId), Vec<Seq>>,
+    /// How many, and bytes of payload.
+    by_tenant: BTreeMap<TenantId, (usize, usize)>,
+}
+
+fn payload_len(command: &OpenCommand) -> usize {
+    match &command.entry.record {
+        Record::Message(message) => message.payload.len(),
+        Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => 0,
+    }
 }
 
 /// Ends are final; before that a life only goes forward.
@@ -76,6 +96,9 @@ impl Commands {
     }
 
     pub(super) fn restore(&mut self, command: OpenCommand) {
+        let (count, bytes) = self.by_tenant.entry(command.tenant.clone()).or_default();
+        *count += 1;
+        *bytes += payload_len(&command);
         let key = (command.tenant.clone(), command.device.clone());
         self.by_device.entry(key).or_default().push(command.entry.seq);
         self.by_seq.insert(command.entry.seq, command);
@@ -95,6 +118,10 @@ impl Commands {
         let moved = CommandMoved { command: command.clone(), payload: change.payload.clone() };
         if change.state >= CommandState::Completed {
             self.by_seq.remove(&change.command);
+            if let Some((count, bytes)) = self.by_tenant.get_mut(&change.tenant) {
+                *count = count.saturating_sub(1);
+                *bytes = bytes.saturating_sub(payload_len(&moved.command));
+            }
             let key = (change.tenant.clone(), change.device.clone());
             if let Some(open) = self.by_device.get_mut(&key) {
                 open.retain(|seq| *seq != change.command);
@@ -109,6 +136,12 @@ impl Commands {
     pub(super) fn of(&self, tenant: &TenantId, device: &DeviceId) -> Vec<OpenCommand> {
         let open = self.by_device.get(&(tenant.clone(), device.clone()));
         open.into_iter().flatten().filter_map(|seq| self.get(*seq)).collect()
+    }
+
+    pub(super) fn count(&self, tenant: &TenantId, device: &DeviceId) -> OpenCount {
+        let open = self.by_device.get(&(tenant.clone(), device.clone()));
+        let (tenant_count, tenant_bytes) = self.by_tenant.get(tenant).copied().unwrap_or_default();
+        OpenCount { device_count: open.map_or(0, Vec::len), tenant_count, tenant_bytes }
     }
 
     pub(super) fn get(&self, seq: Seq) -> Option<OpenCommand> {

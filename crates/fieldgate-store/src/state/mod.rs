@@ -20,7 +20,7 @@ use fieldgate_core::{
 };
 use subtle::ConstantTimeEq;
 
-pub use commands::{CommandMoved, OpenCommand};
+pub use commands::{CommandMoved, OpenCommand, OpenCount};
 pub use window::{Admit, Window};
 
 use crate::{
@@ -281,10 +281,26 @@ impl State {
         selected.map(|(_, entry)| Arc::clone(entry)).collect()
     }
 
+    /// Whether this is still the retained message of its topic.
+    #[must_use]
+    pub fn is_retained(&self, entry: &Entry) -> bool {
+        let Record::Message(message) = &entry.record else { return false };
+        let inner = self.read();
+        let retained = inner.tenants.get(&message.tenant).map(|tenant| &tenant.retained);
+        let of_topic = retained.and_then(|retained| retained.get(&message.topic));
+        of_topic.is_some_and(|retained| retained.seq == entry.seq)
+    }
+
     /// The commands that wait for this device, oldest first.
     #[must_use]
     pub fn open_commands(&self, tenant: &TenantId, device: &DeviceId) -> Vec<OpenCommand> {
         self.read().commands.of(tenant, device)
+    }
+
+    /// How many commands are open for this device and in its tenant.
+    #[must_use]
+    pub fn open_count(&self, tenant: &TenantId, device: &DeviceId) -> OpenCount {
+        self.read().commands.count(tenant, device)
     }
 
     /// One open command.

@@ -129,6 +129,8 @@ fn the_first_end_of_a_command_stands() {
         apply(&state, seq, record).len()
     };
     assert_eq!(state.open_commands(&tenant(), &device).len(), 1);
+    let open = OpenCount { device_count: 1, tenant_count: 1, tenant_bytes: 2 };
+    assert_eq!(state.open_count(&tenant(), &device), open);
     assert_eq!(step(2, CommandState::Sent), 1);
     assert_eq!(step(3, CommandState::Sent), 0);
     assert_eq!(step(4, CommandState::Acknowledged), 1);
@@ -137,6 +139,7 @@ fn the_first_end_of_a_command_stands() {
     assert_eq!(step(6, CommandState::Completed), 1);
     assert_eq!(step(7, CommandState::Failed), 0);
     assert!(state.open_commands(&tenant(), &device).is_empty());
+    assert_eq!(state.open_count(&tenant(), &device), OpenCount::default());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::support::{Gateway, Wire};
 
 const TEXT_LEN: usize = 4_000;
 /// More than the sockets between two processes hold.
-const LOAD_COUNT: u64 = 5_000;
+const LOAD_COUNT: u64 = 4_000;
 
 fn gateway(outbox_bytes_max: usize) -> Gateway {
     Gateway::with(&[
@@ -14,6 +14,8 @@ fn gateway(outbox_bytes_max: usize) -> Gateway {
         "limits.messages_per_second=1000000",
         "limits.message_burst=1000000",
         "limits.bytes_per_second=1000000000",
+        // Who does not read does not answer pings.
+        "heartbeat.silence_ms=600000",
     ])
 }
 

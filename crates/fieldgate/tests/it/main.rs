@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod bounds;
 mod cli;
 mod config;
 mod foreign;

@@ -119,6 +119,11 @@ impl Wire {
         Ok(Self { stream, decoder: Decoder::client(limits), seen: VecDeque::new() })
     }
 
+    /// The bytes of a frame.
+    pub(crate) fn bytes_of(frame: &Value) -> Vec<u8> {
+        ws::frame_masked(Opcode::Text, frame.to_string().as_bytes(), MASK).to_vec()
+    }
+
     pub(crate) fn send(&mut self, frame: &Value) {
         self.send_text(&frame.to_string());
     }
