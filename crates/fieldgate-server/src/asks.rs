@@ -126,11 +126,11 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
         (Event::Binary(_), None) => link.close(CloseReason::ProtocolError),
         (Event::Text(text), Some(principal)) => {
             let decoded = native::decode_text(text, &limits_of(hub));
-            return on_decoded(hub, link, &principal, decoded, text.len());
+            return on_decoded(hub, link, &principal, decoded, (Some(text), text.len()));
         }
         (Event::Binary(bytes), Some(principal)) => {
             let decoded = native::decode_binary(bytes, &limits_of(hub));
-            return on_decoded(hub, link, &principal, decoded, bytes.len());
+            return on_decoded(hub, link, &principal, decoded, (None, bytes.len()));
         }
     }
     Outcome::Done
@@ -141,22 +141,19 @@ fn on_decoded(
     link: &Rc<Link>,
     principal: &Rc<Principal>,
     decoded: Result<Ask, native::Refusal>,
-    byte_len: usize,
+    (text, byte_len): (Option<&str>, usize),
 ) -> Outcome {
     hub.shared.stats.received.fetch_add(1, Ordering::Relaxed);
-    let (reference, result) = match decoded {
-        Err(refusal) => (refusal.reference, Err(Refused::Fault(refusal.fault))),
+    let (result, reference) = match decoded {
+        Err(refusal) => (Err(Refused::Fault(refusal.fault)), refusal.reference),
         Ok(ask) => {
-            let reference = reference_of(&ask);
             // A frame that comes back to be tried again is paid for.
-            let paid = link.paid.take()
-                || take_rate(hub, link, principal, message_count(&ask), byte_len)
-                    .map_err(|fault| tell_error(hub, link, fault, reference.clone(), Vec::new()))
-                    .is_ok();
-            if !paid {
-                return Outcome::Done;
-            }
-            (reference, on_ask(hub, link, principal, ask))
+            let paid = if link.paid.take() {
+                Ok(())
+            } else {
+                take_rate(hub, link, principal, message_count(&ask), byte_len)
+            };
+            (paid.map_err(Refused::from).and_then(|()| on_ask(hub, link, principal, ask)), None)
         }
     };
     match result {
@@ -166,23 +163,10 @@ fn on_decoded(
             Outcome::Full
         }
         Err(Refused::Fault(fault)) => {
+            let reference = reference.or_else(|| native::reference_of(text?));
             tell_error(hub, link, fault, reference, Vec::new());
             Outcome::Done
         }
-    }
-}
-
-fn reference_of(ask: &Ask) -> Option<MsgId> {
-    match ask {
-        Ask::Publish(draft) => draft.reference.clone(),
-        Ask::Batch { reference, .. } | Ask::Reply { reference, .. } => reference.clone(),
-        Ask::Command(command) => command.reference.clone(),
-        Ask::Authenticate(_)
-        | Ask::Subscribe(_)
-        | Ask::Unsubscribe(_)
-        | Ask::Cancel(_)
-        | Ask::Ack(_)
-        | Ask::Ping => None,
     }
 }
 

@@ -129,7 +129,7 @@ impl Frame<'_> {
 }
 
 /// Reads only the `msgid`, for the answer to a frame that could not be read otherwise.
-pub(crate) fn reference_of(text: &str) -> Option<MsgId> {
+pub fn reference_of(text: &str) -> Option<MsgId> {
     #[derive(Deserialize)]
     struct Only<'a> {
         #[serde(borrow)]

@@ -14,6 +14,7 @@ mod telemetry;
 
 pub use decode::{decode_binary, decode_first, decode_text};
 pub use encode::{encode_answer, encode_control, encode_delivery};
+pub use frame::reference_of;
 pub use json::{base64_decode, base64_encode};
 pub use merge::{Merge, merge_latest};
 

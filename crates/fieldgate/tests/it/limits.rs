@@ -107,6 +107,35 @@ fn deep_json_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
+fn every_error_names_the_frame_that_it_refuses() {
+    let gateway = Gateway::start();
+    let token = gateway.device("d");
+    for frame in [
+        r#"{"type":"status","deviceId":"other","data":{"t":1},"msgid":"m"}"#,
+        r#"{"type":"status","data":7,"msgid":"m"}"#,
+        r#"{"type":"status","data":{},"data":{},"msgid":"m"}"#,
+        r#"{"type":"batch","data":[{"data":7}],"msgid":"m"}"#,
+        r#"{"type":"event","msgid":"m"}"#,
+        r#"{"type":"subscribe","topic":"devices/+/telemetry","msgid":"m"}"#,
+        r#"{"type":"unsubscribe","topic":"never","msgid":"m"}"#,
+        r#"{"type":"publish","topic":"a/#","payload":1,"msgid":"m"}"#,
+        r#"{"type":"command","to":"other","payload":1,"msgid":"m"}"#,
+        r#"{"type":"reply","status":"ok","msgid":"m"}"#,
+        r#"{"type":"cancel","msgid":"k3f9:1"}"#,
+        r#"{"type":"auth","token":"t","msgid":"m"}"#,
+        r#"{"type":"nonsense","msgid":"m"}"#,
+    ] {
+        // Ten errors would end one connection.
+        let mut device = gateway.as_device("d", &token);
+        device.send_text(frame);
+        let error = device.next();
+        let msgid = if frame.contains("cancel") { "k3f9:1" } else { "m" };
+        assert_eq!((&error["type"], &error["ref"]), (&json!("error"), &json!(msgid)), "{frame}");
+        assert!(error["msgid"].is_null(), "{error}");
+    }
+}
+
+#[test]
 fn one_address_has_so_many_connections_and_no_more() {
     let gateway = Gateway::with(&["limits.connections_per_address_max=5"]);
     let mut open: Vec<Wire> = (0..5).map(|_| gateway.connect()).collect();
