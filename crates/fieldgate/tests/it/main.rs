@@ -22,6 +22,7 @@ mod native;
 mod operate;
 mod pace;
 mod restart;
+mod secrets;
 mod shutdown;
 mod since;
 mod slow;
