@@ -1,6 +1,6 @@
 //! The client: how it is built, and what can be asked of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use fieldgate_dialects::native::protobuf::IoTData;
 use serde::Serialize;
@@ -43,7 +43,7 @@ pub enum Link {
 }
 
 /// A client that is being put together.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "nothing happens before `connect` or `start`"]
 pub struct Builder {
     url: String,
@@ -55,6 +55,13 @@ pub struct Builder {
     ack_timeout: Duration,
     patience: Duration,
     habits: Habits,
+}
+
+/// Never prints the token.
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 impl Builder {
@@ -153,7 +160,21 @@ impl Builder {
     ///
     /// [`ConnectError`]: there is no answer.
     pub async fn get(&self, path: &str) -> Result<Answer, ConnectError> {
-        self.endpoint()?.get(path).await
+        self.request("GET", path, None).await
+    }
+
+    /// As [`Builder::get`], with any method and a body of JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`]: there is no answer. The request may have been carried out all the same.
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        json: Option<&str>,
+    ) -> Result<Answer, ConnectError> {
+        self.endpoint()?.request(method, path, json).await
     }
 
     fn endpoint(&self) -> Result<Endpoint, ConnectError> {

@@ -1,4 +1,4 @@
-//! One HTTP question with the client's credential: `GET`, its status and its body.
+//! One HTTP request with the client's credential: its status and its body.
 //!
 //! HTTP/1.0 on the wire, so that the body ends with the connection. Bounded in time and bytes.
 
@@ -21,22 +21,33 @@ pub struct Answer {
 }
 
 impl Endpoint {
-    /// Asks for `path`.
-    pub(crate) async fn get(&self, path: &str) -> Result<Answer, ConnectError> {
-        if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-            return Err(ConnectError::Address(format!("{path:?} is no path")));
+    /// Sends one request, with a body of JSON if there is one.
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> Result<Answer, ConnectError> {
+        let is_token = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if !is_token(method) || path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err(ConnectError::Address(format!("{method} {path:?} is no request")));
         }
         let deadline = Instant::now() + self.timeout;
-        let answer = timeout_at(deadline, self.exchange(path)).await;
+        let answer = timeout_at(deadline, self.exchange(method, path, body)).await;
         answer.unwrap_or_else(|_| Err(ConnectError::TimedOut { address: self.address() }))
     }
 
-    async fn exchange(&self, path: &str) -> Result<Answer, ConnectError> {
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> Result<Answer, ConnectError> {
         let failed = |cause| ConnectError::Unreachable {
             address: self.address(),
             cause: std::sync::Arc::new(cause),
         };
-        let mut request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n", self.authority());
+        let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n", self.authority());
         if let Some(token) = &self.token {
             if token.chars().any(char::is_control) {
                 let text = "the token holds control characters";
@@ -44,7 +55,14 @@ impl Endpoint {
             }
             request.push_str(&format!("Authorization: Bearer {token}\r\n"));
         }
-        request.push_str("\r\n");
+        if let Some(body) = body {
+            let length = body.len();
+            request.push_str(&format!(
+                "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            ));
+        } else {
+            request.push_str("\r\n");
+        }
         let mut stream = self.stream().await?;
         stream.write_all(request.as_bytes()).await.map_err(failed)?;
         stream.flush().await.map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Administration: JSON over HTTP on `admin.sock`, or on the open folder itself.
+//! Administration: JSON over HTTP on `admin.sock` and below `/v1`, or on the open folder itself.
 //!
 //! Whoever can write the data folder is its administrator (`cli.md`). Secrets are answered once, and
 //! what carries one on its way in has no `Debug`.
@@ -34,7 +34,8 @@ use crate::{
     status::status_of,
 };
 
-const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a request.
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 fn bad(error: impl std::fmt::Display) -> Fault {
     Fault::new(Code::BadValue, format!("{error}"))
@@ -68,7 +69,7 @@ impl Ask<'_> {
     }
 }
 
-/// Carries out one administrative request.
+/// Carries out one administrative request of whoever administers all tenants.
 pub(crate) async fn act(
     shared: &Shared,
     method: &str,
@@ -77,16 +78,29 @@ pub(crate) async fn act(
 ) -> Result<Value, Fault> {
     let uri: Uri = path.parse().map_err(|_| bad("the path is no path"))?;
     let tenant = tenant_of(&uri)?;
+    match (method, uri.path()) {
+        ("GET", "/status") => Ok(status_of(shared)),
+        ("GET", "/drops") => shared.ledger.page(&tenant, DropsQuery::of(&uri)?).await,
+        (method, path) => act_in(shared, tenant, method, path, body).await,
+    }
+}
+
+/// Carries out one administrative request within a tenant.
+pub(crate) async fn act_in(
+    shared: &Shared,
+    tenant: TenantId,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<Value, Fault> {
     let parts: Vec<String> =
-        uri.path().trim_matches('/').split('/').map(decoded).collect::<Result<_, _>>()?;
+        path.trim_matches('/').split('/').map(decoded).collect::<Result<_, _>>()?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let ask = Ask { shared, tenant, body };
     match (method, parts.as_slice()) {
         (_, ["devices", rest @ ..]) => devices::act(&ask, method, rest).await,
         (_, ["keys", rest @ ..]) => keys::act(&ask, method, rest).await,
         (_, ["users", rest @ ..]) => users::act(&ask, method, rest).await,
-        ("GET", ["status"]) => Ok(status_of(shared)),
-        ("GET", ["drops"]) => shared.ledger.page(&ask.tenant, DropsQuery::of(&uri)?).await,
         _ => Err(unknown()),
     }
 }

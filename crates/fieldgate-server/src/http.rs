@@ -1,7 +1,9 @@
-//! HTTP: health, metrics, drops, status, and the upgrade to WebSocket.
+//! HTTP: health, metrics, `/v1`, and the upgrade to WebSocket.
 //!
 //! Every error is `application/problem+json` with its stable code. Secrets may stand in queries:
 //! nothing here logs a URL.
+
+mod api;
 
 use std::{
     net::IpAddr,
@@ -14,7 +16,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, Version, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use bytes::Bytes;
 use fieldgate_core::{
@@ -33,11 +35,10 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     asks::form_of,
     fabric::{Shared, now},
-    ledger::DropsQuery,
     listen::Purpose,
     metrics,
     sink::Sink,
-    status::{readiness, status_of},
+    status::readiness,
     throttle::{Permit, Refusal},
     worker::Handover,
 };
@@ -115,8 +116,10 @@ pub(crate) fn router(caller: Caller) -> Router {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(keyed_metrics))
-            .route("/v1/drops", get(drops))
-            .route("/v1/status", get(status)),
+            .route("/v1/drops", get(api::drops))
+            .route("/v1/status", get(api::status))
+            .route("/v1/{kind}", any(api::administer))
+            .route("/v1/{kind}/{*rest}", any(api::administer)),
     };
     let guard = axum::middleware::from_fn_with_state(caller.clone(), guard);
     routes
@@ -223,36 +226,13 @@ fn authorize(caller: &Inner, request: &Request, verb: Verb) -> Result<Principal,
     if everything.is_some_and(|all| principal.may(verb, &all)) {
         return Ok(principal);
     }
-    Err(refuse(Code::NotAllowed, "this key has no right to read this"))
+    Err(refuse(Code::NotAllowed, "this key has no right to do this"))
 }
 
 async fn ready(State(caller): State<Caller>) -> Response {
     match readiness(&caller.0.shared) {
         Ok(()) => "ok\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
-    }
-}
-
-async fn drops(State(caller): State<Caller>, request: Request) -> Response {
-    match authorize(&caller.0, &request, Verb::Read) {
-        Err(response) => response,
-        Ok(principal) => {
-            let query = match DropsQuery::of(request.uri()) {
-                Ok(query) => query,
-                Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
-            };
-            match caller.0.shared.ledger.page(&principal.tenant, query).await {
-                Ok(page) => axum::Json(page).into_response(),
-                Err(fault) => problem(StatusCode::SERVICE_UNAVAILABLE, &fault),
-            }
-        }
-    }
-}
-
-async fn status(State(caller): State<Caller>, request: Request) -> Response {
-    match authorize(&caller.0, &request, Verb::Read) {
-        Err(response) => response,
-        Ok(_) => axum::Json(status_of(&caller.0.shared)).into_response(),
     }
 }
 

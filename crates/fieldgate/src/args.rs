@@ -91,10 +91,29 @@ pub(crate) struct Output {
 /// Where a command that administers finds the gateway.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Place {
-    /// The data folder: through the running gateway's admin.sock, else the store itself.
+    /// A gateway elsewhere, with an API key in FIELDGATE_TOKEN; else FIELDGATE_URL.
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub(crate) url: Option<String>,
+    /// The data folder of a gateway on this machine; else FIELDGATE_DATA, else ./fieldgate-data.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// PEM file of certificates to trust in place of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The tenant.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) tenant: String,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// A data folder that is looked into.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Folder {
+    /// The data folder.
     #[arg(long, value_name = "DIR", default_value = "fieldgate-data", env = "FIELDGATE_DATA")]
     pub(crate) data: PathBuf,
-    /// The tenant.
+    /// The tenant; the log is of all.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) tenant: String,
     #[command(flatten)]
@@ -168,6 +187,13 @@ pub(crate) struct DemoArgs {
     /// Written once the data moves.
     #[arg(long, value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// [`Folder`] alone, as a variant's arguments.
+#[derive(Debug, Args)]
+pub(crate) struct FolderArgs {
+    #[command(flatten)]
+    pub(crate) place: Folder,
 }
 
 /// [`Place`] alone, as a variant's arguments.
@@ -254,30 +280,18 @@ pub(crate) struct CommandArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// A gateway elsewhere, with an API key that may read in FIELDGATE_TOKEN; else FIELDGATE_URL.
-    #[arg(long, value_name = "URL", conflicts_with = "data")]
-    pub(crate) url: Option<String>,
-    /// The data folder of a gateway that runs here; else FIELDGATE_DATA, else ./fieldgate-data.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// PEM file of certificates to trust in place of the system's.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// The tenant.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub(crate) tenant: String,
     #[command(flatten)]
-    pub(crate) output: Output,
+    pub(crate) place: Place,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
     /// Read every batch and say what is whole and what is not.
     #[command(after_help = "Example: fieldgate log verify --data /var/lib/fieldgate")]
-    Verify(Place2),
+    Verify(FolderArgs),
     /// Print every record as a JSON line.
     #[command(after_help = "Example: fieldgate log dump --data /var/lib/fieldgate | head")]
-    Dump(Place2),
+    Dump(FolderArgs),
     /// Rewrite damaged segments without what cannot be read, after asking.
     #[command(after_help = "Example: fieldgate log repair --yes")]
     Repair {
@@ -285,7 +299,7 @@ pub(crate) enum LogCommand {
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        place: Place,
+        place: Folder,
     },
 }
 

@@ -1,17 +1,23 @@
-//! Administration: through the `admin.sock` of a running gateway, else on the folder itself.
+//! Administration: of a gateway elsewhere with an API key; of one here through its `admin.sock`, else
+//! on the folder itself.
 //!
-//! HTTP/1.1 over the socket, one request per connection. Whoever can write the data folder is its
+//! HTTP over the socket, one request per connection. Whoever can write the data folder is its
 //! administrator. Invariant: a request goes to the gateway that holds the folder's lock.
 
 use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
+use fieldgate_client::{Builder, Client};
 use serde_json::Value;
 
+use super::{
+    block_on,
+    session::{token, trusting},
+};
 use crate::{
     args::Place,
     failure::{Exit, Failure},
@@ -21,34 +27,53 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
-/// A way to administer one data folder.
+/// A way to administer one gateway.
 #[derive(Debug)]
-pub(crate) struct Admin<'a> {
-    folder: &'a Path,
-    /// Whether a gateway runs on it.
-    running: bool,
+pub(crate) enum Admin {
+    /// The gateway that runs on this folder.
+    Socket(PathBuf),
+    /// The folder itself: no gateway runs on it.
+    Folder(PathBuf),
+    /// A gateway elsewhere, with an API key.
+    Url(Box<Builder>),
 }
 
-impl<'a> Admin<'a> {
-    /// Finds the running gateway of the folder, or opens the folder itself.
-    pub(crate) fn open(place: &'a Place) -> Result<Self, Failure> {
+impl Admin {
+    /// Finds the gateway: elsewhere, or the one that runs on the folder, or opens the folder itself.
+    pub(crate) fn open(place: &Place) -> Result<Self, Failure> {
         check_tenant(&place.tenant)?;
-        if UnixStream::connect(socket(&place.data)).is_ok() {
-            return Ok(Self { folder: &place.data, running: true });
+        let folder = match Whereabouts::of(place) {
+            Whereabouts::Url(url) => return Self::elsewhere(&url, place),
+            Whereabouts::Folder(folder) => folder,
+        };
+        let runs = UnixStream::connect(socket(&folder)).is_ok();
+        Ok(if runs { Self::Socket(folder) } else { Self::Folder(folder) })
+    }
+
+    /// Finds the gateway, elsewhere or on this machine; it must run.
+    pub(crate) fn watch(place: &Place) -> Result<Self, Failure> {
+        check_tenant(&place.tenant)?;
+        match Whereabouts::of(place) {
+            Whereabouts::Url(url) => Self::elsewhere(&url, place),
+            Whereabouts::Folder(folder) => Self::running(&folder),
         }
-        Ok(Self { folder: &place.data, running: false })
     }
 
     /// Finds the running gateway of the folder.
-    pub(crate) fn running(folder: &'a Path) -> Result<Self, Failure> {
+    pub(crate) fn running(folder: &Path) -> Result<Self, Failure> {
         match UnixStream::connect(socket(folder)) {
-            Ok(_) => Ok(Self { folder, running: true }),
+            Ok(_) => Ok(Self::Socket(folder.to_owned())),
             Err(error) => Err(Failure::new(
                 Exit::Unreachable,
                 "unreachable",
                 format!("no gateway runs on {}: {error}", folder.display()),
             )),
         }
+    }
+
+    fn elsewhere(url: &str, place: &Place) -> Result<Self, Failure> {
+        let builder = Client::builder(url).token(token()?).connect_timeout(TIMEOUT);
+        Ok(Self::Url(Box::new(trusting(builder, place.ca.as_deref())?)))
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -64,27 +89,81 @@ impl<'a> Admin<'a> {
     }
 
     fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        if !self.running {
-            // Only what makes something may make the folder: a mistyped one must not come to be.
-            if method != "POST" && !self.folder.join("LOCK").exists() {
-                let text = format!("{}: there is no data folder", self.folder.display());
-                return Err(Failure::new(Exit::Store, "storage", text)
-                    .hint("--data names the folder that `fieldgate serve` was given"));
+        let (status, body) = match self {
+            Self::Folder(folder) => return offline(folder, method, path, body),
+            Self::Url(builder) => fetch(builder, method, path, body)?,
+            Self::Socket(folder) => {
+                let answer = exchange(&socket(folder), method, path, body).map_err(|error| {
+                    let text = format!("the gateway's admin.sock failed: {error}");
+                    Failure::new(Exit::Unreachable, "unreachable", text)
+                })?;
+                parse(&answer).ok_or_else(|| {
+                    Failure::new(Exit::Failed, "protocol", "the gateway's answer is unreadable")
+                })?
             }
-            let body = body.map(ToString::to_string).unwrap_or_default();
-            return wire::offline(self.folder, method, path, body.as_bytes());
-        }
-        let answer = exchange(&socket(self.folder), method, path, body).map_err(|error| {
-            let text = format!("the gateway's admin.sock failed: {error}");
-            Failure::new(Exit::Unreachable, "unreachable", text)
-        })?;
-        let (status, body) = parse(&answer).ok_or_else(|| {
-            Failure::new(Exit::Failed, "protocol", "the gateway's answer is unreadable")
-        })?;
+        };
         if (200..300).contains(&status) {
             return Ok(body);
         }
         Err(refusal(status, &body))
+    }
+}
+
+/// One request on a folder that no gateway has open.
+fn offline(
+    folder: &Path,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
+    // Only what makes something may make the folder: a mistyped one must not come to be.
+    if method != "POST" && !folder.join("LOCK").exists() {
+        let text = format!("{}: there is no data folder", folder.display());
+        return Err(Failure::new(Exit::Store, "storage", text)
+            .hint("--data names the folder that `fieldgate serve` was given"));
+    }
+    let body = body.map(ToString::to_string).unwrap_or_default();
+    wire::offline(folder, method, path, body.as_bytes())
+}
+
+/// One request to a gateway elsewhere.
+fn fetch(
+    builder: &Builder,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(u16, Value), Failure> {
+    let (path, body) = (format!("/v1{path}"), body.map(ToString::to_string));
+    let answer =
+        block_on(async { Ok(builder.clone().request(method, &path, body.as_deref()).await?) })?;
+    match (answer.status, serde_json::from_slice(&answer.body)) {
+        (status, Ok(body)) => Ok((status, body)),
+        (200..300, Err(_)) => {
+            Err(Failure::new(Exit::Failed, "protocol", "what answers there is no Fieldgate"))
+        }
+        (status, Err(_)) => Ok((status, Value::Null)),
+    }
+}
+
+/// Where a command looks for its gateway.
+enum Whereabouts {
+    Folder(PathBuf),
+    Url(String),
+}
+
+impl Whereabouts {
+    /// A flag beats the environment; an address there beats a folder there.
+    fn of(place: &Place) -> Self {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let url = || set("FIELDGATE_URL").and_then(|url| url.into_string().ok());
+        match (&place.url, &place.data) {
+            (Some(url), _) => Self::Url(url.clone()),
+            (None, Some(folder)) => Self::Folder(folder.clone()),
+            (None, None) => url().map_or_else(
+                || Self::Folder(set("FIELDGATE_DATA").map_or("fieldgate-data".into(), Into::into)),
+                Self::Url,
+            ),
+        }
     }
 }
 
@@ -96,7 +175,7 @@ pub(crate) fn check_tenant(tenant: &str) -> Result<(), Failure> {
     Err(Failure::usage(format!("there is no tenant {tenant}: this release has only \"default\"")))
 }
 
-fn socket(folder: &Path) -> std::path::PathBuf {
+fn socket(folder: &Path) -> PathBuf {
     folder.join("admin.sock")
 }
 
@@ -149,7 +228,7 @@ fn unchunk(mut raw: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-pub(crate) fn refusal(status: u16, body: &Value) -> Failure {
+fn refusal(status: u16, body: &Value) -> Failure {
     let inner = body.get("error").filter(|e| e.is_object()).unwrap_or(body);
     let text = |name: &str| inner.get(name).and_then(Value::as_str);
     let code = text("code").unwrap_or("refused");

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::prompt::confirm;
 use crate::{
-    args::{LogCommand, Place},
+    args::{Folder, LogCommand},
     failure::{Exit, Failure, chain},
     output, wire,
 };
@@ -37,7 +37,7 @@ fn check(folder: &Path) -> Result<VerifyReport, Failure> {
     log::verify(&folder.join("log")).map_err(|error| store(&error))
 }
 
-fn verify(place: &Place) -> Result<(), Failure> {
+fn verify(place: &Folder) -> Result<(), Failure> {
     let report = check(&place.data)?;
     let place_of =
         |(segment, offset): &(String, u64)| json!({"segment": segment, "offset": offset});
@@ -83,7 +83,7 @@ fn verify(place: &Place) -> Result<(), Failure> {
         .hint("what is damaged is fenced and told to subscribers as a gap; the rest is served"))
 }
 
-fn dump(place: &Place) -> Result<(), Failure> {
+fn dump(place: &Folder) -> Result<(), Failure> {
     let mut failed = None;
     let mut visit = |entry: Entry| {
         if failed.is_none() {
@@ -95,7 +95,7 @@ fn dump(place: &Place) -> Result<(), Failure> {
 }
 
 /// Rewrites damaged segments. The folder is locked meanwhile, and the old files are kept beside.
-fn repair(place: &Place, yes: bool) -> Result<(), Failure> {
+fn repair(place: &Folder, yes: bool) -> Result<(), Failure> {
     let _lock = wire::lock(&place.data)?;
     let report = check(&place.data)?;
     if report.damages.is_empty() {

@@ -2,43 +2,20 @@
 //!
 //! Of the gateway on this machine through its admin.sock, of one elsewhere over HTTP with a key.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
-
-use fieldgate_client::Client;
 use serde_json::{Value, json};
 
-use super::{
-    admin::{self, Admin},
-    block_on,
-    session::{token, trusting},
-};
-use crate::{
-    args::StatusArgs,
-    failure::{Exit, Failure},
-    output,
-};
+use super::admin::Admin;
+use crate::{args::StatusArgs, failure::Failure, output};
 
 /// How many of the newest drops are shown.
 const DROPS_SHOWN: usize = 10;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    admin::check_tenant(&args.tenant)?;
-    let drops_path = format!("/drops?limit={DROPS_SHOWN}");
-    let (mut status, drops) = match place(args) {
-        Place::Folder(folder) => {
-            let admin = Admin::running(&folder)?;
-            (admin.get("/status")?, admin.get(&drops_path)?)
-        }
-        Place::Url(url) => {
-            let get = |path: String| fetch(&url, path, args.ca.as_deref());
-            (get("/v1/status".to_owned())?, get(format!("/v1{drops_path}"))?)
-        }
-    };
+    let admin = Admin::watch(&args.place)?;
+    let mut status = admin.get("/status")?;
+    let drops = admin.get(&format!("/drops?limit={DROPS_SHOWN}"))?;
     let newest = drops.get("items").cloned().unwrap_or_else(|| json!([]));
-    if args.output.json {
+    if args.place.output.json {
         if let Value::Object(fields) = &mut status {
             fields.insert("newest_drops".to_owned(), newest);
         }
@@ -48,38 +25,6 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
         output::line(&line)?;
     }
     Ok(())
-}
-
-enum Place {
-    Folder(PathBuf),
-    Url(String),
-}
-
-/// A flag beats the environment; an address there beats a folder there.
-fn place(args: &StatusArgs) -> Place {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    let url = || set("FIELDGATE_URL").and_then(|url| url.into_string().ok());
-    match (&args.url, &args.data) {
-        (Some(url), _) => Place::Url(url.clone()),
-        (None, Some(folder)) => Place::Folder(folder.clone()),
-        (None, None) => match url() {
-            Some(url) => Place::Url(url),
-            None => {
-                Place::Folder(set("FIELDGATE_DATA").map_or("fieldgate-data".into(), Into::into))
-            }
-        },
-    }
-}
-
-fn fetch(url: &str, path: String, ca: Option<&Path>) -> Result<Value, Failure> {
-    let builder = trusting(Client::builder(url).token(token()?), ca)?;
-    let answer = block_on(async move { Ok(builder.get(&path).await?) })?;
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-    match answer.status {
-        200 if body.is_object() => Ok(body),
-        200 => Err(Failure::new(Exit::Failed, "protocol", "what answers there is no Fieldgate")),
-        status => Err(admin::refusal(status, &body)),
-    }
 }
 
 /// Looks into a status.

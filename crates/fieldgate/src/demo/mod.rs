@@ -17,7 +17,7 @@ use fieldgate_server::{Config, Running, StartOptions};
 use serde_json::json;
 
 use crate::{
-    args::{DemoArgs, Output, Place},
+    args::DemoArgs,
     cli::admin::Admin,
     failure::Failure,
     output,
@@ -86,9 +86,7 @@ struct Tokens {
 
 async fn register(folder: PathBuf) -> Result<Tokens, Failure> {
     let register = move || {
-        let tenant = "default".to_owned();
-        let place = Place { data: folder, tenant, output: Output::default() };
-        let admin = Admin::open(&place)?;
+        let admin = Admin::running(&folder)?;
         let mut devices = Vec::new();
         for (id, kind, name) in building::DEVICES {
             // A folder of the user's own may know the demo already: then only the tokens are new.

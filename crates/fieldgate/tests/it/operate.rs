@@ -1,6 +1,10 @@
 //! Watching a gateway: its status from near and far.
 
-use std::process::Output;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Output, Stdio},
+};
 
 use serde_json::{Value, json};
 
@@ -227,4 +231,94 @@ fn drops_outlive_a_kill_and_are_read_by_page_and_filter_with_a_right() {
     assert_eq!(status["newest_drops"].as_array().unwrap().len(), 3);
     let (_, metrics) = gateway.get("/metrics", Some(&gateway.key("admin")));
     assert!(metrics.contains("fieldgate_drops_total{reason=\"expired\"} 3\n"), "{metrics}");
+}
+
+#[test]
+fn devices_users_and_keys_are_administered_from_afar_with_the_right() {
+    let gateway = Gateway::with(&["--self-signed"]);
+    let url = format!("https://localhost:{}", gateway.address.rsplit_once(':').unwrap().1);
+    let certificate = gateway.data().join("certs/self-signed.crt");
+    let folder = tempfile::tempdir().unwrap();
+    let ask = |token: Option<&str>, typed: &str, stdin: &str| {
+        let mut command = fieldgate();
+        command.args(typed.split_whitespace()).args(["--json", "--url", &url, "--ca"]);
+        command.arg(&certificate).current_dir(folder.path());
+        if let Some(token) = token {
+            command.env("FIELDGATE_TOKEN", token);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let key = gateway.admin(&["key", "add", "far", "--grant", "admin:#"]);
+    let key = key["key"].as_str();
+    let done = |typed: &str, stdin: &str| -> Value {
+        let output = ask(key, typed, stdin);
+        assert!(output.status.success(), "{typed}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+    };
+    let made = done("device add d --group cellar", "");
+    drop(gateway.as_app_over_tls(done("key add op --role operator", "")["key"].as_str().unwrap()));
+    assert_eq!((&made["tenant"], &made["id"]), (&json!("default"), &json!("d")));
+    assert_eq!(done("device show d", "")["groups"], json!(["cellar"]));
+    assert_ne!(done("device rotate d --yes", "")["token"], made["token"]);
+    let credential = done("device credential add d", "")["credential"].clone();
+    let removed = format!("device credential remove d {} --yes", credential.as_str().unwrap());
+    done(&removed, "");
+    assert_eq!(done("device credential list d", "")["type"], "token");
+    assert_eq!(done("user add ada --role viewer --password-stdin", "correct horse")["name"], "ada");
+    done("user password ada --password-stdin", "another horse");
+    assert_eq!(done("user list", "")["role"], "viewer");
+    done("user remove ada --yes", "");
+    done("device remove d --yes", "");
+    done("key revoke op --yes", "");
+    assert_eq!(gateway.admin(&["device", "list"]), Value::Null);
+    let failed = |token: Option<&str>, typed: &str| {
+        let output = ask(token, typed, "");
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+        (output.status.code().unwrap(), error["error"]["code"].as_str().unwrap().to_owned())
+    };
+    let operator = gateway.key("operator");
+    assert_eq!(failed(Some(&operator), "device list"), (4, "not_allowed".into()));
+    assert_eq!(failed(Some("guess"), "device add x"), (4, "not_allowed".into()));
+    assert_eq!(failed(None, "device add x"), (4, "not_authenticated".into()));
+    assert_eq!(failed(key, "device show x"), (1, "not_found".into()));
+    assert_eq!(failed(key, "device add a/b"), (2, "bad_value".into()));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made here");
+}
+
+#[test]
+fn administration_over_http_is_bounded_and_needs_the_right_first() {
+    let gateway = Gateway::start();
+    let (admin, viewer) = (gateway.key("admin"), gateway.key("viewer"));
+    let send = |key: &str, request: &str, body: &str| -> u16 {
+        let mut stream = TcpStream::connect(&gateway.address).unwrap();
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {key}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // Whoever is refused need not be read to the end.
+        let _refused = stream.write_all(body.as_bytes());
+        let mut answer = Vec::new();
+        let _reset = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+    };
+    assert_eq!(send(&admin, "POST /v1/devices", r#"{"id":"d"}"#), 201);
+    assert_eq!(send(&admin, "POST /v1/devices", r#"{"id":"d"}"#), 409);
+    assert_eq!(send(&admin, "POST /v1/devices", r#"{"id":"e","nonsense":1}"#), 400);
+    assert_eq!(send(&admin, "POST /v1/devices", "{"), 400);
+    assert_eq!(send(&admin, "GET /v1/devices/d", ""), 200);
+    assert_eq!(send(&admin, "GET /v1/devices/%zz", ""), 400);
+    assert_eq!(send(&admin, "PATCH /v1/devices/d", ""), 404);
+    assert_eq!(send(&admin, "GET /v1/nothing", ""), 404);
+    assert_eq!(send(&viewer, "GET /v1/devices", ""), 403);
+    assert_eq!(send(&viewer, "POST /v1/devices", r#"{"id":"x"}"#), 403);
+    assert_eq!(send("guess", "GET /v1/devices", ""), 401);
+    let large = format!(r#"{{"id":"x","name":"{}"}}"#, "x".repeat(70_000));
+    assert_eq!(send(&admin, "POST /v1/devices", &large), 413);
+    assert_eq!(send(&admin, "DELETE /v1/devices/d", ""), 200);
 }
