@@ -4,6 +4,7 @@
 //! one machine, `memory::SimLog` the twin of the tests. Nothing here knows a wire format.
 
 pub mod codec;
+mod control;
 pub mod disk;
 mod export;
 pub mod log;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fieldgate_core::{
     dialect::{CommandState, GapReason},
-    id::{DeviceId, Seq, TenantId, UnixMs},
+    id::{DeviceId, MsgId, Seq, TenantId, UnixMs},
     message::{Message, Qos},
 };
 
@@ -64,6 +64,14 @@ impl Record {
             Self::Registry(_) => 1_024,
             Self::Gap { .. } => 64,
         }
+    }
+
+    /// The message and the id by which a repeat of it is known. QoS 0 is not acknowledged, and may
+    /// be refused after it was routed: its id says nothing.
+    pub(crate) fn repeatable(&self) -> Option<(&Message, &MsgId)> {
+        let Self::Message(message) = self else { return None };
+        let msgid = message.reference.as_ref().filter(|_| self.waits_for_sync())?;
+        Some((message, msgid))
     }
 }
 

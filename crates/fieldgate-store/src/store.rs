@@ -18,7 +18,6 @@ use crate::{
     export::Exports,
     log::{self, LocalLog, LogOptions, Recovery},
     port::{Followed, Log, ReadFilter},
-    record::Record,
     secret::MasterKey,
     state::{State, StateLimits, window::WINDOW_MS},
     tables::{
@@ -234,13 +233,14 @@ fn read_all(
 
 fn learn(state: &State, step: &Followed) {
     if let Followed::Entry(entry) = step
-        && let Record::Message(message) = &entry.record
-        && let Some(msgid) = &message.reference
+        && let Some((message, msgid)) = entry.record.repeatable()
     {
         let (window, tenant) = (state.window(), &message.tenant);
         window.learn(window.name(tenant, &message.from, msgid, entry.seq, entry.arrived));
     }
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

@@ -130,6 +130,16 @@ impl FaultyDisk {
         self.lock().free = free;
     }
 
+    /// Whether a crash came at some call.
+    pub(crate) fn is_crashed(&self) -> bool {
+        self.lock().crashed
+    }
+
+    /// From now on every call fails.
+    pub(crate) fn crash(&self) {
+        self.lock().crashed = true;
+    }
+
     /// The process is gone; what it wrote stays in the page cache.
     pub(crate) fn kill(&self) {
         let mut state = self.lock();

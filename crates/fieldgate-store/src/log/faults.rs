@@ -20,7 +20,6 @@ use fieldgate_core::{
 
 use super::{
     Follower, LocalLog, LogOptions,
-    control::Control,
     format::{Batch, HEADER_BYTES},
     inspect::verify_on,
     intake::Intake,
@@ -30,6 +29,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
+    control::Control,
     disk::faulty::{Dice, FaultyDisk, Rates},
     port::{Chunk, Follow, Followed, Log, ReadFilter},
     record::{Entry, Record},

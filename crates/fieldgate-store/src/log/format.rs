@@ -217,8 +217,8 @@ impl Batch<'_> {
         self.bodies().map(|(seq, arrived, _)| (seq, arrived))
     }
 
-    /// When the first record arrived.
+    /// When the first record arrived. One that the log made for itself has no time.
     pub(super) fn arrived(&self) -> Option<UnixMs> {
-        u64_at(self.records, 4).map(UnixMs)
+        self.arrivals().map(|(_, arrived)| arrived).find(|arrived| *arrived > UnixMs(0))
     }
 }

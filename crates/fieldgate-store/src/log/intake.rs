@@ -191,6 +191,10 @@ impl Intake {
         status.refuses = state.refuses(true);
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().stopped
+    }
+
     pub(super) fn set_wake(&self, wake: Wake) {
         self.lock().wake = Some(wake);
     }

@@ -4,7 +4,6 @@
 //! what waits on stable storage in one batch; the follower and the readers see one sequence.
 
 mod ahead;
-mod control;
 mod format;
 mod index;
 mod inspect;
@@ -45,6 +44,8 @@ use crate::{
     record::Record,
 };
 use intake::Intake;
+#[cfg(test)]
+pub(crate) use manual::ManualLog;
 use segments::Segments;
 
 /// Sizes and times of a log.
@@ -163,6 +164,12 @@ impl LocalLog {
         let mut status = self.segments.status();
         self.intake.tell_status(&mut status);
         status
+    }
+
+    /// Whether a write or sync failed and the log could not go on yet. What it refused meanwhile
+    /// may come back at the next start.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.intake.is_stopped()
     }
 
     /// Whether everything taken is written and nothing more will be.
@@ -289,5 +296,7 @@ impl Follower {
 
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod manual;
 #[cfg(test)]
 mod tests;

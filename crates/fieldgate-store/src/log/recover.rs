@@ -14,7 +14,6 @@ use fieldgate_core::{
 use super::{
     LogOptions, OpenError,
     ahead::Ahead,
-    control,
     format::{BATCH_START_BYTES, BatchBuilder, Footer, HEADER_BYTES, RECORD_BYTES_MIN},
     intake::Taken,
     segment::{Hole, Segment},
@@ -22,6 +21,7 @@ use super::{
     writer::{RESERVE_COUNT, Writer, create, new_header},
 };
 use crate::{
+    control,
     disk::Disk,
     record::{Entry, Record},
 };

@@ -137,7 +137,7 @@ impl Segment {
         let mut found = None;
         self.walk(HEADER_BYTES as u64, &mut |_, step| {
             found = step.ok().and_then(|batch| batch.arrived());
-            found.is_none() && step.is_ok()
+            found.is_none() && !matches!(step, Err(Hole::End | Hole::Torn))
         })?;
         Ok(found.map(|arrived| *self.first_arrived.get_or_init(|| arrived)))
     }

@@ -157,7 +157,7 @@ impl Writer {
         let bytes = self.builder.finish(last, &footer);
         self.segment.file.write_at(self.offset, bytes)?;
         let mut sync = None;
-        if self.options.sync && !super::control::SYNC_REMOVED.is_on() {
+        if self.options.sync && !crate::control::SYNC_REMOVED.is_on() {
             let started = Instant::now();
             self.segment.file.sync()?;
             sync = Some(started.elapsed());
@@ -175,7 +175,7 @@ impl Writer {
 
     fn build(&mut self, first: Seq, entries: &[Arc<Entry>]) {
         self.builder.start(&self.segment.header.salt, first);
-        if super::control::NUMBERS_SWAPPED.is_on() && entries.len() > 1 {
+        if crate::control::NUMBERS_SWAPPED.is_on() && entries.len() > 1 {
             entries.iter().rev().for_each(|entry| self.builder.push(entry));
             return;
         }

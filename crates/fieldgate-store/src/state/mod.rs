@@ -149,7 +149,7 @@ impl State {
         message: &Message,
         changes: &mut Changes,
     ) -> Vec<Effect> {
-        if let Some(msgid) = &message.reference {
+        if let Some((message, msgid)) = entry.record.repeatable() {
             let (tenant, from) = (&message.tenant, &message.from);
             changes.id(self.window.name(tenant, from, msgid, entry.seq, entry.arrived));
         }

@@ -12,6 +12,7 @@ use fieldgate_core::{
 use super::*;
 use crate::{
     log::LogOptions,
+    record::Record,
     registry::{Change, Device, RegistryChange},
     suite::message_at,
 };

@@ -22,6 +22,7 @@ use super::{
     rows::{APPLIED_KEY, Applied, encode_ids, encode_key, encode_row},
 };
 use crate::{
+    control::EAGER_WINDOW,
     export::Exports,
     log::LocalLog,
     port::Log as _,
@@ -172,7 +173,7 @@ impl Work {
 
     /// Writes what there is to write.
     pub(crate) fn step(&mut self, last: bool) {
-        let done = if self.trusted { self.follow(last) } else { self.rebuild() };
+        let done = if self.trusted { self.follow(last) } else { self.rebuild(last) };
         self.status.failing.store(done.is_err(), Ordering::Relaxed);
         if let Err(error) = done {
             let error = crate::tables::chain(&error);
@@ -209,8 +210,13 @@ impl Work {
             }
             changes.take()
         };
-        self.wait_durable(changes.applied);
-        let Changes { applied, rows, ids, .. } = changes;
+        if !self.wait_durable(changes.applied, last) {
+            return Ok(());
+        }
+        let Changes { applied, rows, mut ids, .. } = changes;
+        if EAGER_WINDOW.is_on() {
+            ids = self.state.window().all();
+        }
         let mut writes: Vec<Write> = rows.iter().map(|(k, row)| write(k, row.as_ref())).collect();
         let mut chunks = self.chunks.clone();
         keep_ids(&mut chunks, applied, &ids, &mut writes);
@@ -223,13 +229,17 @@ impl Work {
     }
 
     /// Writes the whole state into empty tables. What comes meanwhile is gathered.
-    fn rebuild(&mut self) -> Result<(), TablesError> {
-        self.tables.reset()?;
+    fn rebuild(&mut self, last: bool) -> Result<(), TablesError> {
         let snapshot = self.snapshot();
         let ids = self.state.window().all();
-        let ids: Vec<KnownId> =
-            ids.into_iter().filter(|known| known.seq <= snapshot.applied).collect();
-        self.wait_durable(snapshot.applied);
+        if !self.wait_durable(snapshot.applied, last) {
+            return Ok(());
+        }
+        self.tables.reset()?;
+        // What was refused is known to this process alone: the next would take it for stored.
+        let stored =
+            |known: &KnownId| known.seq <= snapshot.applied && !self.log.is_refused(known.seq);
+        let ids: Vec<KnownId> = ids.into_iter().filter(stored).collect();
         let (mut writes, mut byte_len) = (Vec::new(), 0);
         for (key, row) in &snapshot.rows {
             let write = write(key, Some(row));
@@ -273,7 +283,9 @@ impl Work {
             let changes = self.state.changes();
             self.state.snapshot(&changes)
         };
-        self.wait_durable(snapshot.applied);
+        if !self.wait_durable(snapshot.applied, last) {
+            return;
+        }
         match self.exports.write(self.log.epoch(), &snapshot) {
             Ok(()) => {
                 self.status.exported.store(snapshot.applied.0, Ordering::Relaxed);
@@ -288,10 +300,19 @@ impl Work {
         Write { table: Table::Meta, key: APPLIED_KEY.to_vec(), value: Some(applied.encode()) }
     }
 
-    /// Messages of QoS 0 are applied before they are durable: at most 100 ms, unless the disk fails,
-    /// and then they are refused, which ends the wait too.
-    fn wait_durable(&self, seq: Seq) {
-        while self.log.frontier().durable < seq && !self.log.is_closed() {
+    /// Waits until the log has everything up to `seq`; false if it ends without. Messages of QoS 0
+    /// are applied before they are durable, for 100 ms at most. While the disk fails, what it refused
+    /// may yet come back: the tables must not say that they are past it.
+    fn wait_durable(&self, seq: Seq, last: bool) -> bool {
+        loop {
+            let reached = self.log.frontier().durable >= seq;
+            let stopped = self.log.is_stopped();
+            if reached && !stopped {
+                return true;
+            }
+            if self.log.is_closed() || last && stopped {
+                return false;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -10,7 +10,8 @@ use std::{
 
 use super::{Table, Tables, TablesError, Visit, Write};
 
-type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+/// All rows of all tables.
+pub(crate) type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 /// The engine. Clones are the same tables, as a disk is the same after a restart.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,15 @@ impl MemoryTables {
     /// Fails every call from now on, or works again.
     pub(crate) fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    pub(crate) fn copy(&self) -> Rows {
+        self.rows.lock().unwrap().clone()
+    }
+
+    /// Holds these rows and no others.
+    pub(crate) fn put_back(&self, rows: Rows) {
+        *self.rows.lock().unwrap() = rows;
     }
 
     fn check(&self) -> Result<(), TablesError> {

@@ -4,33 +4,42 @@
 
 /// One defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Control {
+pub(crate) enum Control {
     /// A batch is not synced before it is acknowledged.
     SyncRemoved,
     /// After a crash numbers go on directly behind the last one found.
     ReservationRemoved,
     /// Records change places on their way to the disk.
     NumbersSwapped,
+    /// An id is known before its message is durable, and stays known if the message is refused.
+    EagerWindow,
 }
 
-pub(super) const SYNC_REMOVED: Control = Control::SyncRemoved;
-pub(super) const RESERVATION_REMOVED: Control = Control::ReservationRemoved;
-pub(super) const NUMBERS_SWAPPED: Control = Control::NumbersSwapped;
+pub(crate) const SYNC_REMOVED: Control = Control::SyncRemoved;
+pub(crate) const RESERVATION_REMOVED: Control = Control::ReservationRemoved;
+pub(crate) const NUMBERS_SWAPPED: Control = Control::NumbersSwapped;
+pub(crate) const EAGER_WINDOW: Control = Control::EagerWindow;
 
 impl Control {
     #[cfg(not(test))]
-    pub(super) const fn is_on(self) -> bool {
+    pub(crate) const fn is_on(self) -> bool {
         false
     }
 
     #[cfg(test)]
-    pub(super) fn is_on(self) -> bool {
-        ACTIVE.with(|active| active.get() == Some(self))
+    pub(crate) fn is_on(self) -> bool {
+        Self::active() == Some(self)
+    }
+
+    /// The defect of this thread.
+    #[cfg(test)]
+    pub(crate) fn active() -> Option<Self> {
+        ACTIVE.with(std::cell::Cell::get)
     }
 
     /// Runs `body` with this defect.
     #[cfg(test)]
-    pub(super) fn during<T>(control: Option<Self>, body: impl FnOnce() -> T) -> T {
+    pub(crate) fn during<T>(control: Option<Self>, body: impl FnOnce() -> T) -> T {
         ACTIVE.with(|active| active.set(control));
         let answer = body();
         ACTIVE.with(|active| active.set(None));
