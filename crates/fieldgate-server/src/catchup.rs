@@ -22,7 +22,6 @@ use crate::{
     hub::Hub,
     link::{Link, Subscription},
     subscriptions::{granted, paced_alone, send_retained},
-    throttle::Replay,
 };
 
 const CHUNK_BYTES_MAX: usize = 256 * 1024;
@@ -39,12 +38,10 @@ pub(crate) fn start_replay(
     link: &Rc<Link>,
     subscription: &Rc<Subscription>,
     since: Since,
-    running: Replay,
 ) {
     let (hub, link, subscription) = (Rc::clone(hub), Rc::clone(link), Rc::clone(subscription));
     tokio::task::spawn_local(async move {
         replay(&hub, &link, &subscription, since).await;
-        drop(running);
         hub.flush();
     });
 }
@@ -108,6 +105,8 @@ async fn follow(
     qos_of: QosOf<'_>,
     done: &dyn Fn() -> bool,
 ) -> Option<Seq> {
+    let principal = link.principal()?;
+    let sender = Arc::clone(link.sender(hub, &principal));
     let mut arrived = None;
     loop {
         link.room().await;
@@ -126,7 +125,9 @@ async fn follow(
         let log = Arc::clone(&hub.shared.log);
         let wanted = filter();
         let (from, byte_len) = (next.get(), chunk_bytes_max(link));
+        let turn = sender.log_turns.acquire().await.ok()?;
         let read = tokio::task::spawn_blocking(move || log.read(from, &wanted, byte_len)).await;
+        drop(turn);
         match read {
             Ok(Ok(chunk)) => hand_over(hub, link, chunk, routed, next, mark, qos_of),
             Ok(Err(error)) => {

@@ -45,12 +45,6 @@ pub(crate) fn subscribe(
     if count >= limits.topics_per_connection_max {
         return Err(Fault::new(Code::TooLarge, "limits.topics_per_connection_max is reached"));
     }
-    let replay = ask.since.map(|since| {
-        let replay = link.sender(hub, principal).replay(limits.replays_per_principal_max);
-        let busy = || Fault::new(Code::Busy, "limits.replays_per_principal_max are running");
-        replay.map(|replay| (since, replay)).ok_or_else(busy)
-    });
-    let replay = replay.transpose()?;
     if let Some(old) = link.subscriptions.borrow_mut().remove(&ask.filter) {
         hub.remove_member(link, &old);
     }
@@ -66,8 +60,8 @@ pub(crate) fn subscribe(
     });
     link.subscriptions.borrow_mut().insert(ask.filter.clone(), Rc::clone(&subscription));
     let routed = hub.add_member(link, &subscription);
-    match replay {
-        Some((since, replay)) => catchup::start_replay(hub, link, &subscription, since, replay),
+    match ask.since {
+        Some(since) => catchup::start_replay(hub, link, &subscription, since),
         None => {
             subscription.live_after.set(routed);
             let position = hub.shared.position(routed);

@@ -37,26 +37,9 @@ const SENDERS_MIN: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Sender {
     rates: Mutex<Rates>,
-    replay_count: AtomicUsize,
-}
-
-impl Sender {
-    /// Takes note of a replay; nothing if so many run.
-    pub(crate) fn replay(self: &Arc<Self>, count_max: usize) -> Option<Replay> {
-        let replay = Replay(Arc::clone(self));
-        let before = self.replay_count.fetch_add(1, Ordering::Relaxed);
-        (before < count_max).then_some(replay)
-    }
-}
-
-/// A replay that runs.
-#[derive(Debug)]
-pub(crate) struct Replay(Arc<Sender>);
-
-impl Drop for Replay {
-    fn drop(&mut self) {
-        self.0.replay_count.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// Turns at the log (`limits.replays_per_principal_max`), first come, first served. One is held
+    /// while a stretch is read, never while a receiver is waited for.
+    pub(crate) log_turns: tokio::sync::Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -180,7 +163,8 @@ impl Throttle {
         let fresh = || {
             let (messages, burst) = (limits.messages_per_second, limits.message_burst);
             let rates = Rates::new(messages, burst, limits.bytes_per_second, now_ms);
-            Arc::new(Sender { rates: Mutex::new(rates), replay_count: AtomicUsize::new(0) })
+            let log_turns = tokio::sync::Semaphore::new(limits.replays_per_principal_max.max(1));
+            Arc::new(Sender { rates: Mutex::new(rates), log_turns })
         };
         let key = (principal.tenant.clone(), Arc::clone(&principal.name));
         Arc::clone(senders.known.entry(key).or_insert_with(fresh))
@@ -279,15 +263,6 @@ mod tests {
         }
         assert!(lock(&throttle.senders).known.len() <= SENDERS_MIN);
         assert!(Arc::ptr_eq(&kept, &throttle.sender(&principal("kept"))));
-    }
-
-    #[test]
-    fn replays_of_a_principal_are_counted_until_they_end() {
-        let sender = Throttle::new(&Limits::default(), usize::MAX).sender(&principal("a"));
-        let running = [sender.replay(2), sender.replay(2)];
-        assert!(running.iter().all(Option::is_some) && sender.replay(2).is_none());
-        drop(running);
-        assert!(sender.replay(1).is_some());
     }
 
     #[test]

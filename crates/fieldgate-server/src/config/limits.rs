@@ -61,7 +61,7 @@ section! {
         input_total_bytes_max: u64 = 128 << 20,
         /// Commands that a device which acknowledges has not acknowledged.
         inflight_max: usize = 1_000,
-        /// Replays that one principal runs at a time.
+        /// Replays of one principal that read the log at a time; further ones take turns.
         replays_per_principal_max: usize = 4,
         /// Devices of a tenant.
         devices_per_tenant_max: usize = 100_000,

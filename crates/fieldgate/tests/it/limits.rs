@@ -244,6 +244,42 @@ fn past_the_limit_a_connection_is_told_and_closed_and_a_takeover_is_not() {
 }
 
 #[test]
+fn replays_take_turns_and_one_that_nobody_reads_holds_up_no_other() {
+    let gateway =
+        Gateway::with(&["limits.replays_per_principal_max=1", "limits.message_burst=9000"]);
+    let mut device = gateway.as_device("d", &gateway.device("d"));
+    let pad = "x".repeat(200);
+    for round in 0..4 {
+        let items = vec![json!({"data": {"pad": pad}}); 1_000];
+        device.send(&json!({"type": "batch", "msgid": format!("b{round}"), "data": items}));
+        assert_eq!(device.next()["type"], "ack");
+    }
+    let key = gateway.key("operator");
+    let filters =
+        ["#", "devices/#", "devices/d/#", "devices/+/telemetry", "+/d/telemetry", "+/+/+"];
+    let subscribe = |wire: &mut Wire| {
+        for filter in filters {
+            wire.send(&json!({"type": "subscribe", "topic": filter, "since": "all"}));
+        }
+    };
+    let mut stalled = gateway.as_app(&key);
+    subscribe(&mut stalled);
+    let mut reader = gateway.as_app(&key);
+    subscribe(&mut reader);
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    let mut open = filters.len();
+    while open > 0 {
+        let frame = reader.next();
+        if let Some(filter) = frame["replay"].as_str() {
+            *counts.entry(filter.to_owned()).or_default() += 1;
+        }
+        open -= usize::from(frame["type"] == "caught_up");
+    }
+    assert_eq!(counts.len(), filters.len());
+    assert!(counts.values().all(|count| *count == 4_000), "{counts:?}");
+}
+
+#[test]
 fn no_secret_is_in_any_output() {
     let gateway = Gateway::start();
     let (token, key) = (gateway.device("d"), gateway.key("admin"));
