@@ -83,28 +83,53 @@ impl Pool {
         }
     }
 
-    /// Lets a connection in that has not proved who it is.
+    /// Lets a connection in that has not proved who it is. Without an address it may get one later.
     ///
     /// # Errors
     ///
     /// Which bound it would pass.
-    pub fn enter(&mut self, address: IpAddr) -> Result<Place, NoPlace> {
-        let max = self.bounds.per_address_max;
-        let loopback = address.to_canonical().is_loopback() && !self.bounds.loopback_counts;
-        let source = (max > 0 && !loopback).then(|| Source::of(address));
-        let from_there =
-            source.and_then(|source| self.by_address.get(&source)).copied().unwrap_or(0);
-        if source.is_some() && from_there >= max {
-            return Err(NoPlace::Address);
-        }
+    pub fn enter(&mut self, address: Option<IpAddr>) -> Result<Place, NoPlace> {
+        let source = address.and_then(|address| self.source_of(address));
+        self.check_source(source)?;
         if self.unauthenticated_count >= self.bounds.unauthenticated_max {
             return Err(NoPlace::Unauthenticated);
         }
-        if let Some(source) = source {
-            self.by_address.insert(source, from_there + 1);
-        }
+        self.count_source(source);
         self.unauthenticated_count += 1;
         Ok(Place { address: source, authenticated: false })
+    }
+
+    /// Says whose a place is that was taken without an address: behind a proxy.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPlace::Address`]; it stays without one.
+    pub fn locate(&mut self, place: &mut Place, address: IpAddr) -> Result<(), NoPlace> {
+        if place.address.is_none() {
+            let source = self.source_of(address);
+            self.check_source(source)?;
+            self.count_source(source);
+            place.address = source;
+        }
+        Ok(())
+    }
+
+    /// An address that is counted.
+    fn source_of(&self, address: IpAddr) -> Option<Source> {
+        let loopback = address.to_canonical().is_loopback() && !self.bounds.loopback_counts;
+        (self.bounds.per_address_max > 0 && !loopback).then(|| Source::of(address))
+    }
+
+    fn check_source(&self, source: Option<Source>) -> Result<(), NoPlace> {
+        let from_there = source.and_then(|source| self.by_address.get(&source));
+        let full = from_there.is_some_and(|count| *count >= self.bounds.per_address_max);
+        if full { Err(NoPlace::Address) } else { Ok(()) }
+    }
+
+    fn count_source(&mut self, source: Option<Source>) {
+        if let Some(source) = source {
+            *self.by_address.entry(source).or_default() += 1;
+        }
     }
 
     /// Moves a connection that proved who it is to the authenticated ones. One that takes over from
@@ -210,6 +235,10 @@ mod tests {
         loopback_counts: false,
     };
 
+    fn at(text: &str) -> Option<IpAddr> {
+        Some(ip(text))
+    }
+
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
@@ -221,13 +250,13 @@ mod tests {
             ("192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1"),
             ("2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:0:1"),
         ] {
-            let first = pool.enter(ip(a)).unwrap();
-            let _second = pool.enter(ip(b)).unwrap();
-            assert_eq!(pool.enter(ip(c)), Err(NoPlace::Address));
+            let first = pool.enter(at(a)).unwrap();
+            let _second = pool.enter(at(b)).unwrap();
+            assert_eq!(pool.enter(at(c)), Err(NoPlace::Address));
             pool.leave(first);
-            assert!(pool.enter(ip(c)).is_ok());
+            assert!(pool.enter(at(c)).is_ok());
         }
-        assert!(pool.enter(ip("2001:db8:0:1::1")).is_ok());
+        assert!(pool.enter(at("2001:db8:0:1::1")).is_ok());
     }
 
     #[test]
@@ -235,7 +264,7 @@ mod tests {
         for (loopback_counts, address) in [(true, "127.0.0.1"), (true, "::1"), (false, "::1")] {
             let mut pool =
                 Pool::new(Bounds { loopback_counts, unauthenticated_max: 100, ..BOUNDS });
-            let entered = (0..9).filter(|_| pool.enter(ip(address)).is_ok()).count();
+            let entered = (0..9).filter(|_| pool.enter(at(address)).is_ok()).count();
             assert_eq!(entered, if loopback_counts { 2 } else { 9 });
         }
     }
@@ -243,8 +272,8 @@ mod tests {
     #[test]
     fn the_two_pools_have_bounds_of_their_own() {
         let mut pool = Pool::new(Bounds { per_address_max: 0, ..BOUNDS });
-        let mut places: Vec<Place> = (0..3).map(|_| pool.enter(ip("192.0.2.1")).unwrap()).collect();
-        assert_eq!(pool.enter(ip("192.0.2.9")), Err(NoPlace::Unauthenticated));
+        let mut places: Vec<Place> = (0..3).map(|_| pool.enter(at("192.0.2.1")).unwrap()).collect();
+        assert_eq!(pool.enter(at("192.0.2.9")), Err(NoPlace::Unauthenticated));
         assert_eq!(pool.authenticate(&mut places[0], false), Ok(()));
         assert_eq!(pool.authenticate(&mut places[0], false), Ok(()));
         assert_eq!(pool.authenticate(&mut places[1], false), Ok(()));
@@ -256,9 +285,22 @@ mod tests {
     }
 
     #[test]
+    fn a_place_behind_a_proxy_is_counted_once_it_is_known_whose_it_is() {
+        let mut pool = Pool::new(Bounds { unauthenticated_max: 100, ..BOUNDS });
+        let mut places: Vec<Place> = (0..3).map(|_| pool.enter(None).unwrap()).collect();
+        assert_eq!(pool.locate(&mut places[0], ip("192.0.2.1")), Ok(()));
+        assert_eq!(pool.locate(&mut places[0], ip("192.0.2.1")), Ok(()));
+        assert_eq!(pool.locate(&mut places[1], ip("192.0.2.1")), Ok(()));
+        assert_eq!(pool.locate(&mut places[2], ip("192.0.2.1")), Err(NoPlace::Address));
+        assert_eq!(pool.locate(&mut places[2], ip("192.0.2.2")), Ok(()));
+        places.into_iter().for_each(|place| pool.leave(place));
+        assert!(pool.by_address.is_empty());
+    }
+
+    #[test]
     fn nothing_of_an_address_is_kept_when_its_last_connection_leaves() {
         let mut pool = Pool::new(BOUNDS);
-        let place = pool.enter(ip("192.0.2.1")).unwrap();
+        let place = pool.enter(at("192.0.2.1")).unwrap();
         pool.leave(place);
         assert!(pool.by_address.is_empty());
     }

@@ -20,8 +20,8 @@ use fieldgate_store::{Chunk, Entry, Followed, Log, ReadFilter};
 use crate::{
     fabric::{message_of, now},
     hub::Hub,
-    link::{Link, Subscription},
-    subscriptions::{granted, paced_alone, send_retained},
+    link::Link,
+    subscriptions::{Subscription, granted, paced_alone, send_retained},
 };
 
 const CHUNK_BYTES_MAX: usize = 256 * 1024;

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use about::{About, AboutField};
 
+use crate::forwarded::Proxies;
+
 pub use about::{schema, template};
 pub(crate) use live::LiveConfig;
 pub use live::Reloaded;
@@ -85,6 +87,11 @@ section! {
         tls: Tls = Tls::default(),
         /// Host names answered besides loopback and the bound addresses.
         hosts: Vec<String> = Vec::new(),
+        /// Addresses and networks of proxies whose `X-Forwarded-For` and `Forwarded` count.
+        trusted_proxies: Vec<String> = Vec::new(),
+        /// Origins, besides the gateway's own, whose pages may use what needs no credential of theirs:
+        /// an open `/metrics`. What brings its own token is open to any origin.
+        origins: Vec<String> = vec!["same".to_owned()],
     }
 }
 
@@ -174,6 +181,10 @@ impl Config {
         }
         if matches!(&self.listen.plaintext, Plaintext::Word(word) if word != "loopback") {
             wrong.push(("listen.plaintext", "is \"loopback\", or a list of listeners"));
+        }
+        if !self.listen.trusted_proxies.iter().all(|text| Proxies::is_network(text)) {
+            let why = "is a list of addresses and networks such as \"10.0.0.0/8\"";
+            wrong.push(("listen.trusted_proxies", why));
         }
         if self.heartbeat.silence_ms <= self.heartbeat.ping_ms {
             wrong.push(("heartbeat.silence_ms", "must be more than `heartbeat.ping_ms`"));

@@ -28,6 +28,7 @@ use fieldgate_store::{
 
 use crate::{
     config::{Config, LiveConfig},
+    forwarded::Proxies,
     ledger::{self, Ledger},
     metrics::Stats,
     present::{LinkRef, Present},
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     /// The bound addresses, by listener name; set once everything is bound.
     pub(crate) listeners: std::sync::OnceLock<serde_json::Value>,
     pub(crate) throttle: Arc<Throttle>,
+    pub(crate) proxies: Proxies,
     /// What waits for slow receivers, and the unfinished frames of all links.
     pub(crate) outboxes: Arc<Share>,
     pub(crate) inputs: Arc<Share>,
@@ -175,6 +177,7 @@ impl Fabric {
             recovery: store.recovery,
             started: Instant::now(),
             throttle: Arc::new(Throttle::new(&config.limits, open_files_max())),
+            proxies: Proxies::new(&config.listen.trusted_proxies),
             outboxes: Share::new(config.limits.outbox_total_bytes_max),
             inputs: Share::new(config.limits.input_total_bytes_max),
             config: config.into(),

@@ -14,7 +14,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, Version, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -35,6 +35,7 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     asks::form_of,
     fabric::{Shared, now},
+    idle::{Phase, Watched},
     listen::Purpose,
     metrics,
     sink::Sink,
@@ -53,7 +54,12 @@ struct Inner {
     peer: IpAddr,
     admitted: Mutex<Admitted>,
     purpose: Purpose,
+    phase: Arc<Phase>,
 }
+
+/// Whose request it is, behind a proxy too.
+#[derive(Debug, Clone, Copy)]
+struct Client(IpAddr);
 
 /// Whether a connection was let in.
 #[derive(Debug)]
@@ -72,9 +78,14 @@ impl Caller {
         peer: IpAddr,
         admitted: Admitted,
         purpose: Purpose,
+        phase: Arc<Phase>,
     ) -> Self {
         let admitted = Mutex::new(admitted);
-        Self(Arc::new(Inner { shared, peer, admitted, purpose }))
+        Self(Arc::new(Inner { shared, peer, admitted, purpose, phase }))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
     }
 }
 
@@ -109,7 +120,7 @@ fn refuse(code: Code, message: &'static str) -> Response {
 /// All routes of one connection.
 pub(crate) fn router(caller: Caller) -> Router {
     let routes = match caller.0.purpose {
-        Purpose::Metrics => Router::new().route("/metrics", get(open_metrics)),
+        Purpose::Metrics => Router::new().route("/metrics", get(listened_metrics)),
         Purpose::Everything => Router::new()
             .route("/", get(upgrade))
             .route("/ws", get(upgrade))
@@ -124,16 +135,27 @@ pub(crate) fn router(caller: Caller) -> Router {
     let guard = axum::middleware::from_fn_with_state(caller.clone(), guard);
     routes
         .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })
+        .method_not_allowed_fallback(|| async {
+            let fault = Fault::new(Code::BadValue, "this address takes GET alone");
+            problem(StatusCode::METHOD_NOT_ALLOWED, &fault)
+        })
         .layer(guard)
         .with_state(caller)
 }
 
-/// Looks at what every request must obey.
+/// Looks at what every request must obey, and notes when it is answered.
 async fn guard(
     State(caller): State<Caller>,
     request: Request,
     next: axum::middleware::Next,
 ) -> Response {
+    caller.0.phase.asked();
+    let response = guarded(&caller, request, next).await;
+    caller.0.phase.answered();
+    response
+}
+
+async fn guarded(caller: &Caller, mut request: Request, next: axum::middleware::Next) -> Response {
     let refused = match &*caller.0.admitted() {
         Admitted::Yes(_) | Admitted::Upgraded => None,
         Admitted::No { why: NoPlace::Address, .. } => {
@@ -157,7 +179,43 @@ async fn guard(
         let fault = Fault::new(Code::NotFound, "this host name is not served: see listen.hosts");
         return problem(StatusCode::MISDIRECTED_REQUEST, &fault);
     }
-    next.run(request).await
+    match caller.0.shared.proxies.client_of(caller.0.peer, request.headers()) {
+        Ok(client) => request.extensions_mut().insert(Client(client)),
+        Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
+    };
+    let mut response = if is_preflight(&request) { preflight() } else { next.run(request).await };
+    if caller.0.purpose == Purpose::Everything {
+        // What is served here asks for a token of its own: any page may ask with it.
+        let any = HeaderValue::from_static("*");
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    }
+    response
+}
+
+/// Whether a browser asks what a page of another origin may send.
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+/// Whether a page of this request's origin may use what needs no credential of its own.
+fn origin_is_known(shared: &Shared, headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let own = origin.split_once("://").map(|(_, authority)| authority);
+    let host = text(headers, "host");
+    own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host))
+        || shared.config.listen.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
 }
 
 /// Loopback names, bound addresses and the configured ones (against DNS rebinding).
@@ -195,15 +253,20 @@ fn principal_of(caller: &Inner, request: &Request) -> Result<Option<Principal>, 
         return Ok(None);
     };
     let (shared, time) = (&caller.shared, now());
-    if !shared.throttle.may_try(caller.peer) {
+    let client = client_of(caller, request);
+    if !shared.throttle.may_try(client) {
         return Err(refuse(Code::RateLimited, "too many failed authentications"));
     }
     let tenant = TenantId::default_tenant();
     shared.state.verify_token(&tenant, None, &token, time).map(Some).ok_or_else(|| {
-        shared.throttle.failed(caller.peer);
+        shared.throttle.failed(client);
         shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
         unauthorized("the credential is not valid")
     })
+}
+
+fn client_of(caller: &Inner, request: &Request) -> IpAddr {
+    request.extensions().get().map_or(caller.peer, |Client(client)| *client)
 }
 
 fn query_token(query: Option<&str>) -> Option<String> {
@@ -241,6 +304,17 @@ async fn keyed_metrics(State(caller): State<Caller>, request: Request) -> Respon
         Err(response) => response,
         Ok(_) => open_metrics(State(caller)).await,
     }
+}
+
+/// For whoever can reach the listener, but for pages that a browser there happens to show.
+async fn listened_metrics(State(caller): State<Caller>, request: Request) -> Response {
+    if !origin_is_known(&caller.0.shared, request.headers()) {
+        return refuse(
+            Code::NotAllowed,
+            "a page of this origin may not read this: see listen.origins",
+        );
+    }
+    open_metrics(State(caller)).await
 }
 
 async fn open_metrics(State(caller): State<Caller>) -> Response {
@@ -292,11 +366,16 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Response
     let offered = all("sec-websocket-protocol");
     let subprotocol = ws::choose_subprotocol(offered.as_deref(), native::SUBPROTOCOLS);
     let admitted = std::mem::replace(&mut *caller.0.admitted(), Admitted::Upgraded);
-    let Admitted::Yes(permit) = admitted else {
+    let Admitted::Yes(mut permit) = admitted else {
         return refuse(Code::Busy, "this connection is being upgraded already");
     };
+    let peer = client_of(&caller.0, &request);
+    if permit.locate(peer).is_err() {
+        *caller.0.admitted() = Admitted::Yes(permit);
+        return refuse(Code::RateLimited, "limits.connections_per_address_max is reached");
+    }
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let (shared, peer, form) = (Arc::clone(&caller.0.shared), caller.0.peer, form_of(subprotocol));
+    let (shared, form) = (Arc::clone(&caller.0.shared), form_of(subprotocol));
     tokio::spawn(async move {
         match on_upgrade.await {
             Ok(upgraded) => match take_back(upgraded) {
@@ -335,13 +414,15 @@ fn not_an_upgrade(error: ws::HandshakeError) -> Response {
 
 /// The socket behind an upgrade, with its TLS session, and the bytes that were read beyond it.
 fn take_back(upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Sink, Bytes)> {
-    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(plain) => return Ok((Sink::Tcp(plain.io.into_inner().into_std()?), plain.read_buf)),
+    let upgraded = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
+        Ok(plain) => {
+            return Ok((Sink::Tcp(plain.io.into_inner().stream.into_std()?), plain.read_buf));
+        }
         Err(upgraded) => upgraded,
     };
     let tls = upgraded
-        .downcast::<TokioIo<TlsStream<TcpStream>>>()
+        .downcast::<TokioIo<Watched<TlsStream<TcpStream>>>>()
         .map_err(|_| std::io::Error::other("neither a plain nor a TLS socket"))?;
-    let (stream, session) = tls.io.into_inner().into_inner();
+    let (stream, session) = tls.io.into_inner().stream.into_inner();
     Ok((Sink::Tls(stream.into_std()?, Box::new(session)), tls.read_buf))
 }

@@ -32,9 +32,10 @@ use fieldgate_store::{AppendError, Log, Record};
 use crate::{
     catchup,
     fabric::{Shared, now},
-    link::{Link, Subscription},
+    link::Link,
     outbox::{Item, Late},
     present::LinkRef,
+    subscriptions::Subscription,
     worker::Told,
 };
 

@@ -17,10 +17,8 @@ use fieldgate_core::{
     access::Principal,
     admission::NoPlace,
     close::CloseReason,
-    dialect::SlowMode,
-    id::{Seq, TenantId},
-    lane::Slow,
-    message::{Kind, Message, Qos},
+    id::Seq,
+    message::Qos,
     rate::Insistence,
     topic::{Filter, Topic},
 };
@@ -34,11 +32,12 @@ use crate::{
     asks::{self, Inbound, Outcome},
     commands,
     fabric::{self, Shared},
-    hub::{Hub, Paced},
+    hub::Hub,
     outbox::Outbox,
     present::Predecessor,
     share::Held,
     sink::Socket,
+    subscriptions::Subscription,
     throttle::{Permit, Sender},
     worker::Handover,
 };
@@ -51,40 +50,6 @@ const INPUT_WAIT: Duration = Duration::from_millis(20);
 const TURN_FRAMES: u32 = 128;
 /// How long the older link of a device may take to end before the newer one is served all the same.
 pub(crate) const TAKEOVER_WAIT: Duration = Duration::from_secs(1);
-
-/// A subscription of one link.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) tenant: TenantId,
-    pub(crate) filter: Filter,
-    pub(crate) qos: Qos,
-    /// What it asked for; else what suits the message.
-    pub(crate) slow: Option<SlowMode>,
-    /// What it gets less often than it comes.
-    pub(crate) paced: Option<Box<Paced>>,
-    /// Messages up to here came another way, or will; `u64::MAX` while it replays.
-    pub(crate) live_after: Cell<Seq>,
-    pub(crate) replaying: Cell<bool>,
-    pub(crate) ended: Cell<bool>,
-}
-
-impl Subscription {
-    /// What happens to messages that a slow receiver did not take.
-    pub(crate) fn slow(&self, qos: Qos, message: &Message) -> Slow {
-        if qos > Qos::AtMostOnce {
-            return Slow::Overflow;
-        }
-        let mode = self.slow.unwrap_or(match message.kind {
-            Kind::Telemetry | Kind::State | Kind::Presence => SlowMode::Latest,
-            Kind::Event | Kind::Command | Kind::Reply | Kind::Application => SlowMode::DropOldest,
-        });
-        match mode {
-            SlowMode::Latest => Slow::Latest(message.topic.clone()),
-            SlowMode::DropOldest => Slow::DropOldest,
-            SlowMode::Disconnect => Slow::Disconnect,
-        }
-    }
-}
 
 /// One connection.
 #[derive(Debug)]

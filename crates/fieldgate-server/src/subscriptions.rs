@@ -7,10 +7,11 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use fieldgate_core::{
     access::Principal,
-    dialect::{Answer, Marks, Subscribe},
+    dialect::{Answer, Marks, SlowMode, Subscribe},
     fault::{Code, Fault},
-    id::Seq,
-    message::{Message, Qos},
+    id::{Seq, TenantId},
+    lane::Slow,
+    message::{Kind, Message, Qos},
     topic::Filter,
 };
 use fieldgate_store::Entry;
@@ -19,11 +20,45 @@ use crate::{
     catchup,
     fabric::{message_of, now},
     hub::{Hub, Paced},
-    link::{Link, Subscription},
+    link::Link,
 };
 
 /// So many bytes of retained messages are sent before the socket is looked at again.
 const RETAINED_BYTES_MAX: usize = 128 * 1024;
+
+/// A subscription of one link.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) tenant: TenantId,
+    pub(crate) filter: Filter,
+    pub(crate) qos: Qos,
+    /// What it asked for; else what suits the message.
+    pub(crate) slow: Option<SlowMode>,
+    /// What it gets less often than it comes.
+    pub(crate) paced: Option<Box<Paced>>,
+    /// Messages up to here came another way, or will; `u64::MAX` while it replays.
+    pub(crate) live_after: Cell<Seq>,
+    pub(crate) replaying: Cell<bool>,
+    pub(crate) ended: Cell<bool>,
+}
+
+impl Subscription {
+    /// What happens to messages that a slow receiver did not take.
+    pub(crate) fn slow(&self, qos: Qos, message: &Message) -> Slow {
+        if qos > Qos::AtMostOnce {
+            return Slow::Overflow;
+        }
+        let mode = self.slow.unwrap_or(match message.kind {
+            Kind::Telemetry | Kind::State | Kind::Presence => SlowMode::Latest,
+            Kind::Event | Kind::Command | Kind::Reply | Kind::Application => SlowMode::DropOldest,
+        });
+        match mode {
+            SlowMode::Latest => Slow::Latest(message.topic.clone()),
+            SlowMode::DropOldest => Slow::DropOldest,
+            SlowMode::Disconnect => Slow::Disconnect,
+        }
+    }
+}
 
 /// Starts a subscription: with what is retained, or with history.
 pub(crate) fn subscribe(

@@ -109,8 +109,8 @@ impl Throttle {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Lets a connection in.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Permit, NoPlace> {
+    /// Lets a connection in; without an address, behind a proxy.
+    pub(crate) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, NoPlace> {
         let place = lock(&self.pool).enter(address)?;
         Ok(Permit { throttle: Arc::clone(self), place: Some(place) })
     }
@@ -189,6 +189,12 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// Says whose it is that came through a proxy.
+    pub(crate) fn locate(&mut self, address: IpAddr) -> Result<(), NoPlace> {
+        let place = self.place.as_mut();
+        place.map_or(Ok(()), |place| lock(&self.throttle.pool).locate(place, address))
+    }
+
     /// The connection is somebody's: it counts in the other pool. Who takes over from another
     /// connection, which ends, gets its place.
     pub(crate) fn authenticate(&mut self, takes_over: bool) -> Result<(), NoPlace> {

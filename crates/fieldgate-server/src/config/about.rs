@@ -44,13 +44,15 @@ pub(super) const CHOICES: [(&str, &[&str]); 3] = [
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 19] = [
+pub(super) const LIVE: [&str; 21] = [
     "listen.hosts",
+    "listen.origins",
     "heartbeat.ping_ms",
     "heartbeat.silence_ms",
     "limits.unauthenticated_frame_bytes_max",
     "limits.handshake_ms",
     "limits.auth_ms",
+    "limits.idle_http_ms",
     "limits.frame_bytes_max",
     "limits.message_bytes_max",
     "limits.json_depth_max",

@@ -30,6 +30,8 @@ section! {
         handshake_ms: u64 = 5_000,
         /// Time for the first frame.
         auth_ms: u64 = 5_000,
+        /// Time that an HTTP connection may be kept without a request.
+        idle_http_ms: u64 = 60_000,
         /// Largest frame.
         frame_bytes_max: usize = 262_144,
         /// Largest message.

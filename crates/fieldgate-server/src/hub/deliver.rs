@@ -26,9 +26,9 @@ use crate::{
     catchup,
     fabric::{message_of, now},
     ledger::DropReason,
-    link::{Link, Subscription},
+    link::Link,
     outbox::{Item, Lost, late_byte_len},
-    subscriptions,
+    subscriptions::{self, Subscription},
     worker::Routed,
 };
 

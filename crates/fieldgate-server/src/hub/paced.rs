@@ -21,8 +21,9 @@ use super::Hub;
 use crate::{
     fabric::now,
     ledger::DropReason,
-    link::{Link, Subscription},
+    link::Link,
     outbox::{Item, Late, Lost, late_byte_len},
+    subscriptions::Subscription,
 };
 
 /// A sleeping task looks this often whether its link is still there.

@@ -34,36 +34,6 @@ fn topics_above_the_configured_bounds_are_refused_by_name() {
 }
 
 #[test]
-fn replays_are_counted_for_a_principal_whatever_the_connection() {
-    let gateway = Gateway::with(&[
-        "limits.replays_per_principal_max=1",
-        "limits.bytes_per_second=1000000000",
-    ]);
-    let key = gateway.key("admin");
-    let mut sender = gateway.as_app(&key);
-    let text = "x".repeat(100_000);
-    for n in 0..150 {
-        let msgid = (n == 149).then_some("last");
-        sender.send(&json!({
-            "type": "publish", "topic": "big", "payload": text, "qos": 1, "msgid": msgid
-        }));
-    }
-    while sender.next_of("ack")["msgid"] != "last" {}
-    // It does not read, so it does not end.
-    let mut first = gateway.as_app(&key);
-    let replay = json!({"type": "subscribe", "topic": "big", "since": "all"});
-    assert_eq!(ask(&mut first, &replay)["type"], "subscribed");
-    let mut second = gateway.as_app(&key);
-    let answer = ask(&mut second, &replay);
-    assert_eq!(answer["code"], "busy", "{answer}");
-    assert!(answer["message"].as_str().unwrap().contains("limits.replays_per_principal_max"));
-    drop(first);
-    wait_for("the end of the first", || {
-        (ask(&mut second, &replay)["type"] == "subscribed").then_some(())
-    });
-}
-
-#[test]
 fn a_device_that_acknowledges_has_so_many_commands_at_a_time() {
     let gateway = Gateway::with(&["limits.inflight_max=2"]);
     let (key, token) = (gateway.key("admin"), gateway.device("d"));

@@ -14,6 +14,7 @@ mod admin;
 mod bounds;
 mod cli;
 mod config;
+mod edge;
 mod foreign;
 mod lanes;
 mod lesson;

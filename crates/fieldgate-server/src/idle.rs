@@ -1,0 +1,132 @@
+//! How long an HTTP connection may take: for a request head, for a request, and without one.
+//!
+//! Watches what is read. Absent: what happens when the time is over, which is `listen`'s.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Nothing is asked for.
+const REST: u64 = 0;
+/// A head is being read.
+const HEAD: u64 = 1;
+/// A request is being answered; its body may still come.
+const BUSY: u64 = 2;
+const PHASES: u64 = 3;
+
+/// Where a connection is, and since when.
+#[derive(Debug)]
+pub(crate) struct Phase {
+    started: Instant,
+    /// Milliseconds since the start, times [`PHASES`], and the phase.
+    since: AtomicU64,
+}
+
+impl Phase {
+    /// A connection that owes its first head.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { started: Instant::now(), since: AtomicU64::new(HEAD) })
+    }
+
+    fn set(&self, phase: u64) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX / 4);
+        self.since.store(now_ms * PHASES + phase, Ordering::Relaxed);
+    }
+
+    /// A request is here.
+    pub(crate) fn asked(&self) {
+        self.set(BUSY);
+    }
+
+    /// Its answer is.
+    pub(crate) fn answered(&self) {
+        self.set(REST);
+    }
+
+    fn on_bytes(&self) {
+        if self.since.load(Ordering::Relaxed) % PHASES == REST {
+            self.set(HEAD);
+        }
+    }
+
+    /// When the time is over.
+    pub(crate) fn end(&self, head: Duration, idle: Duration) -> Instant {
+        let since = self.since.load(Ordering::Relaxed);
+        let allowed = if since % PHASES == HEAD { head } else { idle };
+        self.started + Duration::from_millis(since / PHASES) + allowed
+    }
+}
+
+/// A stream whose phase is kept.
+#[derive(Debug)]
+pub(crate) struct Watched<S> {
+    pub(crate) stream: S,
+    pub(crate) phase: Arc<Phase>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.phase.on_bytes();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_has_less_time_than_a_connection_at_rest_and_more_bytes_give_it_no_more() {
+        let (head, idle) = (Duration::from_secs(5), Duration::from_secs(60));
+        let phase = Phase::new();
+        assert_eq!(phase.end(head, idle), phase.started + head);
+        phase.on_bytes();
+        assert_eq!(phase.end(head, idle), phase.started + head);
+        phase.asked();
+        // A body has the time of a request.
+        phase.on_bytes();
+        assert!(phase.end(head, idle) >= phase.started + idle);
+        phase.answered();
+        assert!(phase.end(head, idle) >= phase.started + idle);
+        phase.on_bytes();
+        let end = phase.end(head, idle);
+        assert!(end < phase.started + idle);
+        phase.on_bytes();
+        assert_eq!(phase.end(head, idle), end);
+    }
+}
