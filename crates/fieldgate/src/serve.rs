@@ -34,6 +34,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let options = StartOptions { self_signed: args.self_signed, ..StartOptions::default() };
+        let weakened = config.store.durability == "os";
         let running = wire::start(config, &args.data, options).await?;
         tracing::info!(
             configuration = config::told(&sources),
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
-        announce(&running);
+        announce(&running, weakened);
         if let Some(path) = &args.ready_file {
             ready(path, &running, started.elapsed())?;
         }
@@ -89,7 +90,12 @@ fn setter<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> SetLevel {
     Box::new(move |level| handle.reload(filter(level)?).map_err(|error| error.to_string()))
 }
 
-fn announce(running: &Running) {
+fn announce(running: &Running, weakened: bool) {
+    if weakened {
+        output::note(
+            "WARNING: store.durability is \"os\": an acknowledgement does not mean stored",
+        );
+    }
     let scheme = if running.is_tls() { "https" } else { "http" };
     for address in running.listeners().get("http").into_iter().flatten() {
         output::note(&format!("fieldgate listens on {scheme}://{address}"));

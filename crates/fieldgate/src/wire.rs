@@ -57,6 +57,26 @@ fn store_options(config: &Config) -> StoreOptions {
     options
 }
 
+/// Says so if the log may grow past what the disk has.
+fn warn_of_small_disk(config: &Config, folder: &Path) {
+    let disk_bytes = match rustix::fs::statvfs(folder) {
+        Ok(disk) => disk.f_blocks.saturating_mul(disk.f_frsize),
+        Err(error) => {
+            tracing::warn!(%error, "the size of the disk is unknown");
+            return;
+        }
+    };
+    let needed = config.retention.bytes.saturating_add(config.store.free_bytes_min);
+    if disk_bytes < needed {
+        tracing::warn!(
+            disk_bytes,
+            needed_bytes = needed,
+            "the disk is smaller than retention.bytes and store.free_bytes_min together: messages \
+             will be refused before the oldest go; set retention.bytes"
+        );
+    }
+}
+
 /// Starts a gateway.
 pub(crate) async fn start(
     config: Config,
@@ -64,6 +84,7 @@ pub(crate) async fn start(
     options: StartOptions,
 ) -> Result<Running, Failure> {
     let store = open_store(folder, store_options(&config))?;
+    warn_of_small_disk(&config, folder);
     fieldgate_server::start(config, store, options).await.map_err(|error| {
         let failure = Failure::new(Exit::Failed, "start", error.to_string());
         match error {

@@ -42,6 +42,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let mut config = Config::default();
     config.listen.http = vec![address(args.listen.as_deref())];
     config.store.free_bytes_min = 16 << 20;
+    config.retention.bytes = 1 << 30;
     config.drain.grace_ms = 1_000;
     config.log.level = "warn".to_owned();
     let _set_level = serve::log(&config)?;

@@ -129,3 +129,15 @@ fn sighup_changes_the_level_of_the_log() {
     drop(gateway.connect());
     wait_for("a line of the new level", || gateway.output().contains("DEBUG").then_some(()));
 }
+
+#[test]
+fn a_start_says_what_weakens_it_also_without_a_log() {
+    let gateway = Gateway::without_a_level(&["store.durability=os", "log.level=off"]);
+    let told = gateway.output();
+    assert!(told.contains("WARNING: store.durability is \"os\""), "{told}");
+    assert_eq!(gateway.admin(&["status"])["durability"], "os");
+    let gateway = Gateway::with(&["retention.bytes=\"8000000TiB\""]);
+    let told = gateway.output();
+    assert!(told.contains("the disk is smaller than retention.bytes"), "{told}");
+    assert!(!told.contains("WARNING"), "{told}");
+}
