@@ -122,10 +122,13 @@ fn sighup_changes_the_level_of_the_log() {
     let file = write(folder.path(), "[log]\nlevel = \"info\"\n");
     let gateway = Gateway::without_a_level(&[&format!("--config={file}")]);
     drop(gateway.connect());
+    wait_for("the end of the connection", || {
+        (gateway.admin(&["status"])["links"]["unauthenticated"] == 0).then_some(())
+    });
+    assert!(!gateway.output().contains("DEBUG"));
     write(folder.path(), "[log]\nlevel = \"debug\"\n");
     gateway.signal("HUP");
     wait_for("the new configuration", || gateway.output().contains("log.level").then_some(()));
-    assert!(!gateway.output().contains("DEBUG"));
     drop(gateway.connect());
     wait_for("a line of the new level", || gateway.output().contains("DEBUG").then_some(()));
 }
