@@ -121,8 +121,8 @@ fn list(items: impl Iterator<Item = Value>) -> Value {
     json!({"items": items, "next": null})
 }
 
-/// A segment of a path without its percent signs.
-fn decoded(segment: &str) -> Result<String, Fault> {
+/// A segment of a path, or a value of a query, without its percent signs. A plus stays one.
+pub(crate) fn decoded(segment: &str) -> Result<String, Fault> {
     let malformed = || Fault::new(Code::BadValue, "the path is not percent-encoded UTF-8");
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();

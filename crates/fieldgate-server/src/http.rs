@@ -33,6 +33,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::{
+    admin,
     asks::form_of,
     fabric::{Shared, now},
     idle::{Phase, Watched},
@@ -271,7 +272,8 @@ fn client_of(caller: &Inner, request: &Request) -> IpAddr {
 
 fn query_token(query: Option<&str>) -> Option<String> {
     let token = query?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
-    Some(token.replace("%5F", "_").replace("%2D", "-"))
+    // What is not encoded as it should be is a credential that nobody has.
+    Some(admin::decoded(token).unwrap_or_else(|_| token.to_owned()))
 }
 
 fn unauthorized(message: &'static str) -> Response {

@@ -235,3 +235,13 @@ fn a_revoked_or_expired_key_ends_its_stream_within_a_second() {
     let over = run(&["key", "add", "x", "--role", "viewer", "--expires", "0s"], &gateway.data());
     assert_eq!(refused(&over), (Some(2), "bad_value".into()));
 }
+
+#[test]
+fn a_credential_may_stand_percent_encoded_in_the_address() {
+    let gateway = Gateway::start();
+    let key = gateway.key("viewer");
+    let encoded: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    assert!(Wire::open(&gateway.address, &format!("/ws?token={encoded}"), &[]).is_ok());
+    assert_eq!(gateway.get(&format!("/v1/status?token={encoded}"), None).0, 200);
+    assert_eq!(gateway.get("/v1/status?token=%zz", None).0, 401);
+}
