@@ -17,6 +17,7 @@ pub(crate) type Target = fn(&[u8]);
 pub(crate) const ALL: &[(&str, Target)] = &[
     ("ws_server", ws_server),
     ("ws_client", ws_client),
+    ("ws_handshake", ws_handshake),
     ("native_text", native_text),
     ("native_binary", native_binary),
     ("native_server_frame", native_server_frame),
@@ -57,6 +58,35 @@ pub(crate) fn ws_client(data: &[u8]) {
     let whole = events(Decoder::client(LIMITS), data, usize::MAX);
     for chunk_len in [1, 7] {
         assert_eq!(whole, events(Decoder::client(LIMITS), data, chunk_len));
+    }
+}
+
+/// Seven lines: method, version, then the headers; what is missing is an empty line. An upgrade is
+/// taken under its own key alone, and a subprotocol only if it was offered and is served.
+pub(crate) fn ws_handshake(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut lines = text.split('\n');
+    let mut line = || lines.next().filter(|line| !line.is_empty());
+    let headers = ws::UpgradeHeaders {
+        method: line().unwrap_or_default(),
+        http11: line() == Some("1.1"),
+        host: line(),
+        upgrade: line(),
+        connection: line(),
+        key: line(),
+        version: line(),
+    };
+    match ws::check_upgrade(&headers) {
+        Ok(accept) => {
+            assert_eq!(accept.len(), 28);
+            assert_eq!(Some(accept), headers.key.map(|key| ws::accept_key(key.trim())));
+        }
+        Err(error) => assert!((400..500).contains(&error.http_status())),
+    }
+    let offered = line();
+    let served = ["fieldgate.v1.json", "fieldgate.v1.protobuf"];
+    if let Some(chosen) = ws::choose_subprotocol(offered, &served) {
+        assert!(served.contains(&chosen) && offered.is_some_and(|list| list.contains(chosen)));
     }
 }
 

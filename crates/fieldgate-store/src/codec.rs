@@ -12,7 +12,7 @@ use fieldgate_core::{
     topic::Topic,
 };
 
-use crate::record::{CommandChange, Record};
+use crate::record::{CommandChange, Record, SEQ_BOUND};
 
 const MESSAGE_V1: u8 = 1;
 const COMMAND_V1: u8 = 2;
@@ -120,6 +120,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
         REGISTRY_V1 => postcard::from_bytes(reader.0).map(Record::Registry).map_err(|_| BadRecord),
         GAP_V1 => {
             let (from, to) = (Seq(reader.number()?), Seq(reader.number()?));
+            if from.max(to) >= SEQ_BOUND {
+                return Err(BadRecord);
+            }
             let reason = match reader.byte()? {
                 0 => GapReason::Retention,
                 1 => GapReason::Overflow,

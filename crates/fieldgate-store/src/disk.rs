@@ -2,7 +2,7 @@
 //!
 //! [`RealDisk`] is a folder; `faulty::FaultyDisk` a simulated one for the tests.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod faulty;
 
 use std::{

@@ -7,6 +7,8 @@ pub mod codec;
 mod control;
 pub mod disk;
 mod export;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod log;
 pub mod memory;
 pub mod port;

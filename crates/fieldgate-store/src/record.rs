@@ -11,6 +11,10 @@ use fieldgate_core::{
 
 use crate::registry::RegistryChange;
 
+/// Above every number that a log gives: they stay below 2^53 (`storage.md` 1.5), and a reservation
+/// reaches a little further. What names a greater one is no record of ours.
+pub(crate) const SEQ_BOUND: Seq = Seq(1 << 54);
+
 /// A record with its place in the log. Immutable, shared as `Arc<Entry>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {

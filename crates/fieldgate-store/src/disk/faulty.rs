@@ -4,6 +4,14 @@
 //! A failed sync marks its pages clean without keeping them all, as Linux does. Deterministic for
 //! one seed and one order of calls.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,

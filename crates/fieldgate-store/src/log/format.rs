@@ -8,7 +8,10 @@
 
 use fieldgate_core::id::{Epoch, Seq, UnixMs};
 
-use crate::{codec, record::Entry};
+use crate::{
+    codec,
+    record::{Entry, SEQ_BOUND},
+};
 
 pub(super) const HEADER_BYTES: usize = 96;
 pub(super) const BATCH_START_BYTES: usize = 32;
@@ -96,9 +99,13 @@ pub(super) fn decode_header(bytes: &[u8]) -> Option<Header> {
         offset: u64_at(bytes, 64)?,
     };
     let salt = bytes.get(24..40)?.try_into().ok()?;
+    let first = Seq(u64_at(bytes, 16)?);
+    // What it declares void is older.
+    let voids = void.segment == Seq(0) || void.segment < first && void.last < first;
+    let good = good && first < SEQ_BOUND && voids;
     good.then_some(Header {
         epoch: Epoch(u32_at(bytes, 12)?),
-        first: Seq(u64_at(bytes, 16)?),
+        first,
         salt,
         running_ms: u64_at(bytes, 40)?,
         voids: (void.segment > Seq(0)).then_some(void),
@@ -164,7 +171,8 @@ pub(super) fn batch_len(start: &[u8], salt: &Salt) -> Option<usize> {
     (start.get(..16)? == salt).then(|| BATCH_START_BYTES + body as usize + FOOTER_BYTES)
 }
 
-/// Reads the batch at the start of `bytes`; nothing unless it is whole and its checksum holds.
+/// Reads the batch at the start of `bytes`; nothing unless it is whole, its checksum holds and its
+/// numbers are such as a log gives.
 pub(super) fn decode_batch<'a>(bytes: &'a [u8], salt: &Salt) -> Option<Batch<'a>> {
     let byte_len = batch_len(bytes, salt)?;
     let batch = bytes.get(..byte_len)?;
@@ -173,7 +181,7 @@ pub(super) fn decode_batch<'a>(bytes: &'a [u8], salt: &Salt) -> Option<Batch<'a>
         return None;
     }
     let footer_at = byte_len - FOOTER_BYTES;
-    Some(Batch {
+    let batch = Batch {
         first: Seq(u64_at(batch, 24)?),
         last: Seq(u64_at(batch, footer_at)?),
         count: u32_at(batch, 20)?,
@@ -185,7 +193,11 @@ pub(super) fn decode_batch<'a>(bytes: &'a [u8], salt: &Salt) -> Option<Batch<'a>
         },
         byte_len,
         records: batch.get(BATCH_START_BYTES..footer_at)?,
-    })
+    };
+    let Footer { reserved_until, applied, .. } = batch.footer;
+    let greatest = batch.first.max(batch.last).max(reserved_until).max(applied);
+    let counts = greatest < SEQ_BOUND && batch.last.0 + 1 == batch.first.0 + u64::from(batch.count);
+    counts.then_some(batch)
 }
 
 impl Batch<'_> {
@@ -201,7 +213,7 @@ impl Batch<'_> {
     pub(super) fn bodies(&self) -> impl Iterator<Item = (Seq, UnixMs, &[u8])> {
         let mut rest = self.records;
         let mut seq = self.first;
-        std::iter::from_fn(move || {
+        let bodies = std::iter::from_fn(move || {
             let len = u32_at(rest, 0)? as usize;
             let arrived = UnixMs(u64_at(rest, 4)?);
             let body = rest.get(RECORD_BYTES_MIN..RECORD_BYTES_MIN + len)?;
@@ -209,7 +221,8 @@ impl Batch<'_> {
             let at = seq;
             seq = seq.next();
             Some((at, arrived, body))
-        })
+        });
+        bodies.take(self.count as usize)
     }
 
     /// When each record arrived, by number.

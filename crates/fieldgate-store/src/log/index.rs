@@ -17,6 +17,7 @@ use crate::{
     codec::{self, About},
     disk::Disk,
     port::ReadFilter,
+    record::SEQ_BOUND,
 };
 
 const BLOCK_LEN: u64 = 1_000;
@@ -246,14 +247,15 @@ impl BlockIndex {
         if magic != MAGIC || salt.to_le_bytes() != segment.header.salt {
             return None;
         }
-        let covered = words.next()?;
+        let covered = words.next().filter(|covered| *covered <= segment.byte_len)?;
         let mut index = Self { blocks: Vec::new(), covered };
         for _ in 0..words.next()? {
             let (first, last, offset) = (Seq(words.next()?), Seq(words.next()?), words.next()?);
             let (arrived, gap) = (UnixMs(words.next()?), words.next()? != 0);
             let len = usize::try_from(words.next()?).ok()?;
             let bloom: Vec<u64> = words.by_ref().take(len).collect();
-            let whole = bloom.len() == len && len.is_power_of_two();
+            let numbered = first <= last && last < SEQ_BOUND && offset <= segment.byte_len;
+            let whole = bloom.len() == len && len.is_power_of_two() && numbered;
             index.blocks.push(whole.then_some(Block {
                 first,
                 last,

@@ -250,7 +250,7 @@ impl Intake {
     }
 
     /// The writer takes what waits, without waiting.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn take_now(&self) -> Taken {
         self.lock().take_run()
     }

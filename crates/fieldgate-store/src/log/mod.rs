@@ -44,7 +44,7 @@ use crate::{
     record::Record,
 };
 use intake::Intake;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use manual::ManualLog;
 use segments::Segments;
 
@@ -91,9 +91,9 @@ pub enum OpenError {
     /// The disk failed.
     #[error("the log's folder could not be read or written")]
     Io(#[from] io::Error),
-    /// A segment's header is no header of ours.
-    #[error("the segment {0} has no valid header")]
-    BadHeader(String),
+    /// A file is named as a segment, and no number that a log gives.
+    #[error("the file {0} in the log's folder is no segment: move it away")]
+    NoSegment(String),
 }
 
 /// The engine.
@@ -296,7 +296,9 @@ impl Follower {
 
 #[cfg(test)]
 mod faults;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+#[cfg(any(test, fuzzing))]
 mod manual;
 #[cfg(test)]
 mod tests;

@@ -16,14 +16,14 @@ use super::{
     ahead::Ahead,
     format::{BATCH_START_BYTES, BatchBuilder, Footer, HEADER_BYTES, RECORD_BYTES_MIN},
     intake::Taken,
-    segment::{Hole, Segment},
+    segment::{Hole, Segment, is_zero},
     segments::Segments,
     writer::{RESERVE_COUNT, Writer, create, new_header},
 };
 use crate::{
     control,
     disk::Disk,
-    record::{Entry, Record},
+    record::{Entry, Record, SEQ_BOUND},
 };
 
 /// What opening found.
@@ -71,7 +71,7 @@ pub(super) fn recover(
         list.push(Arc::new(segment));
     }
     let Some(segment) = list.last().map(Arc::clone) else {
-        return Err(OpenError::BadHeader("none".to_owned()));
+        return Err(OpenError::NoSegment("none".to_owned()));
     };
     let epoch = list.iter().rev().find(|segment| !segment.bad_header);
     let epoch = epoch.map_or_else(new_epoch, |segment| segment.header.epoch);
@@ -135,8 +135,12 @@ fn count_bad(list: &[Arc<Segment>]) -> u32 {
 pub(super) fn open_all(disk: &dyn Disk) -> Result<Vec<Arc<Segment>>, OpenError> {
     let mut list: Vec<Arc<Segment>> = Vec::new();
     for name in disk.list()? {
-        if name.ends_with(".seg") {
-            list.push(Arc::new(Segment::open(disk, name)?));
+        let Some(number) = name.strip_suffix(".seg") else { continue };
+        match number.parse().map(Seq) {
+            Ok(first) if first < SEQ_BOUND => {
+                list.push(Arc::new(Segment::open(disk, name, first)?));
+            }
+            _ => return Err(OpenError::NoSegment(name)),
         }
     }
     for void in list.iter().filter_map(|segment| segment.header.voids) {
@@ -237,21 +241,31 @@ fn harden(segment: &Segment, end: &End) -> Result<(), OpenError> {
 
 /// Keeps what stands behind the last whole batch in a file of its own, then zeroes it.
 fn cut(disk: &dyn Disk, segment: &Segment, offset: u64) -> Result<u64, OpenError> {
-    let len = usize::try_from(segment.byte_len - offset).unwrap_or(0);
-    let mut bytes = vec![0; len];
-    let have = segment.file.read_at(offset, &mut bytes)?;
-    bytes.truncate(have);
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-    let used = used.max(BATCH_START_BYTES.min(have));
-    bytes.truncate(used);
+    let mut used = (BATCH_START_BYTES as u64).min(segment.byte_len - offset);
+    segment.stretches(offset, &mut |at, bytes| {
+        if !is_zero(bytes) {
+            let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            used = used.max(at - offset + last as u64 + 1);
+        }
+        Ok(())
+    })?;
     let name = format!("{}.{offset}.cut", segment.name);
-    if !disk.list()?.contains(&name) {
-        let copy = disk.create(&name, used as u64)?;
-        copy.write_at(0, &bytes)?;
+    let copy = match disk.list()?.contains(&name) {
+        true => None,
+        false => Some(disk.create(&name, used)?),
+    };
+    let end = offset + used;
+    if let Some(copy) = copy {
+        segment.stretches(offset, &mut |at, bytes| {
+            let len = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
+            copy.write_at(at - offset, bytes.get(..len).unwrap_or(bytes))
+        })?;
         copy.sync()?;
     }
-    segment.file.write_at(offset, &vec![0; used])?;
+    segment.stretches(offset, &mut |at, bytes| {
+        if is_zero(bytes) { Ok(()) } else { segment.file.write_at(at, &vec![0; bytes.len()]) }
+    })?;
     segment.file.sync()?;
     tracing::warn!(segment = segment.name, offset, bytes = used, "torn tail cut from the log");
-    Ok(used as u64)
+    Ok(used)
 }

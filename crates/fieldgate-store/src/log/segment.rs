@@ -21,6 +21,7 @@ use super::{
 use crate::disk::{Disk, LogFile};
 
 const WINDOW_BYTES: usize = 256 << 10;
+static ZEROS: [u8; WINDOW_BYTES] = [0; WINDOW_BYTES];
 const MARK_BYTES: u64 = 64 << 10;
 
 #[derive(Debug)]
@@ -66,8 +67,8 @@ impl Segment {
         }
     }
 
-    /// Opens a segment. A damaged header costs nothing while the first batch behind it is whole.
-    pub(super) fn open(disk: &dyn Disk, name: String) -> io::Result<Self> {
+    /// Opens the segment that `name` says begins with `first`. A damaged header costs nothing while the first batch behind it is whole.
+    pub(super) fn open(disk: &dyn Disk, name: String, first: Seq) -> io::Result<Self> {
         let file = disk.open(&name)?;
         let byte_len = file.byte_len()?;
         let mut bytes = [0; HEADER_BYTES];
@@ -76,7 +77,6 @@ impl Segment {
             return Ok(Self::new(name, header, file, byte_len));
         }
         tracing::error!(segment = name, "the header of a segment is damaged");
-        let first = Seq(name.trim_end_matches(".seg").parse().unwrap_or(0));
         let mut start = [0; BATCH_START_BYTES];
         file.read_at(HEADER_BYTES as u64, &mut start)?;
         let salt = start.first_chunk().copied().unwrap_or([0; 16]);
@@ -150,7 +150,7 @@ impl Segment {
         visit: &mut dyn FnMut(u64, Result<Batch<'_>, Hole>) -> bool,
     ) -> io::Result<()> {
         let mut window = Window { segment: self, bytes: Vec::new(), at: 0 };
-        let mut expected = Seq(0);
+        let mut expected = self.header.first;
         while offset + (BATCH_START_BYTES as u64) < self.end() {
             let start = window.get(offset, BATCH_START_BYTES)?;
             let empty = start.iter().all(|byte| *byte == 0);
@@ -181,25 +181,65 @@ impl Segment {
 
     /// Looks for the next whole batch behind `offset`: the salt, then a checksum that holds.
     fn resume_after(&self, offset: u64) -> io::Result<Option<u64>> {
-        let mut rest = vec![0; usize::try_from(self.end() - offset).unwrap_or(usize::MAX)];
-        let have = self.file.read_at(offset, &mut rest)?;
-        rest.truncate(have);
-        let used = rest.chunks(4_096).rposition(|chunk| chunk.iter().any(|byte| *byte != 0));
-        rest.truncate(used.map_or(0, |at| (at + 1) * 4_096));
-        let salt = self.header.salt;
-        let lead = salt.first().copied().unwrap_or(1);
-        let mut at = 1;
-        while let Some(tail) = rest.get(at..)
-            && let Some(found) = tail.iter().position(|byte| *byte == lead)
-        {
-            at += found;
-            let batch = rest.get(at..).and_then(|bytes| format::decode_batch(bytes, &salt));
-            if batch.is_some() {
-                return Ok(Some(offset + at as u64));
+        let mut window = Window { segment: self, bytes: Vec::new(), at: 0 };
+        let salt = &self.header.salt;
+        let mut at = offset + 1;
+        while at + (BATCH_START_BYTES as u64) < self.end() {
+            let room = usize::try_from(self.end() - at).unwrap_or(usize::MAX);
+            let bytes = window.get(at, room.min(WINDOW_BYTES))?;
+            let Some(found) = find(bytes, salt) else {
+                // The salt may begin at the end of this stretch.
+                at += (bytes.len().saturating_sub(salt.len()) as u64).max(1);
+                continue;
+            };
+            at += found as u64;
+            let len = format::batch_len(window.get(at, BATCH_START_BYTES)?, salt).unwrap_or(0);
+            let whole = at + len as u64 <= self.end();
+            if whole && format::decode_batch(window.get(at, len)?, salt).is_some() {
+                return Ok(Some(at));
             }
             at += 1;
         }
         Ok(None)
+    }
+
+    /// Goes through the bytes from `offset` to the end of the file, a stretch at a time.
+    pub(super) fn stretches(
+        &self,
+        mut offset: u64,
+        visit: &mut dyn FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut bytes = vec![0; WINDOW_BYTES];
+        while offset < self.byte_len {
+            let have = self.file.read_at(offset, &mut bytes)?;
+            if have == 0 {
+                break;
+            }
+            visit(offset, bytes.get(..have).unwrap_or_default())?;
+            offset += have as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Whether nothing but zeros stands there: what was never written.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    ZEROS.get(..bytes.len()).is_some_and(|zeros| zeros == bytes)
+}
+
+fn find(bytes: &[u8], salt: &[u8; 16]) -> Option<usize> {
+    if is_zero(bytes) {
+        return None;
+    }
+    let lead = salt.first()?;
+    let mut at = 0;
+    loop {
+        let rest = bytes.get(at..)?;
+        at += rest.iter().position(|byte| byte == lead)?;
+        if bytes.get(at..)?.starts_with(salt) {
+            return Some(at);
+        }
+        at += 1;
     }
 }
 

@@ -235,7 +235,7 @@ impl Sender {
     }
 
     fn forget(&mut self, now: UnixMs) {
-        while self.order.front().is_some_and(|(at, ..)| at.0 + WINDOW_MS < now.0) {
+        while self.order.front().is_some_and(|(at, ..)| !is_current(*at, now)) {
             self.pop();
         }
     }

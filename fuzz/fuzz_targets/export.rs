@@ -1,0 +1,4 @@
+//! Fuzzes `fieldgate_store::fuzzing::export`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fieldgate_store::fuzzing::export(data));
