@@ -1,11 +1,15 @@
 //! TLS on a real gateway, with a client of its own.
 
-use std::path::Path;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+};
 
 use fieldgate_dialects::ws;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Seen, Wire, fieldgate, wait_for};
+use crate::support::{Gateway, LIMIT, Seen, Wire, fieldgate, wait_for};
 
 #[test]
 fn a_self_signed_gateway_serves_whoever_trusts_it() {
@@ -108,4 +112,42 @@ fn a_connection_takes_one_file_and_a_close_is_answered() {
     }
     wait_for("the end of their files", || (gateway.open_files() == before).then_some(()));
     drop(first);
+}
+
+/// What a server answers to the hello of a client that knows no more than `version`: the kind of its
+/// first record, and of an alert its description.
+fn answer_to(address: &str, version: u8) -> (u8, Option<u8>) {
+    let ciphers = [0xc0, 0x2b, 0xc0, 0x2f, 0xc0, 0x09, 0xc0, 0x13, 0x00, 0x2f];
+    let mut hello = vec![3, version];
+    hello.extend_from_slice(&[7; 32]);
+    hello.push(0);
+    hello.extend_from_slice(&[0, ciphers.len() as u8]);
+    hello.extend_from_slice(&ciphers);
+    hello.extend_from_slice(&[1, 0]);
+    // Supported groups, point formats and signatures, as a client of 1.2 sends them.
+    let extensions =
+        [0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 13, 0, 8, 0, 6, 4, 3, 8, 4, 4, 1];
+    hello.extend_from_slice(&[0, extensions.len() as u8]);
+    hello.extend_from_slice(&extensions);
+    let mut record = vec![0x16, 3, 1, 0, hello.len() as u8 + 4, 1, 0, 0, hello.len() as u8];
+    record.extend_from_slice(&hello);
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(&record).unwrap();
+    let mut head = [0; 7];
+    stream.read_exact(&mut head).unwrap();
+    (head[0], (head[0] == ALERT).then_some(head[6]))
+}
+
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const PROTOCOL_VERSION: u8 = 70;
+
+#[test]
+fn tls_before_1_2_is_refused_and_1_2_is_served() {
+    let gateway = Gateway::with(&["--self-signed"]);
+    for old in [1, 2] {
+        assert_eq!(answer_to(&gateway.address, old), (ALERT, Some(PROTOCOL_VERSION)), "3.{old}");
+    }
+    assert_eq!(answer_to(&gateway.address, 3), (HANDSHAKE, None));
 }
