@@ -1,10 +1,11 @@
 //! `kill -9` under load, again and again: everything acknowledged is there, once, in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde_json::json;
+use fieldgate_dialects::ws;
+use serde_json::{Value, json};
 
-use crate::support::{Gateway, Seen};
+use crate::support::{Gateway, Seen, run};
 
 /// 50 rounds in a test run; more by `FIELDGATE_KILL_ROUNDS`.
 fn rounds() -> u64 {
@@ -62,6 +63,114 @@ fn what_was_acknowledged_survives_every_kill_once_and_no_number_is_used_twice() 
         assert_eq!(stored.get(msgid), Some(seq), "{msgid} was acknowledged");
     }
     assert!(acknowledged.len() as u64 >= rounds(), "{}", acknowledged.len());
+}
+
+/// What was made and told so: after each start it must be there.
+#[derive(Default)]
+struct Made {
+    devices: BTreeSet<String>,
+    keys: BTreeSet<String>,
+    /// Topic to the newest value that was acknowledged; one that was not may be newer.
+    retained: BTreeMap<String, u64>,
+    /// Tokens of devices that have a command waiting, with its payload.
+    waiting: VecDeque<(String, String, u64)>,
+}
+
+impl Made {
+    fn names(gateway: &Gateway, kind: &str) -> BTreeSet<String> {
+        let output = run(&[kind, "list"], &gateway.data());
+        assert!(output.status.success(), "{output:?}");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let one = |line| serde_json::from_str::<Value>(line).unwrap();
+        lines.lines().map(|line| one(line)["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// One round of making, beside a device that sends all the time.
+    fn more(&mut self, gateway: &Gateway, key: &str, round: u64) {
+        let (device, extra) = (format!("lamp-{round}"), format!("key-{round}"));
+        let token = gateway.device(&device);
+        gateway.admin(&["key", "add", &extra, "--role", "operator"]);
+        self.devices.insert(device.clone());
+        self.keys.insert(extra);
+        if round % 4 == 3 {
+            let gone = format!("lamp-{}", round - 3);
+            gateway.admin(&["device", "remove", &gone, "--yes"]);
+            self.devices.remove(&gone);
+            self.waiting.retain(|(id, ..)| *id != gone);
+        }
+        let mut app = gateway.as_app(key);
+        app.send(&json!({"type": "command", "to": device, "msgid": format!("c{round}"), "payload": round}));
+        app.next_of("ack");
+        self.waiting.push_back((device, token, round));
+        let topic = format!("kept/{}", round % 3);
+        app.send(&json!({"type": "publish", "topic": topic, "retain": true, "msgid": format!("r{round}"), "payload": round}));
+        app.next_of("ack");
+        self.retained.insert(topic, round);
+    }
+
+    fn check(&self, gateway: &Gateway, key: &str) {
+        let devices = Self::names(gateway, "device");
+        assert!(devices.iter().filter(|id| *id != "d").eq(&self.devices), "{devices:?}");
+        let keys = Self::names(gateway, "key");
+        assert!(keys.is_superset(&self.keys), "{keys:?}");
+        let mut app = gateway.as_app(key);
+        app.send(&json!({"type": "subscribe", "topic": "kept/#", "qos": 1}));
+        app.next_of("subscribed");
+        let mut retained = BTreeMap::new();
+        for _ in 0..self.retained.len() {
+            let frame = app.next_of("mqtt");
+            assert_eq!(frame["retain"], true, "{frame}");
+            let topic = frame["topic"].as_str().unwrap().to_owned();
+            retained.insert(topic, frame["payload"].as_u64().unwrap());
+        }
+        assert_eq!(retained, self.retained);
+    }
+
+    /// The device that waits longest gets its command.
+    fn serve_one(&mut self, gateway: &Gateway) {
+        let Some((device, token, payload)) = self.waiting.pop_front() else { return };
+        let control = gateway.as_device(&device, &token).next_of("control");
+        assert_eq!(control["payload"], payload, "{control}");
+    }
+}
+
+#[test]
+fn devices_keys_commands_and_retained_messages_survive_every_kill_and_the_loss_of_the_tables() {
+    let mut gateway =
+        Gateway::with(&["limits.messages_per_second=1000000", "limits.message_burst=1000000"]);
+    let (token, key) = (gateway.device("d"), gateway.key("operator"));
+    let mut made = Made::default();
+    for round in 0..(rounds() / 5).max(4) {
+        let mut load = gateway.as_device("d", &token);
+        let loading = std::thread::spawn(move || {
+            for n in 0_u64.. {
+                let frame =
+                    json!({"type": "status", "msgid": format!("{round}-{n}"), "data": {"n": n}});
+                let frame =
+                    ws::frame_masked(ws::Opcode::Text, frame.to_string().as_bytes(), [1; 4]);
+                // The kill ends it.
+                if load.raw(&frame).is_err() || !matches!(load.see(), Seen::Frame(_)) {
+                    return n;
+                }
+            }
+            0
+        });
+        made.more(&gateway, &key, round);
+        gateway.kill();
+        assert!(loading.join().unwrap() > 0, "nothing was sent beside");
+        gateway.up();
+        made.check(&gateway, &key);
+        if round % 3 > 0 {
+            made.serve_one(&gateway);
+        }
+    }
+    gateway.kill();
+    std::fs::remove_dir_all(gateway.data().join("tables")).unwrap();
+    gateway.up();
+    made.check(&gateway, &key);
+    while !made.waiting.is_empty() {
+        made.serve_one(&gateway);
+    }
 }
 
 #[test]
