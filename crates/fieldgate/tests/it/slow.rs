@@ -129,8 +129,8 @@ fn last_seq(gateway: &Gateway, key: &str) -> u64 {
     wire.next_of("ack")["seq"].as_u64().unwrap()
 }
 
-#[test]
-fn stalled_receivers_cost_the_others_no_time_and_the_gateway_bounded_memory() {
+/// p99 of four fast receivers alone, then beside 16 that do not read, in one gateway.
+fn p99_alone_and_beside_stalled() -> (Duration, Duration) {
     let gateway = gateway();
     let key = gateway.key("admin");
     let alone = p99_of_a_run(&gateway, &key, 1, 4);
@@ -147,9 +147,24 @@ fn stalled_receivers_cost_the_others_no_time_and_the_gateway_bounded_memory() {
     // Unbounded, the 16 would hold 100 MB. What the sockets buffer is the kernel's.
     let grown = gateway.memory_bytes().saturating_sub(memory);
     eprintln!("p99 alone {alone:?}, beside stalled receivers {beside:?}; {grown} bytes more");
-    assert!(beside <= 10 * alone + Duration::from_secs(2), "{beside:?}, alone {alone:?}");
     assert!(grown < 48 << 20, "{grown} bytes more");
     drop(stalled);
+    (alone, beside)
+}
+
+#[test]
+fn stalled_receivers_cost_the_others_no_time_and_the_gateway_bounded_memory() {
+    // Other work on the machine slows a run at times; what a stalled receiver costs, it costs always.
+    let (mut held, mut broken) = (0, Vec::new());
+    while held < 2 {
+        let (alone, beside) = p99_alone_and_beside_stalled();
+        if beside <= 2 * alone + Duration::from_millis(50) {
+            held += 1;
+        } else {
+            broken.push((alone, beside));
+            assert!(broken.len() < 2, "p99 alone and beside stalled receivers: {broken:?}");
+        }
+    }
 }
 
 #[test]
