@@ -246,7 +246,7 @@ async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>) {
     };
     let filter = || ReadFilter {
         tenant: Some(principal.tenant.clone()),
-        filters: link.subscriptions.borrow().keys().cloned().collect(),
+        filters: link.subscriptions.borrow().values().map(|s| s.filter.clone()).collect(),
         arrived_from: None,
     };
     let done = || link.is_closing() || link.subscriptions.borrow().is_empty();

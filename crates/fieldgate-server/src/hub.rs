@@ -152,7 +152,12 @@ impl Hub {
             self.next_slot.get()
         });
         let member = (Rc::clone(link), Rc::clone(subscription));
-        self.slots.borrow_mut().entry(slot).or_default().members.push(member);
+        let mut slots = self.slots.borrow_mut();
+        let members = &mut slots.entry(slot).or_default().members;
+        // Most have one; growing by doubling starts at four.
+        members.reserve_exact(usize::from(members.is_empty()));
+        members.push(member);
+        drop(slots);
         let (tenant, filter) = (&subscription.tenant, &subscription.filter);
         self.shared.subscribe(tenant, filter, (self.number, slot))
     }

@@ -14,13 +14,8 @@ use std::{
 };
 
 use fieldgate_core::{
-    access::Principal,
-    admission::NoPlace,
-    close::CloseReason,
-    id::Seq,
-    message::Qos,
-    rate::Insistence,
-    topic::{Filter, Topic},
+    access::Principal, admission::NoPlace, close::CloseReason, id::Seq, message::Qos,
+    rate::Insistence, topic::Topic,
 };
 use fieldgate_dialects::{
     native::Form,
@@ -37,7 +32,7 @@ use crate::{
     present::Predecessor,
     share::Held,
     sink::Socket,
-    subscriptions::Subscription,
+    subscriptions::Subscriptions,
     throttle::{Permit, Sender},
     worker::Handover,
 };
@@ -69,7 +64,7 @@ pub(crate) struct Link {
     pub(crate) log_next: Cell<Seq>,
     /// What came ahead of its turn in the log.
     pub(crate) overtook: RefCell<BTreeSet<Seq>>,
-    pub(crate) subscriptions: RefCell<BTreeMap<Filter, Rc<Subscription>>>,
+    pub(crate) subscriptions: RefCell<Subscriptions>,
     /// Commands that it was offered, and whether it has acknowledged them.
     pub(crate) offered: RefCell<BTreeMap<Seq, bool>>,
     /// Whether others wait until it has.
@@ -226,8 +221,11 @@ impl Drop for Entered<'_> {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
-    let Handover { sink, read_ahead, form, principal, peer, permit } = handover;
+///
+/// There are many of these at rest, and a future has room for all that it may ever wait for: what
+/// happens seldom is boxed.
+pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
+    let Handover { sink, read_ahead, form, principal, peer, permit } = *handover;
     let Ok(socket) = sink.into_socket() else { return };
     let link = Rc::new(Link {
         id: hub.next_id(),
@@ -270,28 +268,26 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Handover) {
     // Even empty it would keep the HTTP layer's read buffer for as long as the connection lives.
     let first = read_ahead.to_vec();
     drop(read_ahead);
-    let reason = serve(&hub, &link, first, principal).await;
+    if hub.shared.draining.load(Ordering::SeqCst) {
+        link.close(CloseReason::Restart);
+    }
+    if let Some(principal) = principal {
+        asks::welcome(&hub, &link, principal);
+    }
+    let reason = serve(&hub, &link, first).await;
     // Before the close is said: whoever takes over need not wait until the peer has heard it.
     drop(entered);
-    finish(&hub, &link, reason).await;
+    Box::pin(finish(&hub, &link, reason)).await;
     hub.shared.stats.count_close(reason);
     tracing::debug!(link = link.id, reason = reason.label(), "link ended");
     drop(link.permit.take());
 }
 
-async fn serve(
-    hub: &Rc<Hub>,
-    link: &Rc<Link>,
-    mut read_ahead: Vec<u8>,
-    principal: Option<Principal>,
-) -> CloseReason {
+async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> CloseReason {
     let mut decoder = Decoder::server(ws_limits(&hub.shared, false));
-    if hub.shared.draining.load(Ordering::SeqCst) {
-        link.close(CloseReason::Restart);
-    }
-    if let Some(principal) = principal {
-        asks::welcome(hub, link, principal);
-        take_turn(hub, link).await;
+    if link.principal.borrow().is_some() {
+        Box::pin(take_turn(hub, link)).await;
+        decoder.set_limits(ws_limits(&hub.shared, true));
     }
     let mut inbound = Vec::new();
     let mut held = Held::new(&hub.shared.inputs);
@@ -300,7 +296,9 @@ async fn serve(
     loop {
         #[cfg(test)]
         assert!(!link.breaks.get(), "as asked");
-        handle(hub, link, &mut inbound, &mut decoder).await;
+        if !inbound.is_empty() {
+            Box::pin(handle(hub, link, std::mem::take(&mut inbound), &mut decoder)).await;
+        }
         hub.flush();
         if let Some(reason) = link.closing.get() {
             return reason;
@@ -412,8 +410,8 @@ async fn take_turn(hub: &Rc<Hub>, link: &Rc<Link>) {
 }
 
 /// Obeys what was read, in order; waits where the log is full, which pauses reading.
-async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: &mut Vec<Inbound>, decoder: &mut Decoder) {
-    for frame in inbound.drain(..) {
+async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>, decoder: &mut Decoder) {
+    for frame in inbound {
         link.turn_frames.set(link.turn_frames.get() + 1);
         if link.turn_frames.get() >= TURN_FRAMES {
             // A socket that is always readable would never let go of the thread.

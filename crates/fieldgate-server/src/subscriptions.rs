@@ -60,6 +60,45 @@ impl Subscription {
     }
 }
 
+/// The subscriptions of one link, in the order of their filters; most links have one.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions(Vec<Rc<Subscription>>);
+
+impl Subscriptions {
+    fn place_of(&self, filter: &Filter) -> Result<usize, usize> {
+        self.0.binary_search_by(|subscription| subscription.filter.cmp(filter))
+    }
+
+    /// Enters one; there is none of its filter.
+    fn insert(&mut self, subscription: Rc<Subscription>) {
+        if let Err(at) = self.place_of(&subscription.filter) {
+            // Growing by doubling starts at four.
+            self.0.reserve_exact(usize::from(self.0.is_empty()));
+            self.0.insert(at, subscription);
+        }
+    }
+
+    fn remove(&mut self, filter: &Filter) -> Option<Rc<Subscription>> {
+        self.place_of(filter).ok().map(|at| self.0.remove(at))
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Rc<Subscription>> {
+        self.0.iter()
+    }
+
+    fn contains(&self, filter: &Filter) -> bool {
+        self.place_of(filter).is_ok()
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Starts a subscription: with what is retained, or with history.
 pub(crate) fn subscribe(
     hub: &Rc<Hub>,
@@ -75,7 +114,7 @@ pub(crate) fn subscribe(
     }
     let count = {
         let subscriptions = link.subscriptions.borrow();
-        subscriptions.len() - usize::from(subscriptions.contains_key(&ask.filter))
+        subscriptions.len() - usize::from(subscriptions.contains(&ask.filter))
     };
     if count >= limits.topics_per_connection_max {
         return Err(Fault::new(Code::TooLarge, "limits.topics_per_connection_max is reached"));
@@ -93,7 +132,7 @@ pub(crate) fn subscribe(
         replaying: Cell::new(ask.since.is_some()),
         ended: Cell::new(false),
     });
-    link.subscriptions.borrow_mut().insert(ask.filter.clone(), Rc::clone(&subscription));
+    link.subscriptions.borrow_mut().insert(Rc::clone(&subscription));
     let routed = hub.add_member(link, &subscription);
     match ask.since {
         Some(since) => catchup::start_replay(hub, link, &subscription, since),

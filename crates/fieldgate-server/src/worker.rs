@@ -232,7 +232,7 @@ async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<H
 fn obey(hub: &Rc<Hub>, control: Control) -> bool {
     match control {
         Control::Handover(handover) => {
-            tokio::task::spawn_local(link::run(Rc::clone(hub), *handover));
+            tokio::task::spawn_local(link::run(Rc::clone(hub), handover));
         }
         Control::Kick(link, reason) => hub.kick(link, reason),
         Control::Command { link, seq } => hub.offer_command(link, seq),

@@ -22,6 +22,7 @@ use crate::{
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let started = Instant::now();
+    use_small_pages();
     let mut flags = Vec::new();
     if !args.listen.is_empty() {
         let list: Vec<_> = args.listen.iter().map(|address| format!("{address:?}")).collect();
@@ -56,6 +57,18 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     // A second signal must not wait for what the first began.
     runtime.shutdown_background();
     result
+}
+
+/// Keeps the kernel from giving memory in pages of 2 MiB, which the allocator asks it for.
+///
+/// Whoever touches a byte of such a page has all of it: a connection at rest cost twice its memory
+/// (`docs/decisions/0005`).
+fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        // An old kernel, or a filter of system calls: more memory, and nothing else.
+        tracing::debug!(%error, "large pages stay");
+    }
 }
 
 /// Sets the level of the log.
