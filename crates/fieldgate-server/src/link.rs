@@ -305,7 +305,7 @@ async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> Close
         }
         let waiting = link.has_unsent();
         held.set(decoder.buffered_bytes());
-        if held.is_above(usize::MAX) {
+        if held.is_above(usize::MAX) || link.outbox.is_flooded() {
             pause(hub, link).await;
             continue;
         }
@@ -363,7 +363,7 @@ fn decode(
     let fed = decoder.feed(bytes, &mut |event| {
         let frames = link.turn_frames.get() + 1;
         let now = inbound.is_empty() && frames < TURN_FRAMES && link.served.get();
-        if now && !link.is_closing() {
+        if now && !link.is_closing() && !link.outbox.is_flooded() {
             link.turn_frames.set(frames);
             if asks::on_frame(hub, link, &event) == Outcome::Done {
                 return ControlFlow::Continue(());
@@ -418,6 +418,11 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>, decoder: 
             link.turn_frames.set(0);
             hub.flush();
             tokio::task::yield_now().await;
+        }
+        // Who does not read its answers gets no more of them.
+        while link.outbox.is_flooded() && !link.is_closing() {
+            hub.flush();
+            pause(hub, link).await;
         }
         while !link.is_closing() {
             let anonymous = link.principal.borrow().is_none();

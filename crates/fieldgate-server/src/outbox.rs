@@ -27,6 +27,8 @@ use crate::{
 const ITEM_BYTES: usize = 192;
 /// What a message costs beside its payload.
 const MESSAGE_BYTES: usize = 512;
+/// So much may wait above twice the bound before it can only be answers.
+const ANSWERS_BYTES: usize = 512 * 1024;
 /// Small frames that waited leave together, up to so many bytes.
 const WRITE_BYTES: usize = 16 * 1024;
 
@@ -269,6 +271,11 @@ impl Outbox {
     /// How many may wait now.
     pub(crate) fn bytes_max(&self) -> usize {
         self.share.bound(self.bytes_max)
+    }
+
+    /// Whether more waits than deliveries alone can bring: answers that are not read.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.byte_len() > self.bytes_max.saturating_mul(2) + ANSWERS_BYTES
     }
 
     /// Adds a frame to what goes out at the end of this tick.

@@ -177,7 +177,9 @@ pub(crate) fn send_retained(
     let mut entries = hub.shared.state.retained(&subscription.tenant, &subscription.filter);
     entries.retain(|entry| entry.seq <= until);
     let mut left = entries.into_iter();
-    send_some(hub, link, subscription, &mut left);
+    if link.outbox.byte_len() <= link.outbox.bytes_max() {
+        send_some(hub, link, subscription, &mut left);
+    }
     if left.len() == 0 {
         return;
     }

@@ -112,6 +112,18 @@ fn what_all_hold_together_shrinks_what_each_may() {
 }
 
 #[test]
+fn answers_beyond_every_bound_are_a_flood_until_they_are_gone() {
+    let outbox = outbox(4);
+    outbox.wait(vec![0; ANSWERS_BYTES].into());
+    assert!(!outbox.is_flooded());
+    outbox.push_tick(|tick| tick.resize(3 * 4 * (ITEM_BYTES + 1), 0));
+    assert!(outbox.is_flooded());
+    outbox.tick.take();
+    left(&outbox);
+    assert!(!outbox.is_flooded());
+}
+
+#[test]
 fn the_lanes_stay_while_the_log_is_read_and_no_longer() {
     let outbox = outbox(4);
     outbox.set_elsewhere(true);

@@ -196,3 +196,38 @@ fn past_the_bound_of_unfinished_frames_reads_pause_and_go_on() {
     }
     assert_eq!(ask(&mut gateway.as_app(&key), &frame)["type"], "ack");
 }
+
+#[test]
+fn asking_often_for_what_is_retained_brings_it_once_and_costs_little() {
+    let gateway = Gateway::with(&[
+        "limits.outbox_bytes_max=65536",
+        "limits.messages_per_second=100000000",
+        "limits.message_burst=100000000",
+        "heartbeat.silence_ms=600000",
+    ]);
+    let key = gateway.key("admin");
+    let (retained, text) = (20, "x".repeat(6_000));
+    let mut sender = gateway.as_app(&key);
+    for n in 0..retained {
+        let topic = format!("t/{n:02}");
+        let frame = json!({
+            "type": "publish", "topic": topic, "payload": text, "retain": true, "msgid": topic
+        });
+        assert_eq!(ask(&mut sender, &frame)["type"], "ack");
+    }
+    let mut app = gateway.as_app(&key);
+    let count = 400;
+    // Fifty bytes that are answered with a hundred thousand.
+    (0..count).for_each(|_| app.send(&json!({"type": "subscribe", "topic": "t/#"})));
+    let waiting = || status(&gateway, &key)["links"]["outbox_bytes"].as_u64().unwrap();
+    let (mut subscribed, mut got, mut most) = (0, 0, 0);
+    while subscribed < count || got < retained {
+        if app.next()["type"] == "subscribed" {
+            (subscribed, got) = (subscribed + 1, 0);
+            most = most.max(waiting());
+        } else {
+            got += 1;
+        }
+    }
+    assert!(most < 2 << 20, "{most} bytes waited");
+}
