@@ -168,6 +168,11 @@ pub(crate) fn offer_open(hub: &Rc<Hub>, link: &Rc<Link>) {
     }
 }
 
+/// A command that was offered is on its way, or will not be.
+pub(crate) fn sent(link: &Link, byte_len: usize) {
+    link.offered_bytes.set(link.offered_bytes.get().saturating_sub(byte_len));
+}
+
 /// Offers a command that came just now.
 pub(crate) fn offer(hub: &Rc<Hub>, link: &Rc<Link>, seq: Seq) {
     if link.held_back.get() {
@@ -189,7 +194,8 @@ fn offer_one(hub: &Rc<Hub>, link: &Rc<Link>, by: &Principal, command: &OpenComma
     {
         return true;
     }
-    if !has_window(hub, link) {
+    let byte_len = command.payload_len();
+    if !has_window(hub, link, byte_len) {
         return false;
     }
     match command.state {
@@ -211,7 +217,8 @@ fn offer_one(hub: &Rc<Hub>, link: &Rc<Link>, by: &Principal, command: &OpenComma
     match hub.shared.log.append(vec![record], now()) {
         Ok(range) => {
             link.offered.borrow_mut().insert(seq, false);
-            hub.when_durable(link, range, Then::SendCommand { command: seq });
+            link.offered_bytes.set(link.offered_bytes.get() + byte_len);
+            hub.when_durable(link, range, Then::SendCommand { command: seq, byte_len });
         }
         // It stays queued; the next connection of the device gets it.
         Err(error) => tracing::warn!(%error, command = seq.0, "command not sent"),
@@ -219,9 +226,13 @@ fn offer_one(hub: &Rc<Hub>, link: &Rc<Link>, by: &Principal, command: &OpenComma
     true
 }
 
-/// Whether a device may get one more command before it has acknowledged those it has. Who never
-/// acknowledges gets all.
-fn has_window(hub: &Hub, link: &Link) -> bool {
+/// Whether a device may get one more command before it has read and acknowledged those it has. Who
+/// never acknowledges gets all that it reads.
+fn has_window(hub: &Hub, link: &Link, byte_len: usize) -> bool {
+    let waiting = link.offered_bytes.get() + link.outbox.byte_len();
+    if waiting > 0 && waiting + byte_len > link.outbox.bytes_max() {
+        return false;
+    }
     let max = hub.shared.config.limits.inflight_max;
     let mut offered = link.offered.borrow_mut();
     let window = |offered: &BTreeMap<Seq, bool>| {

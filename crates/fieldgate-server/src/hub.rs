@@ -30,7 +30,7 @@ use fieldgate_dialects::{
 use fieldgate_store::{AppendError, Log, Record};
 
 use crate::{
-    catchup,
+    catchup, commands,
     fabric::{Shared, now},
     link::Link,
     outbox::{Item, Late},
@@ -298,12 +298,15 @@ impl Hub {
     }
 
     /// Looks at the deadlines of every link; tells what waits for them.
-    pub(crate) fn on_tick(&self) -> Told {
+    pub(crate) fn on_tick(self: &Rc<Self>) -> Told {
         let mut told = Told::default();
         for link in self.links.borrow().values() {
             link.on_tick(&self.shared);
             told.outbox_bytes += link.outbox.byte_len();
             told.behind_count += usize::from(link.behind.get());
+            if link.held_back.get() {
+                commands::offer_open(self, link);
+            }
         }
         for link in self.links.borrow().values() {
             if link.wants_ping(&self.shared) {

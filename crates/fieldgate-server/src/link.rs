@@ -69,6 +69,8 @@ pub(crate) struct Link {
     pub(crate) offered: RefCell<BTreeMap<Seq, bool>>,
     /// Whether others wait until it has.
     pub(crate) held_back: Cell<bool>,
+    /// Bytes of those that are not on their way yet.
+    pub(crate) offered_bytes: Cell<usize>,
     pub(crate) acknowledges: Cell<bool>,
     /// Links of the same device that must have ended before this one is served.
     pub(crate) predecessors: RefCell<Vec<Predecessor>>,
@@ -243,6 +245,7 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
         subscriptions: RefCell::default(),
         offered: RefCell::default(),
         held_back: Cell::new(false),
+        offered_bytes: Cell::new(0),
         acknowledges: Cell::new(form == Form::V1),
         predecessors: RefCell::default(),
         served: Cell::new(false),

@@ -14,14 +14,14 @@ use fieldgate_dialects::native;
 use fieldgate_store::{Log, state::CommandMoved};
 
 use super::Hub;
-use crate::{fabric::message_of, link::Link};
+use crate::{commands, fabric::message_of, link::Link};
 
 /// What happens once an admitted record is durable.
 #[derive(Debug)]
 pub(crate) enum Then {
     Ack { reference: MsgId, batch: Option<BatchResult> },
     CommandAccepted { reference: Option<MsgId>, device_count: usize },
-    SendCommand { command: Seq },
+    SendCommand { command: Seq, byte_len: usize },
 }
 
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Hub {
         let reference = match then {
             Then::Ack { reference, .. } => Some(reference),
             Then::CommandAccepted { reference, .. } => reference,
-            Then::SendCommand { .. } => return,
+            Then::SendCommand { byte_len, .. } => return commands::sent(link, byte_len),
         };
         let fault = Fault::new(Code::StorageUnavailable, "the disk failed: nothing is stored");
         self.answer(link, &Answer::Error { fault, reference, refused: Vec::new() });
@@ -93,7 +93,10 @@ impl Hub {
             Then::CommandAccepted { reference, device_count } => {
                 self.answer(link, &Answer::CommandAccepted { reference, seq, device_count });
             }
-            Then::SendCommand { command } => self.send_command(link, command, false),
+            Then::SendCommand { command, byte_len } => {
+                commands::sent(link, byte_len);
+                self.send_command(link, command, false);
+            }
         }
     }
 
@@ -112,7 +115,7 @@ impl Hub {
     /// A command waits for the device of this link.
     pub(crate) fn offer_command(self: &Rc<Self>, link: u64, seq: Seq) {
         if let Some(link) = self.link(link) {
-            crate::commands::offer(self, &link, seq);
+            commands::offer(self, &link, seq);
         }
     }
 

@@ -34,6 +34,15 @@ pub struct OpenCommand {
 }
 
 impl OpenCommand {
+    /// How many bytes its payload has.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        match &self.entry.record {
+            Record::Message(message) => message.payload.len(),
+            Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => 0,
+        }
+    }
+
     /// The command that a message is, if it is for a device.
     pub(crate) fn of(entry: &Arc<Entry>, message: &Message, state: CommandState) -> Option<Self> {
         Some(Self {
@@ -76,13 +85,6 @@ pub(super) struct Commands {
     by_tenant: BTreeMap<TenantId, (usize, usize)>,
 }
 
-fn payload_len(command: &OpenCommand) -> usize {
-    match &command.entry.record {
-        Record::Message(message) => message.payload.len(),
-        Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => 0,
-    }
-}
-
 /// Ends are final; before that a life only goes forward.
 fn may_move(from: CommandState, to: CommandState) -> bool {
     from < CommandState::Completed && to > from
@@ -98,7 +100,7 @@ impl Commands {
     pub(super) fn restore(&mut self, command: OpenCommand) {
         let (count, bytes) = self.by_tenant.entry(command.tenant.clone()).or_default();
         *count += 1;
-        *bytes += payload_len(&command);
+        *bytes += command.payload_len();
         let key = (command.tenant.clone(), command.device.clone());
         self.by_device.entry(key).or_default().push(command.entry.seq);
         self.by_seq.insert(command.entry.seq, command);
@@ -120,7 +122,7 @@ impl Commands {
             self.by_seq.remove(&change.command);
             if let Some((count, bytes)) = self.by_tenant.get_mut(&change.tenant) {
                 *count = count.saturating_sub(1);
-                *bytes = bytes.saturating_sub(payload_len(&moved.command));
+                *bytes = bytes.saturating_sub(moved.command.payload_len());
             }
             let key = (change.tenant.clone(), change.device.clone());
             if let Some(open) = self.by_device.get_mut(&key) {

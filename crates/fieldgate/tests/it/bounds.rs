@@ -231,3 +231,26 @@ fn asking_often_for_what_is_retained_brings_it_once_and_costs_little() {
     }
     assert!(most < 2 << 20, "{most} bytes waited");
 }
+
+#[test]
+fn commands_of_a_device_that_does_not_read_wait_in_the_log_and_come_all() {
+    let gateway = Gateway::with(&["limits.bytes_per_second=1000000000"]);
+    let (key, token) = (gateway.key("admin"), gateway.device("d"));
+    let mut device = gateway.as_device("d", &token);
+    let mut app = gateway.as_app(&key);
+    let (count, text) = (150, "x".repeat(200_000));
+    for n in 0..count {
+        let payload = json!({"n": n, "text": text});
+        let command =
+            json!({"type": "command", "to": "d", "payload": payload, "msgid": n.to_string()});
+        app.send(&command);
+        while app.next()["type"] != "ack" {}
+    }
+    let waiting = || status(&gateway, &key)["links"]["outbox_bytes"].as_u64().unwrap();
+    let mut most = 0;
+    for n in 0..count {
+        most = most.max(waiting());
+        assert_eq!(device.next_of("control")["payload"]["n"], n);
+    }
+    assert!(most < 3 << 20, "{most} bytes waited");
+}
