@@ -128,6 +128,10 @@ async fn follow(
         let turn = sender.log_turns.acquire().await.ok()?;
         let read = tokio::task::spawn_blocking(move || log.read(from, &wanted, byte_len)).await;
         drop(turn);
+        if done() {
+            // Who took its place was told so meanwhile, and must not see what was read for this one.
+            return None;
+        }
         match read {
             Ok(Ok(chunk)) => hand_over(hub, link, chunk, routed, next, mark, qos_of),
             Ok(Err(error)) => {

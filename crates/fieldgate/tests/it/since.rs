@@ -238,6 +238,8 @@ impl<'a> World<'a> {
 
     fn reconnect(&mut self) {
         self.receiver = self.shared.gateway.as_app(&self.shared.key);
+        // Nothing is live on a new connection before it has been resumed there.
+        self.subscriptions.values_mut().for_each(|s| s.caught_up = false);
         let subscribed: Vec<_> =
             self.subscriptions.iter().filter(|(_, s)| s.subscribed).map(|(f, _)| *f).collect();
         for filter in subscribed {
@@ -315,7 +317,8 @@ impl<'a> World<'a> {
                 assert_eq!(frame["reason"], "crash");
                 let acknowledged = self.acknowledged.values().find(|seq| (from..=to).contains(seq));
                 assert_eq!(acknowledged, None, "acknowledged, and in the gap {from} to {to}");
-                for subscription in self.subscriptions.values_mut().filter(|s| s.caught_up) {
+                let live = |s: &&mut Subscription| s.caught_up && s.subscribed;
+                for subscription in self.subscriptions.values_mut().filter(live) {
                     subscription.after = subscription.after.max(to);
                 }
             }
