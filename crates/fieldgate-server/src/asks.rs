@@ -15,6 +15,7 @@ use fieldgate_core::{
     fault::{Code, Fault},
     id::{MsgId, TenantId, UnixMs},
     message::{Kind, Message, Priority, Qos},
+    reading::{Stamp, decide_time},
     topic::Topic,
 };
 use fieldgate_dialects::{
@@ -312,9 +313,7 @@ fn admit(
     if draft.expires.is_some_and(|expires| expires <= time) {
         return Err(Fault::new(Code::Expired, "expires is in the past"));
     }
-    let believable = |sent: &UnixMs| sent.0 <= time.0 + 300_000 && sent.0 >= 1_262_304_000_000;
-    let timestamp = draft.timestamp.filter(believable).unwrap_or(time);
-    let device_timestamp = draft.timestamp.filter(|sent| !believable(sent));
+    let Stamp { timestamp, device_timestamp } = decide_time(draft.timestamp, time);
     let kind = topic.kind();
     let expires = if kind == Kind::Command {
         commands::check_room(hub, &principal.tenant, topic.device(), draft.payload.len())?;
