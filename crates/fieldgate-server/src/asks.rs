@@ -4,6 +4,7 @@
 //! and never waits: where the log is full, the frame comes back to be tried again.
 
 use std::{
+    ops::RangeInclusive,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
@@ -378,14 +379,24 @@ fn publish(
     let time = now();
     let message = admit(hub, link, principal, draft, time)?;
     let promised = message.reference.clone().filter(|_| message.qos > Qos::AtMostOnce);
+    let retain = message.retain;
     let records = vec![Record::Message(message)];
     let Some(reference) = promised else {
         hub.append(records, time)?;
         return Ok(());
     };
     let range = append_once(hub, principal, &reference, records, time)?;
-    hub.when_durable(link, range, Then::Ack { reference, batch: None });
+    acknowledge(hub, link, range, Then::Ack { reference, batch: None }, retain);
     Ok(())
+}
+
+/// What is retained is acknowledged when who subscribes next gets it.
+fn acknowledge(hub: &Hub, link: &Link, range: RangeInclusive<u64>, then: Then, retain: bool) {
+    if retain {
+        hub.when_applied(link, range, then);
+    } else {
+        hub.when_durable(link, range, then);
+    }
 }
 
 /// Appends records under an id of their sender, unless the log has them.
@@ -395,7 +406,7 @@ pub(crate) fn append_once(
     reference: &MsgId,
     records: Vec<Record>,
     time: UnixMs,
-) -> Result<std::ops::RangeInclusive<u64>, AppendError> {
+) -> Result<RangeInclusive<u64>, AppendError> {
     let shared = &hub.shared;
     let admitted = shared.state.window().admit(
         &principal.tenant,
@@ -422,10 +433,12 @@ fn batch(
     let time = now();
     let mut records = Vec::new();
     let mut refused = Vec::new();
+    let mut retain = false;
     for (index, item) in items.into_iter().enumerate() {
         match item.and_then(|draft| admit(hub, link, principal, draft, time)) {
             Ok(mut message) => {
                 message.reference = message.reference.or_else(|| reference.clone());
+                retain |= message.retain;
                 records.push(Record::Message(message));
             }
             Err(fault) => refused.push((index, fault)),
@@ -441,7 +454,7 @@ fn batch(
         Some(reference) => {
             let range = append_once(hub, principal, &reference, records, time)?;
             let batch = Some(BatchResult { accepted_count, refused });
-            hub.when_durable(link, range, Then::Ack { reference, batch });
+            acknowledge(hub, link, range, Then::Ack { reference, batch }, retain);
         }
         None => {
             hub.append(records, time)?;

@@ -27,7 +27,8 @@ use crate::{
 const EXPIRES_MS: u64 = 3_600_000;
 /// Most devices of one command: they are one group in the log.
 const DEVICES_MAX: usize = 4_096;
-/// Most commands that wait for one device.
+/// Most commands that wait for one device. Exact for who waits for each answer; commands sent without
+/// waiting are counted once they are applied, so up to what the log's intake holds may come on top.
 const OPEN_PER_DEVICE_MAX: usize = 1_000;
 /// Most commands that wait in one tenant, and their payloads together.
 const OPEN_PER_TENANT_MAX: usize = 100_000;
@@ -73,7 +74,7 @@ pub(crate) fn send(
         None => hub.shared.log.append(records, time)?,
     };
     let reference = ask.reference;
-    hub.when_durable(link, range, Then::CommandAccepted { reference, device_count });
+    hub.when_applied(link, range, Then::CommandAccepted { reference, device_count });
     Ok(())
 }
 
@@ -300,7 +301,7 @@ pub(crate) fn reply(
     let change = CommandChange { payload, ..change(&command, state, &principal.name) };
     let range = hub.shared.log.append(vec![Record::Command(change)], now())?;
     if let Some(reference) = reference {
-        hub.when_durable(link, range, Then::Ack { reference, batch: None });
+        hub.when_applied(link, range, Then::Ack { reference, batch: None });
     }
     free_window(hub, link, position.seq);
     Ok(())

@@ -7,7 +7,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -67,8 +67,11 @@ pub(crate) struct Shared {
     pub(crate) inputs: Arc<Share>,
     pub(crate) present: Present,
     routing: Mutex<Routing>,
+    /// Up to here the state has the log.
+    applied: AtomicU64,
     next_worker: AtomicUsize,
-    durable: tokio::sync::Notify,
+    /// The durable or the applied number moved.
+    moved: tokio::sync::Notify,
 }
 
 impl Shared {
@@ -98,6 +101,24 @@ impl Shared {
         }
     }
 
+    /// The router has applied and routed everything up to `seq`: tells who waits for it.
+    pub(crate) fn set_applied(&self, seq: Seq) {
+        // First said, then looked who waits; who waits says so first, then looks again.
+        self.applied.store(seq.0, Ordering::SeqCst);
+        self.inboxes.iter().for_each(|inbox| inbox.applied(seq));
+        self.moved.notify_waiters();
+    }
+
+    /// Whether the state has everything up to `seq`. If not, the worker hears of it when it has.
+    pub(crate) fn is_applied_for(&self, worker: usize, seq: Seq) -> bool {
+        let is_applied = || self.applied.load(Ordering::SeqCst) >= seq.0;
+        is_applied()
+            || self.inboxes.get(worker).is_some_and(|inbox| {
+                inbox.set_awaited(seq);
+                is_applied()
+            })
+    }
+
     /// Hands a new connection to the next worker in turn.
     pub(crate) fn hand_over(&self, handover: worker::Handover) {
         let turn = self.next_worker.fetch_add(1, Ordering::Relaxed) % self.inboxes.len().max(1);
@@ -117,8 +138,9 @@ impl Shared {
         };
         let seq = Seq(*range.end());
         loop {
-            let notified = self.durable.notified();
-            if self.log.frontier().durable >= seq && self.routing().routed >= seq {
+            let notified = self.moved.notified();
+            let applied = self.applied.load(Ordering::SeqCst);
+            if self.log.frontier().durable >= seq && applied >= seq.0 {
                 break;
             }
             let _timed_out = tokio::time::timeout(Duration::from_millis(5), notified).await;
@@ -187,15 +209,16 @@ impl Fabric {
             draining: AtomicBool::new(false),
             listeners: std::sync::OnceLock::new(),
             routing: Mutex::new(Routing { routed: store.applied, ..Routing::default() }),
+            applied: AtomicU64::new(store.applied.0),
             present: Present::default(),
             next_worker: AtomicUsize::new(0),
-            durable: tokio::sync::Notify::new(),
+            moved: tokio::sync::Notify::new(),
         });
         let weak = Arc::downgrade(&shared);
         shared.log.on_durable(Arc::new(move |_| {
             if let Some(shared) = weak.upgrade() {
                 shared.inboxes.iter().for_each(|inbox| inbox.durable_moved());
-                shared.durable.notify_waiters();
+                shared.moved.notify_waiters();
             }
         }));
         let mut threads = Vec::new();

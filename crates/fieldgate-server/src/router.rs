@@ -32,7 +32,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         let open = follow.next(&mut steps, BATCH_LEN_MAX, Duration::from_millis(500));
         let mut effects = Vec::new();
         let mut accepted_count = 0;
-        {
+        let applied = {
             let mut routing = shared.routing();
             for step in &steps {
                 effects.extend(shared.state.apply(step));
@@ -46,7 +46,9 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
                     route(&routing, entry, &mut outgoing);
                 }
             }
-        }
+            routing.routed
+        };
+        shared.set_applied(applied);
         shared.stats.accepted.fetch_add(accepted_count, Ordering::Relaxed);
         for (inbox, routed) in shared.inboxes.iter().zip(&mut outgoing) {
             if !routed.is_empty() {

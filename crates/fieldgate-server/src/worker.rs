@@ -97,12 +97,26 @@ pub(crate) struct Told {
 }
 
 /// The only way into a worker, and what it tells of itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     notify: Notify,
+    /// The number whose application the worker waits for; above every number if none.
+    awaited: AtomicU64,
     overflow_count: AtomicU64,
     told: Mutex<Told>,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            queue: Mutex::default(),
+            notify: Notify::default(),
+            awaited: AtomicU64::new(u64::MAX),
+            overflow_count: AtomicU64::default(),
+            told: Mutex::default(),
+        }
+    }
 }
 
 impl Inbox {
@@ -121,9 +135,23 @@ impl Inbox {
         self.notify.notify_one();
     }
 
+    /// The durable frontier moved, or what the worker waited for is applied.
     pub(crate) fn durable_moved(&self) {
         self.queue().durable = true;
         self.notify.notify_one();
+    }
+
+    /// The worker waits until the state has this number.
+    pub(crate) fn set_awaited(&self, seq: Seq) {
+        self.awaited.store(seq.0, Ordering::SeqCst);
+    }
+
+    /// The state has everything up to `seq`: wakes the worker if it waits for that.
+    pub(crate) fn applied(&self, seq: Seq) {
+        let none = |awaited| (awaited <= seq.0).then_some(u64::MAX);
+        if self.awaited.fetch_update(Ordering::SeqCst, Ordering::SeqCst, none).is_ok() {
+            self.durable_moved();
+        }
     }
 
     /// Messages that wait.

@@ -1,6 +1,8 @@
-//! What waits until a record is durable: acknowledgements, and the frames of commands.
+//! What waits until a record is durable, or applied too: acknowledgements, and frames of commands.
 //!
-//! In number order, on the hub's thread. Nothing leaves before the log says that it is stored.
+//! In number order, on the hub's thread. Nothing leaves before the log says that it is stored; what
+//! changes commands or retained messages is acknowledged once the state has it, so that whoever
+//! hears of it may build on it.
 
 use std::{ops::RangeInclusive, rc::Rc, sync::Arc};
 
@@ -30,13 +32,23 @@ pub(super) struct Pending {
     last: Seq,
     link: u64,
     then: Then,
+    applied: bool,
 }
 
 impl Hub {
     /// Notes what to do when `range` is durable; at once if it is.
     pub(crate) fn when_durable(&self, link: &Link, range: RangeInclusive<u64>, then: Then) {
+        self.when(link, &range, then, false);
+    }
+
+    /// Notes what to do when `range` is durable and the state has it; at once if so.
+    pub(crate) fn when_applied(&self, link: &Link, range: RangeInclusive<u64>, then: Then) {
+        self.when(link, &range, then, true);
+    }
+
+    fn when(&self, link: &Link, range: &RangeInclusive<u64>, then: Then, applied: bool) {
         let (first, last) = (Seq(*range.start()), Seq(*range.end()));
-        let next = Pending { first, last, link: link.id, then };
+        let next = Pending { first, last, link: link.id, then, applied };
         let mut pending = self.pending.borrow_mut();
         if pending.back().is_none_or(|newest| newest.last <= last) {
             pending.push_back(next);
@@ -51,20 +63,12 @@ impl Hub {
         }
     }
 
-    /// The durable frontier moved: acknowledge what is behind it.
+    /// The durable frontier moved, or the applied one that was waited for: acknowledge what is
+    /// behind it.
     pub(crate) fn on_durable(&self) {
         let durable = self.shared.log.frontier().durable;
         self.durable.set(durable);
-        loop {
-            let due = {
-                let mut pending = self.pending.borrow_mut();
-                if pending.front().is_none_or(|front| front.last > durable) {
-                    None
-                } else {
-                    pending.pop_front()
-                }
-            };
-            let Some(due) = due else { break };
+        while let Some(due) = self.next_due(durable) {
             let Some(link) = self.link(due.link) else { continue };
             if self.shared.log.is_refused(due.first) {
                 self.refuse(&link, due.then);
@@ -73,6 +77,16 @@ impl Hub {
             }
         }
         self.space.notify_waiters();
+    }
+
+    fn next_due(&self, durable: Seq) -> Option<Pending> {
+        let mut pending = self.pending.borrow_mut();
+        let front = pending.front().filter(|front| front.last <= durable)?;
+        // What was refused is never applied, and what is behind this one waits with it.
+        let waits = front.applied
+            && !self.shared.log.is_refused(front.first)
+            && !self.shared.is_applied_for(self.number, front.last);
+        if waits { None } else { pending.pop_front() }
     }
 
     fn refuse(&self, link: &Rc<Link>, then: Then) {

@@ -203,6 +203,55 @@ fn a_subscription_starts_with_the_retained_message() {
 }
 
 #[test]
+fn a_command_can_be_taken_back_the_moment_it_is_acknowledged() {
+    let gateway = Gateway::with(&["limits.messages_per_second=100000"]);
+    let (key, _token) = (gateway.key("admin"), gateway.device("d"));
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "nothing"}));
+    let subscribed = app.next();
+    let (epoch, _) = subscribed["position"].as_str().unwrap().split_once(':').unwrap();
+    let count = 300;
+    for n in 0..count {
+        let msgid = format!("c{n}");
+        app.send(&json!({"type": "command", "to": "d", "payload": n, "msgid": msgid}));
+        let ack = loop {
+            let frame = app.next();
+            assert_ne!(frame["type"], "error", "{frame}");
+            if frame["type"] == "ack" {
+                break frame;
+            }
+        };
+        app.send(&json!({"type": "cancel", "msgid": format!("{epoch}:{}", ack["seq"])}));
+    }
+    loop {
+        let frame = app.next();
+        assert_ne!(frame["type"], "error", "{frame}");
+        if frame["type"] == "command_state" && frame["ref"] == format!("c{}", count - 1) {
+            break assert_eq!(frame["state"], "cancelled");
+        }
+    }
+}
+
+#[test]
+fn a_retained_message_is_there_the_moment_it_is_acknowledged() {
+    let gateway = Gateway::with(&["limits.messages_per_second=100000"]);
+    let key = gateway.key("admin");
+    let (mut sender, mut app) = (gateway.as_app(&key), gateway.as_app(&key));
+    for n in 0..200 {
+        let topic = format!("t/{n}");
+        let retained = json!({
+            "type": "publish", "topic": topic, "payload": n, "retain": true, "msgid": topic
+        });
+        sender.send(&retained);
+        assert_eq!(sender.next()["type"], "ack");
+        app.send(&json!({"type": "subscribe", "topic": topic}));
+        assert_eq!(app.next()["type"], "subscribed");
+        let first = app.next();
+        assert_eq!((&first["payload"], &first["retain"]), (&json!(n), &json!(true)));
+    }
+}
+
+#[test]
 fn a_command_waits_for_its_device_and_its_life_comes_back() {
     let gateway = Gateway::start();
     let (token, key) = (gateway.device("lamp-1"), gateway.key("operator"));
