@@ -136,13 +136,27 @@ fn devices_of(
         return Err(Fault::new(Code::NotAllowed, format!("no right to command {id}")));
     }
     if allowed.is_empty() {
-        return Err(Fault::new(Code::NotFound, "there is no such device"));
+        return Err(Fault::new(Code::NotFound, nobody(to)));
     }
     if allowed.len() > DEVICES_MAX {
         let text = format!("{} devices exceed {DEVICES_MAX} of one command", allowed.len());
         return Err(Fault::new(Code::TooLarge, text));
     }
     Ok(allowed)
+}
+
+/// Why a command has no receiver; the same words for a device that may not be known of.
+fn nobody(to: &CommandTarget) -> String {
+    match to {
+        CommandTarget::Device(id) => format!("there is no device {id}"),
+        CommandTarget::Group(group) => {
+            format!("no device that you may command is in the group {group}")
+        }
+        CommandTarget::Filter(filter) => {
+            let filter = filter.as_str();
+            format!("no device that you may command matches {filter}, which selects by devices/ID")
+        }
+    }
 }
 
 fn change(command: &OpenCommand, state: CommandState, by: &Arc<str>) -> CommandChange {

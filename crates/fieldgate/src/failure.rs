@@ -3,9 +3,12 @@
 //! Invariant: the exit codes are the operator's page's: 1 failed, 2 usage, 3 unreachable, 4 refused,
 //! 5 store damaged or in use, 130 interrupted.
 
+mod hints;
+
 use std::{error::Error, io::Write, process::ExitCode};
 
 use fieldgate_client::{ConnectError, End, SendError, SubscribeError};
+use serde_json::json;
 
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,13 +28,13 @@ pub(crate) struct Failure {
     /// A stable word.
     pub(crate) code: String,
     pub(crate) message: String,
-    /// What to do; may be empty.
-    pub(crate) hint: String,
+    /// What to do, where it is not what the code says.
+    pub(crate) hint: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.to_owned(), message: message.into(), hint: String::new() }
+        Self { exit, code: code.to_owned(), message: message.into(), hint: None }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -43,8 +46,13 @@ impl Failure {
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = hint.into();
+        self.hint = Some(hint.into()).filter(|hint| !hint.is_empty());
         self
+    }
+
+    /// What to do, if anything is known.
+    fn told_hint(&self) -> Option<&str> {
+        self.hint.as_deref().or_else(|| hints::hint_of(&self.code))
     }
 
     /// Tells it on stderr, and gives the exit code.
@@ -52,16 +60,17 @@ impl Failure {
         let mut stderr = std::io::stderr().lock();
         // Nothing is left to tell a failure of stderr to.
         let _ = if json {
-            let Self { code, message, hint, .. } = self;
-            let error =
-                serde_json::json!({"error": {"code": code, "message": message, "hint": hint}});
-            writeln!(stderr, "{error}")
+            let Self { code, message, .. } = self;
+            let error = match self.told_hint() {
+                Some(hint) => json!({"code": code, "message": message, "hint": hint}),
+                None => json!({"code": code, "message": message}),
+            };
+            writeln!(stderr, "{}", json!({"error": error}))
         } else if self.exit == Exit::Interrupted {
             Ok(())
-        } else if self.hint.is_empty() {
-            writeln!(stderr, "fieldgate: {} ({})", self.message, self.code)
         } else {
-            writeln!(stderr, "fieldgate: {} ({})\n  {}", self.message, self.code, self.hint)
+            let hint = self.told_hint().map(|hint| format!("\n  {hint}")).unwrap_or_default();
+            writeln!(stderr, "fieldgate: {} ({}){hint}", self.message, self.code)
         };
         ExitCode::from(self.exit as u8)
     }
@@ -104,10 +113,8 @@ impl From<ConnectError> for Failure {
             ConnectError::Address(_) => Self::usage(message),
             ConnectError::Refused { .. } | ConnectError::Closed { code: 4403, .. } => {
                 Self::new(Exit::Refused, "not_authenticated", message)
-                    .hint("is FIELDGATE_TOKEN a key or token of this gateway?")
             }
-            ConnectError::Tls { .. } => Self::new(Exit::Unreachable, "untrusted", message)
-                .hint("--ca FILE trusts the certificates of a PEM file"),
+            ConnectError::Tls { .. } => Self::new(Exit::Unreachable, "untrusted", message),
             ConnectError::Protocol(_) => Self::new(Exit::Failed, "protocol", message),
             ConnectError::Unreachable { .. }
             | ConnectError::TimedOut { .. }

@@ -147,7 +147,8 @@ async fn add(ask: &Ask<'_>) -> Result<Value, Fault> {
     let new: NewDevice = ask.body()?;
     let id: DeviceId = new.id.parse().map_err(bad)?;
     if let Some(filter) = &new.gateway_for {
-        filter.parse::<Filter>().map_err(bad)?;
+        let wrong = |why| bad(format!("gateway_for is a filter of device ids: {why}"));
+        filter.parse::<Filter>().map_err(wrong)?;
     }
     new.kind.iter().try_for_each(|kind| check_text("a device's kind", kind))?;
     new.name.iter().try_for_each(|name| check_text("a device's name", name))?;

@@ -4,14 +4,13 @@
 //! A page looks at a bounded part of the ring, so it may hold fewer than its limit and still have a
 //! `next`.
 
-use std::io;
+use std::{borrow::Cow, io};
 
 use axum::{extract::Query, http::Uri};
 use fieldgate_core::{
     fault::{Code, Fault},
     id::TenantId,
 };
-use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use super::{DropEntry, DropReason, Ledger};
@@ -21,10 +20,11 @@ const PAGE_LEN_MAX: usize = 1_000;
 const PAGE_LEN: usize = 100;
 /// Most files that one answer looks into.
 const FILES_MAX: usize = 4;
+/// How much of an unknown parameter's name is told.
+const NAME_LEN_MAX: usize = 40;
 
 /// What of the ledger is asked for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub(crate) struct DropsQuery {
     limit: Option<usize>,
     before: Option<u64>,
@@ -32,12 +32,6 @@ pub(crate) struct DropsQuery {
     who: Option<String>,
     from: Option<u64>,
     to: Option<u64>,
-    /// Read by whoever asks who it is.
-    #[serde(rename = "token")]
-    _token: Option<IgnoredAny>,
-    /// Read by `admin`.
-    #[serde(rename = "tenant")]
-    _tenant: Option<IgnoredAny>,
 }
 
 impl DropsQuery {
@@ -45,12 +39,34 @@ impl DropsQuery {
     ///
     /// # Errors
     ///
-    /// A key that there is not, or a value that it cannot have. Never tells the value.
+    /// A parameter that there is not, that is given twice, or whose value it cannot have: with its
+    /// name and what is allowed, never with the value.
     pub(crate) fn of(uri: &Uri) -> Result<Self, Fault> {
-        let read = Query::<Self>::try_from_uri(uri);
-        let Query(query) = read.map_err(|error| Fault::new(Code::BadValue, error.body_text()))?;
-        if query.limit.is_some_and(|limit| limit == 0 || limit > PAGE_LEN_MAX) {
-            return Err(Fault::new(Code::BadValue, format!("limit is 1 to {PAGE_LEN_MAX}")));
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri);
+        let Query(pairs) = pairs.map_err(|_| bad("the query is not written name=value&…"))?;
+        let mut query = Self::default();
+        for (name, value) in &pairs {
+            let twice = match name.as_str() {
+                "limit" => query.limit.replace(limit(value)?).is_some(),
+                "before" => query.before.replace(number(name, value, "an id")?).is_some(),
+                "reason" => query.reason.replace(reason(value)?).is_some(),
+                "who" => query.who.replace(value.clone()).is_some(),
+                "from" | "to" => {
+                    let time = number(name, value, "a time in Unix ms")?;
+                    let bound = if name == "from" { &mut query.from } else { &mut query.to };
+                    bound.replace(time).is_some()
+                }
+                // Read by whoever asks who it is, and by `admin`.
+                "token" | "tenant" => false,
+                _ => {
+                    let known = "there are limit, before, reason, who, from and to";
+                    let name: String = name.chars().take(NAME_LEN_MAX).collect();
+                    return Err(bad(format!("there is no parameter {name:?}: {known}")));
+                }
+            };
+            if twice {
+                return Err(bad(format!("{name} is given twice: give it once")));
+            }
         }
         Ok(query)
     }
@@ -62,6 +78,26 @@ impl DropsQuery {
             && self.from.is_none_or(|from| from <= entry.time)
             && self.to.is_none_or(|to| entry.time <= to)
     }
+}
+
+fn bad(message: impl Into<Cow<'static, str>>) -> Fault {
+    Fault::new(Code::BadValue, message)
+}
+
+fn number(name: &str, value: &str, what: &str) -> Result<u64, Fault> {
+    value.parse().map_err(|_| bad(format!("{name} is {what}: a whole number from 0 on")))
+}
+
+fn limit(value: &str) -> Result<usize, Fault> {
+    let limit = value.parse().ok().filter(|limit| (1..=PAGE_LEN_MAX).contains(limit));
+    limit.ok_or_else(|| bad(format!("limit is a whole number from 1 to {PAGE_LEN_MAX}")))
+}
+
+fn reason(value: &str) -> Result<DropReason, Fault> {
+    DropReason::ALL.into_iter().find(|reason| reason.as_str() == value).ok_or_else(|| {
+        let known = DropReason::ALL.map(DropReason::as_str).join(", ");
+        bad(format!("reason is one of {known}"))
+    })
 }
 
 impl Ledger {

@@ -163,10 +163,23 @@ fn a_disk_that_takes_nothing_costs_bounded_memory_and_no_message() {
 
 #[test]
 fn a_query_with_a_wrong_key_or_value_is_refused() {
-    for wrong in ["limit=0", "limit=1001", "reason=nonsense", "when=now", "before=-1"] {
-        let read = DropsQuery::of(&format!("/drops?{wrong}").parse().unwrap());
-        assert!(read.is_err_and(|fault| fault.code.as_str() == "bad_value"), "{wrong}");
+    for (wrong, told) in [
+        ("limit=0", "limit is a whole number from 1 to 1000"),
+        ("limit=1001", "limit is a whole number from 1 to 1000"),
+        ("limit=", "limit is a whole number from 1 to 1000"),
+        ("before=-1", "before is an id: a whole number from 0 on"),
+        ("from=now", "from is a time in Unix ms: a whole number from 0 on"),
+        ("to=1.5", "to is a time in Unix ms: a whole number from 0 on"),
+        ("reason=nonsense", "reason is one of conflated, overflow, expired, retained_full"),
+        ("who=a&who=b", "who is given twice: give it once"),
+        ("when=1", "no parameter \"when\": there are limit, before, reason, who, from and to"),
+    ] {
+        let fault = DropsQuery::of(&format!("/drops?{wrong}").parse().unwrap()).unwrap_err();
+        assert_eq!(fault.code.as_str(), "bad_value", "{wrong}");
+        assert!(fault.message.contains(told), "{wrong}: {fault}");
     }
+    let long = format!("/drops?{}=1", "x".repeat(1_000)).parse().unwrap();
+    assert!(DropsQuery::of(&long).unwrap_err().message.len() < 200);
     let read = DropsQuery::of(&"/drops?token=secret&limit=x".parse().unwrap());
     assert!(!read.unwrap_err().message.contains("secret"));
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use fieldgate_core::topic::{Filter, InvalidTopic};
 
 use super::{Named, NamedYes, Place, Place2, duration};
 
@@ -85,12 +86,17 @@ pub(crate) struct DeviceAdd {
     #[arg(long, value_name = "TEXT")]
     pub(crate) name: Option<String>,
     /// The device ids that it may speak for.
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", value_parser = filter)]
     pub(crate) gateway_for: Option<String>,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
     #[command(flatten)]
     pub(crate) place: Place,
+}
+
+/// Reads a filter.
+fn filter(text: &str) -> Result<String, InvalidTopic> {
+    text.parse::<Filter>().map(|filter| filter.as_str().to_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

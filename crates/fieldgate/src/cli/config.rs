@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     args::{ConfigCommand, ConfigSources},
-    failure::Failure,
+    failure::{Exit, Failure},
     output,
 };
 
@@ -59,8 +59,7 @@ pub(crate) fn read(sources: &Sources) -> Result<Config, Failure> {
 
 fn refused(errors: &[ConfigError]) -> Failure {
     let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    Failure { code: "configuration".to_owned(), ..Failure::usage(lines.join("\n  ")) }
-        .hint("fieldgate config template prints every key")
+    Failure::new(Exit::Usage, "configuration", lines.join("\n  "))
 }
 
 /// Every value with where it was set.

@@ -173,9 +173,13 @@ fn a_device_has_the_properties_it_was_made_with() {
     });
     assert_eq!(shown, expected);
     let data = gateway.data();
-    for wrong in [["--gateway-for", "a/#/b"], ["--name", ""], ["--group", "a\nb"]] {
+    for (wrong, code) in [
+        (["--gateway-for", "a/#/b"], "usage"),
+        (["--name", ""], "bad_value"),
+        (["--group", "a\nb"], "bad_value"),
+    ] {
         let output = run(&[&["device", "add", "x"], &wrong[..]].concat(), &data);
-        assert_eq!(refused(&output), (Some(2), "bad_value".into()), "{wrong:?}");
+        assert_eq!(refused(&output), (Some(2), code.into()), "{wrong:?}");
     }
     assert_eq!(refused(&run(&["device", "add", "a b"], &data)), (Some(2), "bad_value".into()));
 }

@@ -40,6 +40,20 @@ fn an_error_is_json_with_code_and_message() {
 }
 
 #[test]
+fn a_bad_value_of_an_option_is_told_with_the_options_name() {
+    let gateway = Gateway::start();
+    let told = |arguments: &[&str]| {
+        let output = run(arguments, &gateway.data());
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+        error["error"]["message"].as_str().unwrap().to_owned()
+    };
+    let message = told(&["device", "add", "d", "--gateway-for", "floor+"]);
+    assert!(message.contains("--gateway-for") && message.contains("floor+"), "{message}");
+    let message = told(&["key", "add", "k", "--grant", "fly:#"]);
+    assert!(message.contains("grant") && message.contains("fly"), "{message}");
+}
+
+#[test]
 fn devices_can_be_made_while_no_gateway_runs() {
     let folder = tempfile::tempdir().unwrap();
     let added = run(&["device", "add", "d"], folder.path());
@@ -88,6 +102,7 @@ const ENDS: &[(&str, &str, i32, &str)] = &[
     ("device add a/b --data {folder} --json", "", 2, "bad_value"),
     ("device add two --type hmac --data {folder} --json", "", 2, "bad_value"),
     ("device add two --type nonsense --data {folder} --json", "", 2, "usage"),
+    ("device add two --gateway-for a/#/b --data {folder} --json", "", 2, "usage"),
     ("device list --data {folder} --json", "", 0, ""),
     ("device list --data {folder} --tenant other --json", "", 2, "usage"),
     ("device list --data {nowhere} --json", "", 5, "storage"),
@@ -216,6 +231,11 @@ fn every_command_ends_with_the_code_that_says_why() {
         let output = command.stdin(Stdio::null()).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(ended(&output), (*exit, (*code).to_owned()), "{typed} as {who:?}: {told}");
+        if !code.is_empty() {
+            let error: Value = serde_json::from_str(&told).unwrap();
+            let hint = error["error"]["hint"].as_str();
+            assert!(hint.is_some_and(|hint| !hint.is_empty()), "{typed}: {told}");
+        }
     }
     assert!(!folder.path().join("nowhere").exists(), "nobody asked for it to be made");
 }

@@ -267,8 +267,14 @@ fn a_command_waits_for_its_device_and_its_life_comes_back() {
     let words: Vec<_> = states.iter().map(|s| s["state"].as_str().unwrap()).collect();
     assert_eq!(words, ["sent", "acknowledged", "completed"]);
     assert_eq!((&states[2]["ref"], &states[2]["payload"]), (&json!("c1"), &json!({"on": true})));
-    app.send(&json!({"type": "command", "to": "nobody", "msgid": "c2", "payload": {}}));
-    assert_eq!(app.next()["code"], "not_found");
+    for (to, named) in
+        [("nobody", "device nobody"), ("group:roof", "group roof"), ("devices/x/+", "devices/x/+")]
+    {
+        app.send(&json!({"type": "command", "to": to, "msgid": "c2", "payload": {}}));
+        let error = app.next();
+        assert_eq!(error["code"], "not_found");
+        assert!(error["message"].as_str().unwrap().contains(named), "{error}");
+    }
 }
 
 #[test]

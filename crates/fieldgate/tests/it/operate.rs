@@ -221,7 +221,10 @@ fn drops_outlive_a_kill_and_are_read_by_page_and_filter_with_a_right() {
     assert_eq!((who(&second), &second["next"]), (vec!["one".to_owned()], &Value::Null));
     assert_eq!(who(&drops(&gateway, "?who=two&reason=expired")), ["two"]);
     assert_eq!(who(&drops(&gateway, "?reason=overflow")), Vec::<String>::new());
-    assert_eq!(gateway.get("/v1/drops?limit=many", Some(&key)).0, 400);
+    let (status, problem) = gateway.get("/v1/drops?limit=many", Some(&key));
+    let problem: Value = serde_json::from_str(&problem).unwrap();
+    assert_eq!((status, &problem["code"]), (400, &json!("bad_value")));
+    assert_eq!(problem["detail"], "limit is a whole number from 1 to 1000");
     assert_eq!(gateway.get("/v1/drops", None).0, 401);
     let narrow = gateway.admin(&["key", "add", "n", "--grant", "publish:#"]);
     assert_eq!(gateway.get("/v1/drops", narrow["key"].as_str()).0, 403);

@@ -1,0 +1,67 @@
+//! What to do about a failure, by its code; used where the failure itself knows nothing better.
+//!
+//! Invariant: every code of the gateway's catalogue has one, and none is empty.
+
+use fieldgate_core::fault::Code;
+
+/// What to do, for those codes that anything can be done about.
+pub(super) fn hint_of(code: &str) -> Option<&'static str> {
+    if let Some(refusal) = Code::ALL.iter().find(|known| known.as_str() == code) {
+        return Some(hint_of_refusal(*refusal));
+    }
+    Some(match code {
+        "usage" => "--help tells what the command takes",
+        "configuration" => "fieldgate config template prints every key",
+        "not_authenticated" => "is FIELDGATE_TOKEN a key or token of this gateway?",
+        "untrusted" => "--ca FILE trusts the certificates of a PEM file",
+        "unreachable" => "is the gateway running? --url names its address, --data its folder",
+        "protocol" => "is it a gateway, and of this version? see fieldgate version",
+        "closed" => "the gateway's log says why; try again once it runs",
+        "not_acknowledged" => "it may be stored or not: fieldgate status tells how the gateway is",
+        "not_sent" => "wait until the gateway has taken what was sent before, then send it again",
+        "storage" => {
+            "--data names the folder; is it one of a gateway, and yours to read and write?"
+        }
+        "start" => {
+            "the message names what could not be had; fieldgate config print tells where it was set"
+        }
+        "failed" => "the device refused it: its answer says why",
+        "cancelled" => "nothing was done; --yes answers a question beforehand",
+        _ => return None,
+    })
+}
+
+const fn hint_of_refusal(code: Code) -> &'static str {
+    match code {
+        Code::BadJson => "write JSON, nested no deeper than limits.json_depth_max",
+        Code::BadValue | Code::MissingField | Code::UnknownType => {
+            "the message names the value; --help tells what may stand there"
+        }
+        Code::BadTopic => "levels are separated by /; + and # stand in filters alone",
+        Code::TooLarge => "send less at once, or raise the limit that the message names",
+        Code::NotAllowed => "take a key with the right: fieldgate key add NAME --grant VERB:FILTER",
+        Code::NotFound => "fieldgate device list, user list and key list show what there is",
+        Code::RateLimited => "wait as long as the message says, or raise the limit that it names",
+        Code::QueueFull => "wait until what is there has been taken, then try again",
+        Code::Busy => "try again in a moment",
+        Code::BadMac => "is the secret of the device the one that it was made with?",
+        Code::Replayed => "sign each message with a nonce of its own",
+        Code::Conflict => "it is there already: take another name, or remove it first",
+        Code::Expired => "is the device connected? a longer --expires gives it more time",
+        Code::BatchRefused => "the message names what was refused: mend it and send it again",
+        Code::StorageUnavailable => "the disk is full or fails: fieldgate status tells which",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_catalogue_has_a_hint() {
+        for code in Code::ALL {
+            assert!(hint_of(code.as_str()).is_some_and(|hint| !hint.is_empty()), "{code}");
+        }
+        assert_eq!(hint_of("a code of a later release"), None);
+    }
+}
