@@ -47,10 +47,11 @@ pub enum Record {
 }
 
 impl Record {
-    /// Tells whether acknowledging and routing wait for the sync.
+    /// Tells whether acknowledging and routing wait for the sync. What changes the state does at any
+    /// QoS: the state must never hold what the log may still refuse.
     #[must_use]
     pub fn waits_for_sync(&self) -> bool {
-        !matches!(self, Self::Message(message) if message.qos == Qos::AtMostOnce)
+        !matches!(self, Self::Message(m) if m.qos == Qos::AtMostOnce && !m.retain)
     }
 
     /// About what it costs in memory.
@@ -70,11 +71,11 @@ impl Record {
         }
     }
 
-    /// The message and the id by which a repeat of it is known. QoS 0 is not acknowledged, and may
-    /// be refused after it was routed: its id says nothing.
+    /// The message and the id by which a repeat of it is known. QoS 0 is not acknowledged: its id
+    /// says nothing.
     pub(crate) fn repeatable(&self) -> Option<(&Message, &MsgId)> {
         let Self::Message(message) = self else { return None };
-        let msgid = message.reference.as_ref().filter(|_| self.waits_for_sync())?;
+        let msgid = message.reference.as_ref().filter(|_| message.qos > Qos::AtMostOnce)?;
         Some((message, msgid))
     }
 }
