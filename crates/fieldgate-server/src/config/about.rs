@@ -44,7 +44,7 @@ pub(super) const CHOICES: [(&str, &[&str]); 3] = [
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 21] = [
+pub(super) const LIVE: [&str; 20] = [
     "listen.hosts",
     "listen.origins",
     "heartbeat.ping_ms",
@@ -62,7 +62,6 @@ pub(super) const LIVE: [&str; 21] = [
     "limits.topic_levels_max",
     "limits.inflight_max",
     "limits.outbox_bytes_max",
-    "limits.replays_per_principal_max",
     "limits.resources_per_device_max",
     "drain.grace_ms",
     "log.level",

@@ -161,6 +161,68 @@ fn what_is_said_of_a_key_is_said_of_one_that_there_is() {
     assert_eq!(choices, about::CHOICES.len());
 }
 
+/// Files of sources below a folder, with their text.
+fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+}
+
+/// Where the value of a start is wanted, or is followed by other means.
+const READ_ELSEWHERE: [(&str, &str); 2] = [
+    // The names in a certificate that is made at the start.
+    ("fieldgate-server/src/lib.rs", "listen.hosts"),
+    // A reload sets it anew.
+    ("fieldgate/src/serve.rs", "log.level"),
+];
+
+#[test]
+fn a_live_key_is_read_from_the_configuration_in_force() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    sources(&crates.join("fieldgate-server/src"), &mut files);
+    sources(&crates.join("fieldgate/src"), &mut files);
+    let mut wrong = Vec::new();
+    for (path, text) in &files {
+        let path = path.strip_prefix(&crates).unwrap().to_str().unwrap();
+        // Here the keys are made; tests and the demo write them.
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        if ["server/src/config", "server/src/testing", "src/demo"].iter().any(|p| path.contains(p))
+        {
+            continue;
+        }
+        for function in code.split("fn ") {
+            // In words for people a key may stand anywhere.
+            let code: String = function.split('"').step_by(2).collect();
+            for key in about::LIVE {
+                let reads = code.match_indices(key).any(|(at, _)| {
+                    !code[at + key.len()..].starts_with(|c: char| c == '_' || c.is_alphanumeric())
+                });
+                let from_the_one_in_force = code.contains("shared.config");
+                if reads && !from_the_one_in_force && !READ_ELSEWHERE.contains(&(path, key)) {
+                    wrong.push((path, key));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "no restart is said to be needed for {wrong:?}");
+}
+
+#[test]
+fn the_operators_page_names_the_live_keys_and_no_others() {
+    let page = include_str!("../../../../docs/operate/running.md");
+    let sighup = page.lines().find(|line| line.starts_with("**SIGHUP**")).unwrap();
+    let named = sighup.split('`').skip(1).step_by(2).filter(|word| word.contains('.'));
+    let live: Vec<_> = about::LIVE.into();
+    assert_eq!(named.collect::<Vec<_>>(), live);
+}
+
 #[test]
 fn the_example_file_is_the_template_and_says_the_defaults() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fieldgate.example.toml");
