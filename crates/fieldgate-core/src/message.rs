@@ -97,6 +97,14 @@ pub struct Message {
     pub payload: Bytes,
 }
 
+impl Message {
+    /// Whether its time has passed: it is no longer delivered.
+    #[must_use]
+    pub fn is_over(&self, time: UnixMs) -> bool {
+        self.expires.is_some_and(|expires| expires <= time)
+    }
+}
+
 /// Never prints the payload, which may hold anything.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

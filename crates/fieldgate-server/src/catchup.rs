@@ -15,11 +15,12 @@ use fieldgate_core::{
     id::{Position, Seq},
     message::{Message, Qos},
 };
-use fieldgate_store::{Chunk, Entry, Followed, Log, ReadFilter};
+use fieldgate_store::{Chunk, Followed, Log, ReadFilter};
 
 use crate::{
     fabric::{message_of, now},
     hub::Hub,
+    ledger::DropReason,
     link::Link,
     subscriptions::{Subscription, granted, paced_alone, send_retained},
 };
@@ -193,9 +194,18 @@ fn hand_over(
     mark: Option<&str>,
     qos_of: QosOf<'_>,
 ) {
+    let mut expired_count = 0;
     for item in chunk.items {
         match item {
-            Followed::Entry(entry) if entry.seq <= routed => send(hub, link, &entry, mark, qos_of),
+            Followed::Entry(entry) if entry.seq <= routed => {
+                let Some(message) = message_of(&entry) else { continue };
+                let Some(qos) = qos_of(entry.seq, message) else { continue };
+                if message.is_over(now()) {
+                    expired_count += 1;
+                } else {
+                    send(hub, link, (entry.seq, message, qos), mark);
+                }
+            }
             Followed::Entry(_) => break,
             Followed::Gap(range, reason) => {
                 let from = hub.shared.position(Seq(*range.start()));
@@ -205,24 +215,27 @@ fn hand_over(
         }
     }
     next.set(chunk.next.min(routed.next()));
+    if let Some(principal) = link.principal() {
+        hub.note_lost(link, &principal.tenant, DropReason::Expired, expired_count);
+    }
 }
 
-fn send(hub: &Rc<Hub>, link: &Rc<Link>, entry: &Entry, mark: Option<&str>, qos_of: QosOf<'_>) {
-    let Some(message) = message_of(entry) else { return };
-    if message.expires.is_some_and(|expires| expires <= now()) {
-        return;
-    }
-    let Some(qos) = qos_of(entry.seq, message) else { return };
+fn send(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    (seq, message, qos): (Seq, &Message, Qos),
+    mark: Option<&str>,
+) {
     if mark.is_none() {
-        if let Some(subscription) = paced_alone(link, entry.seq, message)
+        if let Some(subscription) = paced_alone(link, seq, message)
             && let Some(paced) = &subscription.paced
         {
-            return hub.pace(link, &subscription, paced, (entry.seq, message));
+            return hub.pace(link, &subscription, paced, (seq, message));
         }
-        link.delivered.set(entry.seq);
+        link.delivered.set(seq);
     }
     let marks = Marks { qos, replay: mark, ..Marks::default() };
-    let frame = hub.encode_marked(entry.seq, message, marks, link.form);
+    let frame = hub.encode_marked(seq, message, marks, link.form);
     hub.touch(link);
     link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
     hub.shared.stats.delivered.fetch_add(1, Ordering::Relaxed);

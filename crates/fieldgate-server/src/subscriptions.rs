@@ -20,6 +20,7 @@ use crate::{
     catchup,
     fabric::{message_of, now},
     hub::{Hub, Paced},
+    ledger::DropReason,
     link::Link,
 };
 
@@ -204,16 +205,18 @@ fn send_some(
     left: &mut std::vec::IntoIter<Arc<Entry>>,
 ) {
     let time = now();
-    let mut sent_bytes = 0;
+    let (mut sent_bytes, mut expired_count) = (0, 0);
     hub.touch(link);
     while sent_bytes < RETAINED_BYTES_MAX
         && let Some(entry) = left.next()
     {
         let Some(message) = message_of(&entry) else { continue };
         // What replaced it meanwhile came live.
-        if message.expires.is_some_and(|expires| expires <= time)
-            || !hub.shared.state.is_retained(&entry)
-        {
+        if !hub.shared.state.is_retained(&entry) {
+            continue;
+        }
+        if message.is_over(time) {
+            expired_count += 1;
             continue;
         }
         let qos = subscription.qos.min(message.qos);
@@ -222,6 +225,7 @@ fn send_some(
         sent_bytes += frame.len();
         link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
     }
+    hub.note_lost(link, &subscription.tenant, DropReason::Expired, expired_count);
 }
 
 /// Ends a subscription.

@@ -40,6 +40,11 @@ impl Hub {
     pub(crate) fn deliver(self: &Rc<Self>, batch: &[Routed]) {
         let time = now();
         let mut delivered_count = 0;
+        let messages = batch.iter().filter_map(|routed| message_of(&routed.entry));
+        for message in messages.filter(|message| message.is_over(time)) {
+            let (ledger, who) = (&self.shared.ledger, message.topic.as_str());
+            ledger.record(&message.tenant, who, DropReason::Expired, 1, time);
+        }
         for train in trains(batch) {
             delivered_count += self.deliver_train(train, time, train.len() == batch.len());
         }
@@ -48,7 +53,7 @@ impl Hub {
 
     /// Delivers messages for the same slots; `alone` if nothing else is delivered in this tick.
     fn deliver_train(self: &Rc<Self>, train: &[Routed], time: UnixMs, alone: bool) -> u64 {
-        let cars: Vec<_> = train.iter().filter_map(|routed| self.due(routed, time)).collect();
+        let cars: Vec<_> = train.iter().filter_map(|routed| due(routed, time)).collect();
         let ends = cars.first().zip(cars.last()).zip(train.first());
         let Some((((first, _), (last, _)), Routed { slots: at, .. })) = ends else { return 0 };
         let slots = self.slots.borrow();
@@ -101,17 +106,6 @@ impl Hub {
             delivered_count += self.send(link, subscription, run, from, &cars, alone);
         }
         delivered_count
-    }
-
-    /// The message of a car, unless its time is over.
-    fn due<'a>(&self, routed: &'a Routed, time: UnixMs) -> Option<(Seq, &'a Message)> {
-        let message = message_of(&routed.entry)?;
-        if message.expires.is_some_and(|expires| expires <= time) {
-            let (ledger, who) = (&self.shared.ledger, message.topic.as_str());
-            ledger.record(&message.tenant, who, DropReason::Expired, 1, time);
-            return None;
-        }
-        Some((routed.entry.seq, message))
     }
 
     fn encode_run(&self, cars: &Cars<'_>, granted: Qos, form: Form) -> Run {
@@ -245,14 +239,15 @@ impl Hub {
 
     /// Writes down what a slow receiver did not get.
     pub(super) fn write_down(&self, link: &Link, tenant: &TenantId, lost: &Lost) {
-        for (reason, count) in [
-            (DropReason::Conflated, lost.conflated_count),
-            (DropReason::Overflow, lost.dropped_count),
-        ] {
-            if count > 0 {
-                let who = link.principal().map_or_else(String::new, |p| p.name.to_string());
-                self.shared.ledger.record(tenant, &who, reason, count, now());
-            }
+        self.note_lost(link, tenant, DropReason::Conflated, lost.conflated_count);
+        self.note_lost(link, tenant, DropReason::Overflow, lost.dropped_count);
+    }
+
+    /// Writes down how many a receiver did not get, and why.
+    pub(crate) fn note_lost(&self, link: &Link, tenant: &TenantId, reason: DropReason, count: u64) {
+        if count > 0 {
+            let who = link.principal().map_or_else(String::new, |p| p.name.to_string());
+            self.shared.ledger.record(tenant, &who, reason, count, now());
         }
     }
 
@@ -269,4 +264,10 @@ impl Hub {
         self.shared.stats.delivered.fetch_add(1, Ordering::Relaxed);
         link.wake();
     }
+}
+
+/// The message of a car, unless its time is over.
+fn due(routed: &Routed, time: UnixMs) -> Option<(Seq, &Message)> {
+    let message = message_of(&routed.entry).filter(|message| !message.is_over(time))?;
+    Some((routed.entry.seq, message))
 }

@@ -125,7 +125,7 @@ impl Hub {
     /// Sends or queues a message whose time has come.
     fn give(self: &Rc<Self>, link: &Rc<Link>, subscription: &Subscription, mut late: Late) {
         let time = now();
-        if late.message.expires.is_some_and(|expires| expires <= time) {
+        if late.message.is_over(time) {
             let (ledger, who) = (&self.shared.ledger, late.message.topic.as_str());
             return ledger.record(&late.message.tenant, who, DropReason::Expired, 1, time);
         }

@@ -1,9 +1,9 @@
 //! The native dialect on a real gateway: frames of `docs/protocol/native.md`.
 
 use fieldgate_dialects::ws::{self, Opcode};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Gateway, Seen, Wire};
+use crate::support::{Gateway, Seen, Wire, wait_for};
 
 #[test]
 fn a_device_sends_and_an_app_sees_it_live_and_again_after_a_reconnect() {
@@ -291,6 +291,44 @@ fn a_command_that_nobody_took_expires() {
     let (status, drops) = gateway.get("/v1/drops", Some(&gateway.key("admin")));
     assert_eq!(status, 200);
     assert!(drops.contains("expired"), "{drops}");
+}
+
+#[test]
+fn what_a_subscription_leaves_out_because_its_time_has_passed_is_written_down() {
+    let gateway = Gateway::start();
+    let key = gateway.key("operator");
+    let mut app = gateway.as_app(&key);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let soon = u64::try_from(now.as_millis()).unwrap() + 500;
+    for (topic, retain, expires) in
+        [("a/short", false, Some(soon)), ("a/long", false, None), ("b", true, Some(soon))]
+    {
+        app.send(&json!({
+            "type": "publish", "topic": topic, "payload": 1, "msgid": topic, "retain": retain,
+            "expires": expires
+        }));
+        assert_eq!(app.next()["type"], "ack");
+    }
+    let drops =
+        || -> Value { serde_json::from_str(&gateway.get("/v1/drops", Some(&key)).1).unwrap() };
+    assert_eq!(drops()["totals"], json!({}));
+    wait_for("the end of what is retained", || {
+        app.send(&json!({"type": "subscribe", "topic": "b"}));
+        app.send(&json!({"type": "ping"}));
+        assert_eq!(app.next()["type"], "subscribed");
+        let is_over = app.next()["type"] == "pong";
+        if !is_over {
+            assert_eq!(app.next()["type"], "pong");
+        }
+        is_over.then_some(())
+    });
+    assert_eq!(drops()["totals"], json!({"expired": 1}));
+    app.send(&json!({"type": "subscribe", "topic": "a/+", "since": "all"}));
+    assert_eq!(app.next()["type"], "subscribed");
+    assert_eq!(app.next()["topic"], "a/long");
+    assert_eq!(app.next()["type"], "caught_up");
+    assert_eq!(drops()["totals"], json!({"expired": 2}));
+    assert_eq!(drops()["items"][0]["who"], "key:operator-key");
 }
 
 #[test]
