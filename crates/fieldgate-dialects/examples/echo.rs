@@ -1,7 +1,8 @@
 //! An echo server on the WebSocket codec alone, for conformance suites.
 //!
 //! `echo PORT_FILE` binds a free port of loopback and writes its number to the file. One thread a
-//! connection; it tests the codec, not the gateway's links.
+//! connection; it tests the codec. The gateway's links are held to the same classes of cases in
+//! `crates/fieldgate/tests/it/conformance.rs`.
 
 use std::{
     io::{Read, Write},

@@ -222,7 +222,7 @@ fn who_insists_for_ten_seconds_is_closed() {
     let code = loop {
         device.send(&json!({"type": "ping"}));
         match device.see() {
-            Seen::Frame(_) | Seen::Ping | Seen::Pong => (),
+            Seen::Frame(_) | Seen::Ping | Seen::Pong(_) => (),
             Seen::Close(code) => break code,
             Seen::End => panic!("no close frame"),
         }

@@ -14,6 +14,7 @@ mod admin;
 mod bounds;
 mod cli;
 mod config;
+mod conformance;
 mod crowd;
 mod edge;
 mod foreign;

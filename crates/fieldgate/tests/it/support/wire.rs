@@ -26,7 +26,7 @@ const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 pub(crate) enum Seen {
     Frame(Value),
     Ping,
-    Pong,
+    Pong(Vec<u8>),
     Close(Option<u16>),
     /// The stream ended without a close frame.
     End,
@@ -168,7 +168,7 @@ impl Wire {
                 Event::Text(text) => Seen::Frame(serde_json::from_str(text).unwrap()),
                 Event::Binary(_) => panic!("the gateway sends text alone"),
                 Event::Ping(_) => Seen::Ping,
-                Event::Pong(_) => Seen::Pong,
+                Event::Pong(payload) => Seen::Pong(payload.to_vec()),
                 Event::Close { code, .. } => Seen::Close(code),
             });
             ControlFlow::Continue(())
@@ -202,7 +202,7 @@ impl Wire {
             match self.see() {
                 Seen::Close(code) => return code,
                 Seen::End => return None,
-                Seen::Frame(_) | Seen::Ping | Seen::Pong => (),
+                Seen::Frame(_) | Seen::Ping | Seen::Pong(_) => (),
             }
         }
     }
