@@ -17,4 +17,6 @@ pub mod message;
 pub mod pace;
 pub mod rate;
 pub mod reading;
+#[cfg(any(fuzzing, feature = "testing"))]
+pub mod testing;
 pub mod topic;

@@ -6,8 +6,9 @@
 
 use fieldgate_core::{
     dialect::{Answer, Ask, Delivery, Marks, Target},
-    id::{Epoch, Position, Seq, TenantId, UnixMs},
-    message::{Content, Kind, Message, Priority, Qos},
+    id::{Epoch, Position, Seq, UnixMs},
+    message::{Content, Message, Qos},
+    testing,
 };
 use fieldgate_dialects::native::{self, Form, Limits, client, protobuf::IoTData};
 use prost::Message as _;
@@ -148,19 +149,8 @@ fn the_lessons_clients_read_what_we_write() {
         assert_eq!(&ours[name], value, "{name}");
     }
     let message = Message {
-        tenant: TenantId::default_tenant(),
-        topic: "devices/sensor-001/telemetry".parse().unwrap(),
-        kind: Kind::Telemetry,
-        from: "sensor-001".into(),
-        timestamp: UnixMs(1),
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtMostOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
         content: Content::Json,
-        payload: "{\"t\":1.0}".into(),
+        ..testing::message("devices/sensor-001/telemetry", Qos::AtMostOnce, "{\"t\":1.0}")
     };
     let position = Position { epoch: Epoch(0), seq: Seq(1) };
     let delivery = Delivery { position, message: &message, marks: Marks::default() };

@@ -8,8 +8,9 @@ use fieldgate_core::{
         SlowMode, Subscribe, Target,
     },
     fault::{Code, Fault},
-    id::{Epoch, Position, Seq, TenantId, UnixMs},
-    message::{Content, Message, Priority, Qos},
+    id::{Epoch, Position, Seq, UnixMs},
+    message::{Content, Message, Qos},
+    testing,
 };
 use fieldgate_dialects::native::{
     self, Form, Limits,
@@ -155,21 +156,13 @@ fn notices_arrive_as_they_were_meant() {
 }
 
 fn message(content: Content, payload: &[u8]) -> Message {
-    let topic: fieldgate_core::topic::Topic = "devices/d/commands".parse().unwrap();
     Message {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic,
         from: "app \"1\"".into(),
         timestamp: UnixMs(5),
-        device_timestamp: None,
         reference: Some("r".parse().unwrap()),
-        qos: Qos::AtLeastOnce,
         retain: true,
-        priority: Priority::Normal,
-        expires: None,
         content,
-        payload: payload.to_vec().into(),
+        ..testing::message("devices/d/commands", Qos::AtLeastOnce, payload)
     }
 }
 

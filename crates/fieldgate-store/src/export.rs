@@ -229,7 +229,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{record::Entry, suite::message_at};
+    use crate::{record::Entry, testing::message_at};
 
     fn snapshot(applied: u64, topics: &[&str]) -> Snapshot {
         let rows = topics.iter().map(|topic| {

@@ -8,16 +8,9 @@
     reason = "a target fails by panicking"
 )]
 
-use fieldgate_core::{
-    id::{TenantId, UnixMs},
-    message::{Content, Message, Priority, Qos},
-    topic::Topic,
-};
-
 use crate::{
     codec, export,
     log::fuzzing as log,
-    record::Record,
     tables::{
         Table,
         rows::{Applied, decode, decode_ids, encode_ids, encode_key, encode_row},
@@ -30,26 +23,6 @@ pub type Target = fn(&[u8]);
 /// Every target, by the name of its corpus.
 pub const ALL: &[(&str, Target)] =
     &[("record", record), ("segment", segment), ("index", index), ("export", export), ("row", row)];
-
-/// A message of the default tenant.
-pub(crate) fn message(topic: &str, qos: Qos, payload: &str) -> Record {
-    let topic: Topic = topic.parse().expect("a topic");
-    Record::Message(Message {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic,
-        from: "a".into(),
-        timestamp: UnixMs(1),
-        device_timestamp: None,
-        reference: None,
-        qos,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Text,
-        payload: bytes::Bytes::copy_from_slice(payload.as_bytes()),
-    })
-}
 
 /// A record is no record, or the same after another round.
 pub fn record(data: &[u8]) {
@@ -93,34 +66,18 @@ pub fn row(data: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
+#[path = "../../../fuzz/stored.rs"]
+mod stored;
 
+#[cfg(test)]
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     #[test]
     fn no_stored_input_breaks_a_promise() {
-        let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-        for (name, target) in ALL {
-            let mut count = 0;
-            for entry in fs::read_dir(corpora.join(name)).unwrap() {
-                let path = entry.unwrap().path();
-                let input = fs::read(&path).unwrap();
-                let held = std::panic::catch_unwind(|| target(&input)).is_ok();
-                assert!(held, "{}", path.display());
-                count += 1;
-            }
-            assert!(count > 0, "the corpus of {name} is empty");
-        }
-    }
-
-    fn corpus(name: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
-        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
-        files.sort();
-        files.iter().map(|path| fs::read(path).unwrap()).collect()
+        stored::replay(ALL);
     }
 
     proptest! {
@@ -141,8 +98,8 @@ mod tests {
             cut in prop::option::of(any::<prop::sample::Index>()),
         ) {
             let (name, target) = ALL[target];
-            let inputs = corpus(name);
-            let mut data = chosen.get(&inputs).clone();
+            let inputs = stored::inputs(name);
+            let mut data = chosen.get(&inputs).1.clone();
             for (at, value) in changes {
                 if !data.is_empty() {
                     let at = at.index(data.len());

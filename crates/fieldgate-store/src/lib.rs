@@ -18,6 +18,8 @@ pub mod secret;
 pub mod state;
 pub mod store;
 mod tables;
+#[cfg(any(test, fuzzing))]
+mod testing;
 
 #[cfg(test)]
 mod suite;

@@ -7,37 +7,17 @@ use std::{sync::Arc, time::Duration};
 use fieldgate_core::{
     dialect::GapReason,
     id::{Seq, TenantId, UnixMs},
-    message::{Content, Message, Priority, Qos},
-    topic::Topic,
+    message::Qos,
 };
 
 use crate::{
     log::{LocalLog, LogOptions},
     memory::SimLog,
     port::{Follow, Followed, Log, ReadFilter},
-    record::Record,
+    testing::message_at,
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
-
-pub(crate) fn message_at(topic: &str, qos: Qos, payload: &str) -> Record {
-    let topic: Topic = topic.parse().unwrap();
-    Record::Message(Message {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic,
-        from: "a".into(),
-        timestamp: UnixMs(1),
-        device_timestamp: None,
-        reference: None,
-        qos,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Text,
-        payload: bytes::Bytes::copy_from_slice(payload.as_bytes()),
-    })
-}
 
 fn wait_durable(log: &dyn Log, seq: u64) {
     let deadline = std::time::Instant::now() + LIMIT;

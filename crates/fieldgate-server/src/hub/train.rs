@@ -100,30 +100,13 @@ impl Runs {
 mod tests {
     use std::sync::Arc;
 
-    use fieldgate_core::{
-        id::UnixMs,
-        message::{Content, Kind, Priority},
-    };
+    use fieldgate_core::{id::UnixMs, testing};
     use fieldgate_store::{Entry, Record};
 
     use super::*;
 
     fn message(payload_len: usize, qos: Qos) -> Message {
-        Message {
-            tenant: fieldgate_core::id::TenantId::default_tenant(),
-            topic: "a".parse().unwrap(),
-            kind: Kind::Application,
-            from: "me".into(),
-            timestamp: UnixMs(0),
-            device_timestamp: None,
-            reference: None,
-            qos,
-            retain: false,
-            priority: Priority::Normal,
-            expires: None,
-            content: Content::Text,
-            payload: vec![0; payload_len].into(),
-        }
+        testing::message("a", qos, vec![0; payload_len])
     }
 
     fn routed(seq: u64, payload_len: usize, slots: &[u32]) -> Routed {

@@ -1,9 +1,6 @@
 //! What waits: its order, its records of loss, its memory.
 
-use fieldgate_core::{
-    id::{TenantId, UnixMs},
-    message::Content,
-};
+use fieldgate_core::{message::Content, testing};
 
 use super::*;
 
@@ -58,21 +55,7 @@ fn what_this_tick_has_goes_before_what_is_queued_and_after_what_waits() {
 }
 
 fn message(kind: Kind, payload: &'static str) -> Message {
-    Message {
-        tenant: TenantId::default_tenant(),
-        topic: "a".parse().unwrap(),
-        kind,
-        from: "me".into(),
-        timestamp: UnixMs(0),
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtMostOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: Bytes::from_static(payload.as_bytes()),
-    }
+    Message { kind, content: Content::Json, ..testing::message("a", Qos::AtMostOnce, payload) }
 }
 
 #[test]

@@ -33,13 +33,8 @@ use crate::{
     disk::faulty::{Dice, FaultyDisk, Rates},
     port::{Chunk, Follow, Followed, Log, ReadFilter},
     record::{Entry, Record},
-    suite::message_at,
+    testing::{failures, message_at, seeds},
 };
-
-/// How many lives; more by `FIELDGATE_FAULT_SEEDS`.
-fn seeds() -> u64 {
-    std::env::var("FIELDGATE_FAULT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000)
-}
 
 #[derive(Debug, Clone)]
 struct Given {
@@ -434,34 +429,22 @@ fn run(seed: u64, flips: bool) -> Checked {
     Ok(())
 }
 
-fn failures(seeds: u64, flips: bool, control: Option<Control>) -> Vec<(u64, String)> {
-    let check = |seed| run(seed, flips).err().map(|why| (seed, why));
-    let half =
-        |odd| Control::during(control, || (odd..seeds).step_by(2).filter_map(check).collect());
-    std::thread::scope(|scope| {
-        let odd = scope.spawn(move || half(1));
-        let mut found: Vec<(u64, String)> = half(0);
-        found.extend(odd.join().unwrap());
-        found
-    })
-}
-
 #[test]
 fn nothing_acknowledged_is_lost_by_crashes_and_failing_disks() {
-    let failures = failures(seeds(), false, None);
+    let failures = failures(seeds(1_000), None, |seed| run(seed, false));
     assert!(failures.is_empty(), "{} runs, such as {:?}", failures.len(), failures.first());
 }
 
 #[test]
 fn flipped_bits_are_fenced_and_never_served() {
-    let failures = failures(seeds() / 4, true, None);
+    let failures = failures(seeds(1_000) / 4, None, |seed| run(seed, true));
     assert!(failures.is_empty(), "{} runs, such as {:?}", failures.len(), failures.first());
 }
 
 #[test]
 fn every_defect_on_purpose_is_found() {
     for control in [Control::SyncRemoved, Control::ReservationRemoved, Control::NumbersSwapped] {
-        let found = failures(40, false, Some(control));
+        let found = failures(40, Some(control), |seed| run(seed, false));
         assert!(found.len() > 3, "{control:?} was found in {} of 40 runs", found.len());
     }
 }

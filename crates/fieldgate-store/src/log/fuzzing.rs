@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     disk::{Disk as _, faulty::FaultyDisk},
-    fuzzing::message,
     port::{Followed, Log as _, ReadFilter},
+    testing::message_at,
 };
 
 const BYTES_MAX: usize = 16 << 10;
@@ -103,7 +103,7 @@ fn live(disk: &FaultyDisk) {
     read(&log, &ReadFilter::default());
     read(&log, &filter());
     let _ = log.log.seek_time(UnixMs(5));
-    let seq = log.log.append(vec![message("a/b", Qos::AtLeastOnce, "new")], UnixMs(1));
+    let seq = log.log.append(vec![message_at("a/b", Qos::AtLeastOnce, "new")], UnixMs(1));
     let seq = Seq(*seq.expect("the log takes messages").end());
     log.step();
     assert!(log.log.frontier().durable >= seq && !log.log.is_refused(seq));
@@ -148,7 +148,7 @@ pub(crate) fn index(data: &[u8]) {
     let payload = "x".repeat(300);
     for n in 0..24 {
         let topic = ["a/b", "b/c"][n % 2];
-        let taken = log.log.append(vec![message(topic, Qos::AtLeastOnce, &payload)], UnixMs(9));
+        let taken = log.log.append(vec![message_at(topic, Qos::AtLeastOnce, &payload)], UnixMs(9));
         taken.expect("the log takes messages");
         log.step();
     }

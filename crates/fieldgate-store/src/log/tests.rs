@@ -1,31 +1,12 @@
 //! The log on a real folder: what is acknowledged stays, numbers are never given twice.
 
-use bytes::Bytes;
-use fieldgate_core::{
-    id::TenantId,
-    message::{Content, Message, Priority, Qos},
-    topic::Topic,
-};
+use fieldgate_core::message::Qos;
 
 use super::*;
+use crate::testing::message_at;
 
 fn message(qos: Qos, payload: &str) -> Record {
-    let topic: Topic = "devices/a/telemetry".parse().unwrap();
-    Record::Message(Message {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic,
-        from: "a".into(),
-        timestamp: UnixMs(1),
-        device_timestamp: None,
-        reference: None,
-        qos,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Text,
-        payload: Bytes::copy_from_slice(payload.as_bytes()),
-    })
+    message_at("devices/a/telemetry", qos, payload)
 }
 
 fn small() -> LogOptions {

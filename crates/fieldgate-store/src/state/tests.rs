@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use fieldgate_core::{
-    dialect::CommandState,
-    fault::Code,
-    message::{Content, Priority, Qos},
-};
+use fieldgate_core::{dialect::CommandState, fault::Code, message::Qos, testing};
 
 use super::*;
 use crate::{record::CommandChange, registry::Change};
@@ -28,21 +23,11 @@ fn apply(state: &State, seq: u64, record: Record) -> Vec<Effect> {
 }
 
 fn message(topic: &str, payload: &str, retain: bool) -> Record {
-    let topic: Topic = topic.parse().unwrap();
     Record::Message(Message {
-        tenant: tenant(),
-        kind: topic.kind(),
-        topic,
-        from: "key:app".into(),
-        timestamp: UnixMs(0),
-        device_timestamp: None,
         reference: "r-1".parse().ok(),
-        qos: Qos::AtLeastOnce,
         retain,
-        priority: Priority::Normal,
         expires: Some(UnixMs(1_000)),
-        content: Content::Json,
-        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        ..testing::message(topic, Qos::AtLeastOnce, payload)
     })
 }
 

@@ -14,6 +14,7 @@ use fieldgate_core::{
     dialect::CommandState,
     id::{DeviceId, MsgId, TenantId},
     message::Qos,
+    testing::message,
 };
 
 use super::*;
@@ -25,18 +26,14 @@ use crate::{
     record::{CommandChange, Record},
     registry::{Change, Device, RegistryChange},
     state::Admit,
-    suite::message_at,
     tables::{
         memory::{MemoryTables, Rows},
         rows::{encode_key, encode_row},
     },
+    testing::{failures, seeds},
 };
 
 type Checked<T = ()> = Result<T, String>;
-
-fn seeds() -> u64 {
-    std::env::var("FIELDGATE_FAULT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
-}
 
 fn rates(seed: u64) -> Rates {
     let none = Rates::default();
@@ -166,9 +163,7 @@ impl World {
         } else {
             format!("r/{}", id % 6)
         };
-        let Record::Message(mut message) = message_at(&topic, Qos::AtLeastOnce, &payload) else {
-            panic!("a message");
-        };
+        let mut message = message(&topic, Qos::AtLeastOnce, payload);
         message.reference = Some(msgid(id));
         message.retain = id % 4 == 1;
         let (tenant, from) = (message.tenant.clone(), Arc::clone(&message.from));
@@ -197,9 +192,7 @@ impl World {
         self.id_count += 1;
         let payload = format!("q{}", self.id_count);
         let topic = format!("r/{}", self.id_count % 6);
-        let Record::Message(mut message) = message_at(&topic, Qos::AtMostOnce, &payload) else {
-            panic!("a message");
-        };
+        let mut message = message(&topic, Qos::AtMostOnce, payload);
         message.reference = Some(msgid(self.id_count));
         message.retain = self.id_count.is_multiple_of(2);
         let _ = life.log.log.append(vec![Record::Message(message)], now());
@@ -445,27 +438,15 @@ fn run(seed: u64) -> Checked {
     world.check(&life)
 }
 
-fn failures(seeds: u64, control: Option<Control>) -> Vec<(u64, String)> {
-    let check = |seed| run(seed).err().map(|why| (seed, why));
-    let half =
-        |odd| Control::during(control, || (odd..seeds).step_by(2).filter_map(check).collect());
-    std::thread::scope(|scope| {
-        let odd = scope.spawn(move || half(1));
-        let mut found: Vec<(u64, String)> = half(0);
-        found.extend(odd.join().unwrap());
-        found
-    })
-}
-
 #[test]
 fn repeats_and_state_survive_crashes_failing_disks_and_lost_tables() {
-    let failures = failures(seeds(), None);
+    let failures = failures(seeds(300), None, run);
     assert!(failures.is_empty(), "{} runs, such as {:?}", failures.len(), failures.first());
 }
 
 #[test]
 fn an_id_remembered_before_its_message_is_durable_is_found() {
-    let found = failures(40, Some(Control::EagerWindow));
+    let found = failures(40, Some(Control::EagerWindow), run);
     assert!(found.len() > 3, "found in {} of 40 runs", found.len());
 }
 

@@ -6,6 +6,7 @@ use fieldgate_core::{
     dialect::GapReason,
     id::{DeviceId, TenantId},
     message::Qos,
+    testing::message,
     topic::Filter,
 };
 
@@ -14,7 +15,7 @@ use crate::{
     log::LogOptions,
     record::Record,
     registry::{Change, Device, RegistryChange},
-    suite::message_at,
+    testing::message_at,
 };
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -62,9 +63,7 @@ fn device(id: &str) -> Record {
 }
 
 fn retained(topic: &str, payload: &str) -> Record {
-    let Record::Message(mut message) = message_at(topic, Qos::AtLeastOnce, payload) else {
-        panic!("a message");
-    };
+    let mut message = message(topic, Qos::AtLeastOnce, payload);
     message.retain = true;
     message.reference = "m-1".parse().ok();
     Record::Message(message)

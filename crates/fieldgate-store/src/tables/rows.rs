@@ -212,7 +212,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{registry::Device, suite::message_at};
+    use crate::{registry::Device, testing::message_at};
 
     fn entry(seq: u64, topic: &str) -> Arc<Entry> {
         let record = message_at(topic, fieldgate_core::message::Qos::AtLeastOnce, "{}");

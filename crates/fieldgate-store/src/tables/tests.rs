@@ -23,7 +23,7 @@ use crate::{
     registry::{Change, Device, RegistryChange},
     secret::MasterKey,
     state::{State, StateLimits},
-    suite::message_at,
+    testing::message_at,
 };
 
 #[derive(Debug, Clone)]

@@ -1,12 +1,11 @@
 //! What each frame looks like on the wire.
 
-use bytes::Bytes;
 use fieldgate_core::{
     dialect::Marks,
     fault::Code,
-    id::{Epoch, Seq, TenantId, UnixMs},
-    message::{Message, Priority},
-    topic::Topic,
+    id::{Epoch, Seq, UnixMs},
+    message::Message,
+    testing,
 };
 
 use super::*;
@@ -16,21 +15,11 @@ fn position(seq: u64) -> Position {
 }
 
 fn message(content: Content, payload: &'static str) -> Message {
-    let topic: Topic = "devices/sensor-001/telemetry".parse().unwrap();
     Message {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic,
         from: "sensor-001".into(),
         timestamp: UnixMs(1_634_567_890_123),
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtMostOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
         content,
-        payload: Bytes::from(payload),
+        ..testing::message("devices/sensor-001/telemetry", Qos::AtMostOnce, payload)
     }
 }
 
