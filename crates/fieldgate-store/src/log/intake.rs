@@ -4,8 +4,9 @@
 //! front of them, and the frontiers. It is held for a few instructions, never over IO.
 //! Invariant: `tail` is contiguous; its first number is `tail_first`.
 
+mod state;
+
 use std::{
-    collections::VecDeque,
     fmt,
     ops::RangeInclusive,
     sync::{
@@ -15,16 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fieldgate_core::{
-    dialect::GapReason,
-    id::{Seq, UnixMs},
-};
+use fieldgate_core::id::{Seq, UnixMs};
 
 use super::{LogOptions, Recovery, stats::LogStatus};
 use crate::{
     port::{AppendError, Chunk, Followed, Frontier, ReadFilter},
     record::{Entry, Record},
 };
+use state::{Group, State};
 
 /// Most records and bytes of one batch (`storage.md` 1.5, "Writer").
 pub(super) const BATCH_LEN_MAX: usize = 4_096;
@@ -34,6 +33,11 @@ const READ_RUN: usize = 256;
 /// The longest that QoS 0 waits for company before it is written.
 const LAZY_WAIT: Duration = Duration::from_millis(50);
 
+/// A batch of so many says that many senders are busy at once; the next one may wait for company.
+const BUSY_LEN: u64 = 64;
+/// How long it waits: many times this passes before such a sender hears of its message anyway.
+const COMPANY_WAIT: Duration = Duration::from_micros(100);
+
 type Wake = Arc<dyn Fn(Frontier) + Send + Sync>;
 
 /// What the writer took: a contiguous run, whole groups only.
@@ -41,37 +45,6 @@ type Wake = Arc<dyn Fn(Frontier) + Send + Sync>;
 pub(super) struct Taken {
     pub(super) entries: Vec<Arc<Entry>>,
     pub(super) closing: bool,
-}
-
-/// What came as one and stays in one batch.
-#[derive(Debug, Clone, Copy)]
-struct Group {
-    end: Seq,
-    bytes: usize,
-}
-
-struct State {
-    next: Seq,
-    reserved_until: Seq,
-    tail: VecDeque<Arc<Entry>>,
-    tail_first: Seq,
-    tail_bytes: usize,
-    taken: Seq,
-    durable: Seq,
-    followed: Seq,
-    following: bool,
-    refused: Vec<RangeInclusive<u64>>,
-    stopped: bool,
-    waiting_bytes: usize,
-    groups: VecDeque<Group>,
-    waiting_since: Option<Instant>,
-    urgent: bool,
-    unavailable: Option<&'static str>,
-    low_disk: bool,
-    no_disk: bool,
-    closed: bool,
-    written_out: bool,
-    wake: Option<Wake>,
 }
 
 pub(super) struct Intake {
@@ -91,30 +64,7 @@ impl fmt::Debug for Intake {
 
 impl Intake {
     pub(super) fn new(recovery: &Recovery, options: LogOptions) -> Self {
-        let durable = recovery.next.prev();
-        let state = State {
-            next: recovery.next,
-            reserved_until: recovery.reserved_until,
-            tail: VecDeque::new(),
-            tail_first: recovery.next,
-            tail_bytes: 0,
-            taken: durable,
-            durable,
-            followed: durable,
-            following: false,
-            refused: Vec::new(),
-            stopped: false,
-            waiting_bytes: 0,
-            groups: VecDeque::new(),
-            waiting_since: None,
-            urgent: false,
-            unavailable: None,
-            low_disk: false,
-            no_disk: false,
-            closed: false,
-            written_out: false,
-            wake: None,
-        };
+        let state = State::new(recovery);
         Self {
             state: Mutex::new(state),
             refused_any: AtomicBool::new(false),
@@ -227,14 +177,17 @@ impl Intake {
         self.writer.notify_all();
     }
 
-    /// The writer takes what waits; sleeps until something does. QoS 0 alone waits a moment.
+    /// The writer takes what waits; sleeps until something does. QoS 0 alone waits a moment, and a
+    /// batch behind a large one a much shorter one (`docs/decisions/0007`).
     pub(super) fn take(&self, idle: Duration) -> Option<Taken> {
-        let deadline = Instant::now() + idle;
+        let started = Instant::now();
+        let deadline = started + idle;
         let mut state = self.lock();
         loop {
             let ready = match state.waiting_since {
-                _ if state.closed => break,
-                Some(_) if state.urgent || state.waiting_bytes >= BATCH_BYTES_MAX / 2 => break,
+                _ if state.closed || state.waiting_bytes >= BATCH_BYTES_MAX / 2 => break,
+                Some(_) if state.urgent && state.taken_len < BUSY_LEN => break,
+                Some(_) if state.urgent => started + COMPANY_WAIT,
                 Some(since) => since + LAZY_WAIT,
                 None => deadline,
             };
@@ -377,123 +330,5 @@ impl Intake {
             }
         }
         Some(chunk)
-    }
-}
-
-impl State {
-    fn check(
-        &self,
-        len: usize,
-        message: bool,
-        bytes: usize,
-        options: &LogOptions,
-    ) -> Result<(), AppendError> {
-        if let Some(why) = self.refuses(message) {
-            return Err(AppendError::Unavailable(why));
-        }
-        let followed = if self.following { self.followed } else { self.durable };
-        let waiting = self.next.0 - 1 - self.taken.min(followed).0;
-        let last = self.next.0 + len as u64 - 1;
-        let full = waiting + len as u64 > options.intake_len_max as u64
-            || self.waiting_bytes + bytes > options.intake_bytes_max
-            || last > self.reserved_until.0;
-        if full { Err(AppendError::Full) } else { Ok(()) }
-    }
-
-    /// Why nothing is taken, or no message.
-    fn refuses(&self, message: bool) -> Option<&'static str> {
-        let full = self.no_disk || self.low_disk && message;
-        let closed = self.closed.then_some("the log is closed");
-        let full = full.then_some("the disk is almost full");
-        self.unavailable.or(closed).or(full)
-    }
-
-    fn index_of(&self, seq: Seq) -> usize {
-        usize::try_from(seq.0.saturating_sub(self.tail_first.0)).unwrap_or(usize::MAX)
-    }
-
-    /// The refused range that holds `seq`.
-    fn refused(&self, seq: Seq) -> Option<&RangeInclusive<u64>> {
-        self.refused.iter().rev().find(|range| range.contains(&seq.0))
-    }
-
-    fn refuse(&mut self) {
-        let range = self.durable.0 + 1..=self.next.0 - 1;
-        if !range.is_empty() {
-            self.refused.push(range);
-            self.durable = self.next.prev();
-        }
-    }
-
-    fn take_run(&mut self) -> Taken {
-        let mut taken = Taken { entries: Vec::new(), closing: self.closed };
-        let (mut bytes, mut end) = (0, self.taken);
-        while let Some(group) = self.groups.front() {
-            let len = group.end.0 - self.taken.0;
-            let over = len > BATCH_LEN_MAX as u64 || bytes + group.bytes > BATCH_BYTES_MAX;
-            if over && end > self.taken {
-                taken.closing = false;
-                break;
-            }
-            bytes += group.bytes;
-            end = group.end;
-            self.groups.pop_front();
-        }
-        let (from, to) = (self.index_of(self.taken.next()), self.index_of(end.next()));
-        taken.entries.extend(self.tail.range(from..to).cloned());
-        self.taken = end;
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
-        if self.groups.is_empty() {
-            self.waiting_since = None;
-            self.urgent = false;
-        }
-        taken
-    }
-
-    /// Copies a short run of what may be routed; false if `next` is older than the tail.
-    fn copy(&mut self, next: &mut Seq, run: &mut Vec<Followed>) -> bool {
-        if *next < self.tail_first {
-            return false;
-        }
-        self.routable(next, run, READ_RUN);
-        true
-    }
-
-    /// Hands out what may be routed, from `next` on, to the follower.
-    fn give(&mut self, next: &mut Seq, out: &mut Vec<Followed>, max: usize) -> bool {
-        let before = out.len();
-        self.routable(next, out, max);
-        self.followed = next.prev();
-        out.len() > before
-    }
-
-    fn routable(&self, next: &mut Seq, out: &mut Vec<Followed>, max: usize) {
-        let before = out.len();
-        while out.len() - before < max {
-            let Some(entry) = self.tail.get(self.index_of(*next)) else { return };
-            if let Some(range) = self.refused(entry.seq) {
-                out.push(Followed::Gap(entry.seq.0..=*range.end(), GapReason::Crash));
-                *next = Seq(range.end() + 1);
-                continue;
-            }
-            if entry.seq > self.durable && (self.stopped || entry.record.waits_for_sync()) {
-                return;
-            }
-            *next = entry.seq.next();
-            out.push(Followed::Entry(Arc::clone(entry)));
-        }
-    }
-
-    /// Forgets what is durable and followed, beyond what readers are likely to ask for.
-    fn trim(&mut self, tail_bytes_max: usize) {
-        let done = if self.following { self.durable.min(self.followed) } else { self.durable };
-        while self.tail_bytes > tail_bytes_max
-            && let Some(entry) = self.tail.front()
-            && entry.seq <= done
-        {
-            self.tail_bytes = self.tail_bytes.saturating_sub(entry.record.memory_bytes());
-            self.tail_first = entry.seq.next();
-            self.tail.pop_front();
-        }
     }
 }
