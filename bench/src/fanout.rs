@@ -16,15 +16,34 @@ use crate::{
     Plan, bare,
     load::{self, Crowd, Link},
     node,
-    process::{Gateway, Process, data_folder},
+    process::{Gateway, Process, data_folder, is_pinned, on_core},
     report::{Budget, Report, median},
 };
 
+/// The design measured servers on one core and clients on another (`websocket.md` 3); the gateway
+/// has a worker for each core that it may use, and so one.
+const SERVER_CORE: usize = 0;
+const CLIENT_CORE: usize = 1;
 const BURST: usize = 16;
 const TOPIC: &str = "bench/fanout";
 
 /// Measures and reports.
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
+    on_core(CLIENT_CORE, || compare(plan, report))?;
+    let mut plain = Stage::gateway(plan, false, Qos::AtMostOnce)?;
+    let mut each = Stage::bare(plan, &plain.sample()?, false)?;
+    let (bare, ours) = (each.measure(plan, 1)?.cpu_us, plain.measure(plan, 1)?.cpu_us);
+    let what = "one at a time, servers on any core, a worker for each: gateway / bare loop";
+    report.row(what, ours / bare, "×", Budget::None);
+    Ok(())
+}
+
+/// Starts a server: on its core, if the clients are kept on theirs.
+fn serve<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
+    if is_pinned() { on_core(SERVER_CORE, start) } else { start() }
+}
+
+fn compare(plan: &Plan, report: &mut Report) -> Result<()> {
     let mut plain = Stage::gateway(plan, false, Qos::AtMostOnce)?;
     let frame = plain.sample()?;
     let frame_len = frame.len();
@@ -115,7 +134,8 @@ enum Server {
 impl Stage {
     fn gateway(plan: &Plan, tls: bool, qos: Qos) -> Result<Self> {
         let folder = data_folder()?;
-        let gateway = Gateway::start(&plan.binary, &folder.path().join("data"), tls)?;
+        let data = folder.path().join("data");
+        let gateway = serve(|| Gateway::start(&plan.binary, &data, tls))?;
         let key = gateway.key("bench", &["publish:bench/#", "subscribe:bench/#"])?;
         let mut links = Vec::with_capacity(plan.subscriber_count);
         for _ in 0..plan.subscriber_count {
@@ -132,7 +152,8 @@ impl Stage {
     }
 
     fn bare(plan: &Plan, frame: &[u8], coalesce: bool) -> Result<Self> {
-        let (process, address) = bare::start_fanout(frame.len(), plan.subscriber_count, coalesce)?;
+        let (process, address) =
+            serve(|| bare::start_fanout(frame.len(), plan.subscriber_count, coalesce))?;
         let links = (0..plan.subscriber_count).map(|_| Link::raw(address));
         let crowd = Crowd::new(links.collect::<Result<_>>()?)?;
         let (publisher, unit) = (Link::raw(address)?, frame.to_vec());
@@ -143,7 +164,7 @@ impl Stage {
     /// Node's server passes on the text that the gateway delivered.
     fn node(plan: &Plan, frame: &[u8]) -> Result<Self> {
         let folder = data_folder()?;
-        let (process, address) = node::start_fanout(&folder)?;
+        let (process, address) = serve(|| node::start_fanout(&folder))?;
         let open = || Link::open(address, false, "/", "bench");
         let crowd = Crowd::new((0..plan.subscriber_count).map(|_| open()).collect::<Result<_>>()?)?;
         let publisher = open()?;

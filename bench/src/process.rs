@@ -13,11 +13,32 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
 /// A child process that is killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Process(Child);
+
+/// Runs `work` with this thread, and the processes that it starts, kept on one core.
+///
+/// # Errors
+///
+/// There is no such core for this process, or what `work` says.
+pub(crate) fn on_core<T>(core: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = sched_getaffinity(None)?;
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).with_context(|| format!("core {core} is not to be had"))?;
+    let done = work();
+    sched_setaffinity(None, &before)?;
+    done
+}
+
+/// Whether this thread is kept on one core.
+pub(crate) fn is_pinned() -> bool {
+    sched_getaffinity(None).is_ok_and(|cores| cores.count() == 1)
+}
 
 impl Process {
     /// Starts a process without input and output.
