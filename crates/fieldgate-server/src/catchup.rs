@@ -278,3 +278,6 @@ async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

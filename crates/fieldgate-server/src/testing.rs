@@ -5,7 +5,7 @@
 use std::{collections::VecDeque, ops::ControlFlow, sync::Arc, time::Duration};
 
 use fieldgate_dialects::ws::{self, Decoder, Event, Limits, Opcode};
-use fieldgate_store::{Store, StoreOptions};
+use fieldgate_store::{Store, StoreOptions, log::LogOptions};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,12 +25,17 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts with settings and so many workers, on an empty folder.
     pub(crate) async fn start(settings: &[&str], worker_count: usize) -> Self {
+        Self::on_log(LogOptions::default(), settings, worker_count).await
+    }
+
+    /// The same with a log of other bounds.
+    pub(crate) async fn on_log(log: LogOptions, settings: &[&str], worker_count: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut set = vec!["listen.http=127.0.0.1:0".to_owned(), "drain.grace_ms=2000".to_owned()];
         set.extend(settings.iter().map(|pair| (*pair).to_owned()));
         let config = config::load(&Sources { set, ..Sources::default() }).unwrap();
-        let mut options = StoreOptions::default();
-        options.log.free_bytes_min = 0;
+        let log = LogOptions { free_bytes_min: 0, ..log };
+        let options = StoreOptions { log, ..StoreOptions::default() };
         let store = Store::open(folder.path(), options).unwrap();
         let options = StartOptions { worker_count, ..StartOptions::default() };
         let running = crate::start(config, store, options).await.unwrap();

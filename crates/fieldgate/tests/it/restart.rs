@@ -206,3 +206,37 @@ fn a_subscriber_with_since_sees_everything_once_through_restarts() {
     }
     assert_eq!(seen, (0..250).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_subscriber_is_told_which_numbers_a_kill_took() {
+    let mut gateway = Gateway::start();
+    let key = gateway.key("operator");
+    let mut last = 0;
+    for round in 0..2 {
+        let mut app = gateway.as_app(&key);
+        let frame =
+            json!({"type": "publish", "topic": "a", "payload": round, "msgid": round.to_string()});
+        app.send(&frame);
+        let seq = app.next_of("ack")["seq"].as_u64().unwrap();
+        assert!(seq > last, "{seq} after {last}");
+        last = seq;
+        gateway.kill();
+        gateway.up();
+    }
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "a", "qos": 1, "since": "all"}));
+    let seq_of = |position: &Value| -> u64 {
+        position.as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
+    };
+    // Each message, and behind it what was reserved when the process ended.
+    for round in 0..2 {
+        let message = app.next_of("mqtt");
+        assert_eq!(message["payload"], round);
+        let gap = app.next();
+        assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("crash")), "{gap}");
+        let (from, to) = (seq_of(&gap["from"]), seq_of(&gap["to"]));
+        assert!(message["seq"].as_u64().unwrap() < from && from <= to, "{gap}");
+        assert_eq!(round == 0, to < last, "{gap}");
+    }
+    assert_eq!(app.next()["type"], "caught_up");
+}
