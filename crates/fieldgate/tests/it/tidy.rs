@@ -80,3 +80,40 @@ fn the_documents_are_there() {
         assert!(root().join(name).is_file(), "{name}");
     }
 }
+
+/// Whether this file has a test of this name.
+fn has_test(file: &str, name: &str) -> bool {
+    let text = std::fs::read_to_string(root().join("crates").join(file)).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    let of_name = |line: &str| line.contains(&format!("fn {name}("));
+    let is_test = |at: usize| {
+        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        above.into_iter().any(|line| line.contains("test"))
+    };
+    (0..lines.len()).any(|at| of_name(lines[at]) && is_test(at))
+}
+
+#[test]
+fn every_promise_names_tests_that_there_are() {
+    let read = |name: &str| std::fs::read_to_string(root().join("docs").join(name)).unwrap();
+    let (promises, proof) = (read("guarantees.md"), read("proof.md"));
+    let mut wanted: Vec<String> = (1..).map(|number| number.to_string()).take(99).collect();
+    wanted.retain(|number| promises.contains(&format!("\n{number}. ")));
+    wanted.extend(promises.lines().filter_map(|line| Some(line.strip_prefix("## ")?.to_owned())));
+    assert!(wanted.len() > 8, "{wanted:?}");
+    let mut proved = Vec::new();
+    for row in proof.lines().filter(|line| line.starts_with('|')).skip(2) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (promise, test) = (cells[1], cells[2].trim_matches('`'));
+        assert!(wanted.iter().any(|one| one == promise), "{promise} is no promise");
+        if test == "none" {
+            continue;
+        }
+        let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{test} is no test"));
+        assert!(has_test(file, name), "there is no {test}");
+        proved.push(promise);
+    }
+    for promise in wanted {
+        assert!(proved.contains(&promise.as_str()), "nothing proves {promise}");
+    }
+}
