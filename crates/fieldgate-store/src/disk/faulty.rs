@@ -296,6 +296,14 @@ impl LogFile for FaultyFile {
         if failed { Err(eio()) } else { Ok(()) }
     }
 
+    fn append_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset + bytes.len() as u64;
+        let filled = end.next_multiple_of(PAGE as u64).min(self.byte_len()?).max(end);
+        let mut padded = bytes.to_vec();
+        padded.resize(usize::try_from(filled - offset).unwrap(), 0);
+        self.write_at(offset, &padded)
+    }
+
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut guard = self.disk.lock();
         let state = &mut *guard;

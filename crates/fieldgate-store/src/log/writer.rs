@@ -155,7 +155,7 @@ impl Writer {
             end_mark: taken.closing,
         };
         let bytes = self.builder.finish(last, &footer);
-        self.segment.file.write_at(self.offset, bytes)?;
+        self.segment.file.append_at(self.offset, bytes)?;
         let mut sync = None;
         if self.options.sync && !crate::control::SYNC_REMOVED.is_on() {
             let started = Instant::now();
@@ -222,7 +222,7 @@ pub(super) fn create(
         Some(file) => file,
         None => ahead::make(disk, byte_len)?,
     };
-    file.write_at(0, &format::encode_header(&header))?;
+    file.append_at(0, &format::encode_header(&header))?;
     file.sync()?;
     let name = format!("{:016}.seg", header.first.0);
     disk.rename(AHEAD_NAME, &name)?;
