@@ -5,7 +5,7 @@
 //! full, and kept in a side file that can be made again at any time.
 //! Invariant: a block with a gap record or behind damage is never passed over.
 
-use std::{collections::HashSet, io};
+use std::io;
 
 use fieldgate_core::id::{Seq, UnixMs};
 
@@ -24,6 +24,7 @@ const BLOCK_LEN: u64 = 1_000;
 const BLOCK_BYTES: u64 = 256 << 10;
 const MAGIC: u64 = u64::from_le_bytes(*b"FGIDX\0\0\x01");
 const PROBES: u64 = 5;
+const RECENT_LEN: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Block {
@@ -116,9 +117,37 @@ struct Builder {
     last: Seq,
     arrived: UnixMs,
     gap: bool,
-    /// By tenant and topic: most records of a block repeat a topic of it.
-    known: HashSet<u64>,
+    recent: Recent,
     keys: Vec<u64>,
+}
+
+/// Tenants and topics that a block has: most of its records repeat one. Each has one place, that of
+/// its checksum; one that lost it to another is looked at once more. The names themselves are held
+/// against each other: whoever finds two with one hash must not hide the one behind the other.
+#[derive(Debug, Default)]
+struct Recent(Vec<(String, String)>);
+
+impl Recent {
+    /// Tells whether these were the last at their place; from now on they are.
+    fn holds(&mut self, tenant: &str, topic: &str) -> bool {
+        if self.0.is_empty() {
+            self.0.resize_with(RECENT_LEN, Default::default);
+        }
+        let place = crc32c::crc32c(topic.as_bytes()) as usize % RECENT_LEN;
+        let Some((its_tenant, its_topic)) = self.0.get_mut(place) else { return false };
+        if its_topic == topic && its_tenant == tenant && !topic.is_empty() {
+            return true;
+        }
+        for (held, new) in [(its_tenant, tenant), (its_topic, topic)] {
+            held.clear();
+            held.push_str(new);
+        }
+        false
+    }
+
+    fn forget(&mut self) {
+        self.0.iter_mut().for_each(|(_, topic)| topic.clear());
+    }
 }
 
 impl Builder {
@@ -129,7 +158,7 @@ impl Builder {
             Ok(About::Other) => return,
             Ok(About::Gap) | Err(_) => return self.gap = true,
         };
-        if !self.known.insert(hash(&[tenant, topic])) {
+        if self.recent.holds(tenant, topic) {
             return;
         }
         // Under both the tenant and none, for readers that see every tenant.
@@ -142,21 +171,21 @@ impl Builder {
     }
 
     fn finish(&mut self) -> Option<Block> {
-        let mut builder = std::mem::take(self);
-        let (first, offset) = builder.first?;
-        builder.keys.sort_unstable();
-        builder.keys.dedup();
-        let bits = (builder.keys.len() as u64 * 10).next_power_of_two().max(64);
+        let (first, offset) = self.first.take()?;
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        let bits = (self.keys.len() as u64 * 10).next_power_of_two().max(64);
         let mut bloom = vec![0; usize::try_from(bits / 64).unwrap_or(1)];
-        for key in builder.keys {
+        for key in self.keys.drain(..) {
             for (word, bit) in bits_of(key, bits) {
                 if let Some(word) = bloom.get_mut(word) {
                     *word |= bit;
                 }
             }
         }
-        let Self { last, arrived, gap, .. } = builder;
-        Some(Block { first, last, offset, arrived, gap, bloom })
+        self.recent.forget();
+        let (arrived, gap) = (std::mem::take(&mut self.arrived), std::mem::take(&mut self.gap));
+        Some(Block { first, last: self.last, offset, arrived, gap, bloom })
     }
 }
 
@@ -290,5 +319,51 @@ impl BlockIndex {
     pub(super) fn remove(disk: &dyn Disk, segment_name: &str) {
         // It may never have been made.
         let _ = disk.remove(&format!("{segment_name}.idx"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fieldgate_core::message::Qos;
+
+    use super::*;
+
+    #[test]
+    fn names_at_one_place_are_told_apart() {
+        let place = |topic: &str| crc32c::crc32c(topic.as_bytes()) as usize % RECENT_LEN;
+        let topics = (0..).map(|number| format!("a/{number}"));
+        let twins: Vec<String> = topics.filter(|topic| place(topic) == 7).take(2).collect();
+        let mut recent = Recent::default();
+        assert!(!recent.holds("t", &twins[0]));
+        assert!(recent.holds("t", &twins[0]));
+        assert!(!recent.holds("u", &twins[0]));
+        assert!(!recent.holds("u", &twins[1]));
+        assert!(!recent.holds("u", &twins[0]));
+        recent.forget();
+        assert!(!recent.holds("u", &twins[0]));
+    }
+
+    #[test]
+    fn a_block_of_many_topics_holds_the_keys_of_each_and_the_next_block_begins_anew() {
+        let mut builder = Builder::default();
+        let mut body = Vec::new();
+        for round in 0..2 {
+            builder.first = Some((Seq(1), 0));
+            for number in 0..3_000 {
+                let record =
+                    crate::testing::message_at(&format!("a{round}/{number}"), Qos::AtLeastOnce, "");
+                body.clear();
+                codec::encode(&record, &mut body);
+                builder.add(UnixMs(1), &body);
+            }
+            let block = builder.finish().unwrap();
+            for number in 0..3_000 {
+                for tenant in ["default", ""] {
+                    assert!(block.holds(hash(&[tenant, &format!("a{round}/{number}")])));
+                }
+            }
+            assert!(block.holds(hash(&["default", &format!("a{round}")])));
+            assert!(!block.holds(hash(&["default", &format!("a{}", 1 - round)])));
+        }
     }
 }
