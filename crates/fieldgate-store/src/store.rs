@@ -155,14 +155,16 @@ fn build(
 ) -> Result<Built, OpenStoreError> {
     let end = log.frontier().ordered;
     let facts = LogFacts { epoch: log.epoch(), applied: recovery.applied, end };
-    let loaded = opened.map_err(Unusable::from).and_then(|()| load(tables, facts));
+    let mut learn = |known| state.window().learn(known);
+    let loaded = opened.map_err(Unusable::from).and_then(|()| load(tables, facts, &mut learn));
     let (applied, trusted) = match loaded {
         Ok(loaded) => {
             loaded.rows.into_iter().for_each(|(key, row)| state.restore(key, row));
-            loaded.ids.into_iter().for_each(|known| state.window().learn(known));
             (loaded.applied, Some((loaded.applied, loaded.chunks)))
         }
         Err(why) => {
+            // Nothing that doubtful tables told stays: no id is young enough for the end of time.
+            state.window().sweep(UnixMs(u64::MAX));
             if !recovery.created {
                 let why = chain(&why);
                 tracing::warn!(why, "the tables are rebuilt from an export and the log");

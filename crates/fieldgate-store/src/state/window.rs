@@ -24,7 +24,8 @@ use crate::{control::EAGER_WINDOW, port::AppendError};
 use places::Places;
 
 const SHARD_COUNT: usize = 16;
-const IDS_PER_SENDER_MAX: usize = 10_000;
+/// Most ids known of one sender.
+pub(crate) const IDS_PER_SENDER_MAX: usize = 10_000;
 /// How long an id is known.
 pub(crate) const WINDOW_MS: u64 = 10 * 60 * 1_000;
 /// Most ids known, of all senders.
@@ -52,7 +53,7 @@ pub(crate) struct KnownId {
 
 /// What is hashed already is not hashed again.
 #[derive(Debug, Default, Clone, Copy)]
-struct Hashed(u64);
+pub(crate) struct Hashed(u64);
 
 impl Hasher for Hashed {
     fn finish(&self) -> u64 {

@@ -5,7 +5,8 @@
 //! and written anew from the state in RAM, and until that succeeds retention stands still.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
+    hash::BuildHasherDefault,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -29,7 +30,7 @@ use crate::{
     state::{
         State,
         changes::{Changes, Row, RowKey, Snapshot},
-        window::{self, IDS_MAX, KnownId},
+        window::{self, Hashed, IDS_MAX, IDS_PER_SENDER_MAX, KnownId},
     },
 };
 
@@ -214,6 +215,7 @@ impl Work {
             return Ok(());
         }
         let Changes { applied, rows, mut ids, .. } = changes;
+        drop_older(&mut ids);
         if EAGER_WINDOW.is_on() {
             ids = self.state.window().all();
         }
@@ -323,6 +325,21 @@ fn write(key: &RowKey, row: Option<&Row>) -> Write {
     Write { table, key, value: row.map(encode_row) }
 }
 
+/// Drops what no window knows any more: all but the newest ids of each sender.
+fn drop_older(ids: &mut Vec<KnownId>) {
+    if ids.len() <= IDS_PER_SENDER_MAX {
+        return;
+    }
+    let mut counts: HashMap<u64, usize, BuildHasherDefault<Hashed>> = HashMap::default();
+    ids.reverse();
+    ids.retain(|known| {
+        let count = counts.entry(known.sender).or_default();
+        *count += 1;
+        *count <= IDS_PER_SENDER_MAX
+    });
+    ids.reverse();
+}
+
 /// Adds a row of ids, and removes those that no window reaches back to.
 fn keep_ids(
     chunks: &mut VecDeque<IdChunk>,
@@ -355,4 +372,25 @@ fn keep_ids(
 fn now() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_sender_the_newest_ids_are_written_in_their_order() {
+        let max = IDS_PER_SENDER_MAX as u64;
+        let known = |seq: u64, sender| KnownId {
+            sender,
+            id: seq.into(),
+            seq: Seq(seq),
+            arrived: UnixMs(seq),
+        };
+        let mut ids: Vec<KnownId> = (0..3).map(|seq| known(seq, 7)).collect();
+        ids.extend((3..max + 10).map(|seq| known(seq, 8)));
+        drop_older(&mut ids);
+        let seqs: Vec<u64> = ids.iter().map(|known| known.seq.0).collect();
+        assert_eq!(seqs, (0..3).chain(10..max + 10).collect::<Vec<_>>());
+    }
 }

@@ -24,7 +24,6 @@ pub(crate) struct IdChunk {
 pub(crate) struct Loaded {
     pub(crate) applied: Seq,
     pub(crate) rows: Vec<(RowKey, Row)>,
-    pub(crate) ids: Vec<KnownId>,
     pub(crate) chunks: Vec<IdChunk>,
 }
 
@@ -53,8 +52,13 @@ pub(crate) enum Unusable {
     Damaged(#[from] TablesError),
 }
 
-/// Reads the tables. Whatever is doubtful in them makes them unusable as a whole.
-pub(crate) fn load(tables: &dyn Tables, log: LogFacts) -> Result<Loaded, Unusable> {
+/// Reads the tables. Whatever is doubtful in them makes them unusable as a whole, with what `learn`
+/// was told until then: there may be millions of ids, which nobody holds at once.
+pub(crate) fn load(
+    tables: &dyn Tables,
+    log: LogFacts,
+    learn: &mut dyn FnMut(KnownId),
+) -> Result<Loaded, Unusable> {
     let mut applied = None;
     tables.scan(Table::Meta, &mut |key, value| {
         if key == APPLIED_KEY {
@@ -73,7 +77,7 @@ pub(crate) fn load(tables: &dyn Tables, log: LogFacts) -> Result<Loaded, Unusabl
     if applied > log.end {
         return Err(Unusable::Ahead { applied: applied.0, end: log.end.0 });
     }
-    let mut loaded = Loaded { applied, rows: Vec::new(), ids: Vec::new(), chunks: Vec::new() };
+    let mut loaded = Loaded { applied, rows: Vec::new(), chunks: Vec::new() };
     for table in [Table::Registry, Table::Retained, Table::Command] {
         tables.scan(table, &mut |key, value| {
             loaded.rows.push(decode(table, key, value)?);
@@ -84,7 +88,7 @@ pub(crate) fn load(tables: &dyn Tables, log: LogFacts) -> Result<Loaded, Unusabl
         let ids = decode_ids(value)?;
         let newest = ids.iter().map(|known| known.arrived).max().unwrap_or_default();
         loaded.chunks.push(IdChunk { key: key.to_vec(), newest, len: ids.len() });
-        loaded.ids.extend(ids);
+        ids.into_iter().for_each(&mut *learn);
         Ok(())
     })?;
     Ok(loaded)

@@ -119,7 +119,7 @@ impl Gateway {
             end: self.log.frontier().durable,
         };
         self.state = empty();
-        let loaded = load(&self.tables, facts);
+        let loaded = load(&self.tables, facts, &mut |known| self.state.window().learn(known));
         let trusted = loaded.map(|loaded| {
             loaded.rows.into_iter().for_each(|(key, row)| self.state.restore(key, row));
             (loaded.applied, loaded.chunks)
