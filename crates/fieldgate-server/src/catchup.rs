@@ -69,7 +69,11 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
             send_retained(hub, link, subscription, routed);
             routed.next()
         }
-        Since::After(position) => position.seq.min(shared.log.frontier().ordered).next(),
+        // Nobody saw a number that was not given: what is on its way is new to whoever says so.
+        Since::After(position) if position.seq > shared.log.frontier().ordered => {
+            shared.routing().routed.next()
+        }
+        Since::After(position) => position.seq.next(),
         Since::Time(time) => {
             filter.arrived_from = Some(time);
             let log = Arc::clone(&shared.log);
@@ -89,9 +93,11 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
     else {
         return;
     };
+    // Who asks for what is behind its own acknowledged message may be ahead of the router.
+    let reached = routed.max(next.get().prev());
     subscription.replaying.set(false);
-    subscription.live_after.set(routed);
-    let (filter, position) = (subscription.filter.clone(), shared.position(routed));
+    subscription.live_after.set(reached);
+    let (filter, position) = (subscription.filter.clone(), shared.position(reached));
     hub.answer(link, &Answer::CaughtUp { filter, position });
 }
 

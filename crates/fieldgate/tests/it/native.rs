@@ -252,6 +252,33 @@ fn a_retained_message_is_there_the_moment_it_is_acknowledged() {
 }
 
 #[test]
+fn history_behind_an_acknowledged_message_does_not_bring_it_again() {
+    let gateway = Gateway::with(&[
+        "limits.messages_per_second=1000000",
+        "limits.message_burst=1000000",
+        "limits.bytes_per_second=1000000000",
+    ]);
+    let mut device = gateway.as_device("d", &gateway.device("d"));
+    let mut app = gateway.as_app(&gateway.key("admin"));
+    app.send(&json!({"type": "subscribe", "topic": "nothing"}));
+    let subscribed = app.next();
+    let (epoch, _) = subscribed["position"].as_str().unwrap().split_once(':').unwrap();
+    let items = vec![json!({"data": {"t": 1}}); 1_000];
+    for n in 0..30 {
+        // So many that they are durable some time before they are routed.
+        device.send(&json!({"type": "batch", "msgid": n.to_string(), "data": items}));
+        let last = device.next_of("ack")["seq"].as_u64().unwrap() + 999;
+        let after = json!({"after": format!("{epoch}:{last}")});
+        app.send(&json!({"type": "subscribe", "topic": "devices/+/telemetry", "since": after}));
+        assert_eq!(app.next_of("caught_up")["topic"], "devices/+/telemetry");
+        device.send(&json!({"type": "status", "data": {"end": n}}));
+        assert_eq!(app.next()["payload"], json!({"end": n}));
+        app.send(&json!({"type": "unsubscribe", "topic": "devices/+/telemetry"}));
+        assert_eq!(app.next()["type"], "unsubscribed");
+    }
+}
+
+#[test]
 fn a_command_waits_for_its_device_and_its_life_comes_back() {
     let gateway = Gateway::start();
     let (token, key) = (gateway.device("lamp-1"), gateway.key("operator"));
