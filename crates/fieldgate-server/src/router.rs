@@ -48,6 +48,8 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
             }
             routing.routed
         };
+        // Who is told that something is applied may take it that its effects were told, too.
+        effects.into_iter().for_each(|effect| obey(shared, effect));
         shared.set_applied(applied);
         shared.stats.accepted.fetch_add(accepted_count, Ordering::Relaxed);
         for (inbox, routed) in shared.inboxes.iter().zip(&mut outgoing) {
@@ -58,7 +60,6 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         for step in steps.drain(..) {
             notice(shared, &step);
         }
-        effects.into_iter().for_each(|effect| obey(shared, effect));
         let time = now();
         if time.0 >= expiry_looked_at.0 + 500 {
             expiry_looked_at = time;

@@ -241,7 +241,8 @@ fn stalled(gateway: &Gateway, key: &str, asks: &[Value]) -> Wire {
     wire
 }
 
-/// Publishes `count` messages: each tenth to `b/x` at QoS 1, the others to `a/x` at QoS `qos`.
+/// Publishes `count` messages: each tenth to `b/x` at QoS 1, the others to `a/x` at QoS `qos`. All
+/// of them are routed when this returns, as what is retained is before it is acknowledged.
 fn publish_two_topics(gateway: &Gateway, key: &str, qos: u64, count: u64) {
     let mut sender = gateway.as_app(key);
     let text = "x".repeat(TEXT_LEN);
@@ -250,7 +251,9 @@ fn publish_two_topics(gateway: &Gateway, key: &str, qos: u64, count: u64) {
         let payload = json!({"n": n, "text": text});
         sender.send(&json!({"type": "publish", "topic": topic, "qos": qos, "payload": payload}));
     }
-    sender.send(&json!({"type": "publish", "topic": "end", "msgid": "end", "payload": 1}));
+    let end =
+        json!({"type": "publish", "topic": "end", "msgid": "e", "payload": 1, "retain": true});
+    sender.send(&end);
     sender.next_of("ack");
 }
 
