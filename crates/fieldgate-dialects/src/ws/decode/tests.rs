@@ -10,7 +10,7 @@ use cases::{Case, FRAME_BYTES_MAX, MASK, Seen, closed, raw};
 
 const LIMITS: Limits = Limits {
     frame_bytes_max: FRAME_BYTES_MAX,
-    message_bytes_max: 1 << 20,
+    message_bytes_max: FRAME_BYTES_MAX,
     fragment_count_max: 1_024,
 };
 

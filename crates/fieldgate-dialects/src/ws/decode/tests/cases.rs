@@ -2,7 +2,7 @@
 //! client sends, and what a server makes of it.
 //!
 //! Included by the tests of the decoder and by those of the gateway, whose links must tell the same.
-//! The bounds are those of a gateway as it comes: 256 KiB a frame, 1,024 fragments a message.
+//! The bounds are those of a gateway as it comes: 256 KiB a frame and a message, 1,024 fragments.
 
 use super::{Mask, Opcode, WsError, frame_masked};
 
@@ -266,15 +266,13 @@ pub(super) fn closes() -> Vec<Case> {
 /// Class 9: what is above the bounds is refused, a frame at its header.
 pub(super) fn sizes() -> Vec<Case> {
     let header = |len: u64| [&[0x82, 0xFF][..], &len.to_be_bytes(), &MASK].concat();
-    let quarter = vec![b'x'; FRAME_BYTES_MAX];
-    let mut large = vec![(0x02, &quarter[..])];
-    large.extend([(0x00, &quarter[..]); 4]);
+    let full = vec![b'x'; FRAME_BYTES_MAX];
     let mut flood = vec![(0x01, &b""[..])];
     flood.extend([(0x00, &b""[..]); 2_000]);
     vec![
         broken(header(1 << 40), WsError::TooLarge),
         broken(header(u64::MAX), WsError::Protocol),
-        case(&large, &[TOO_LARGE]),
+        case(&[(0x02, &full), (0x80, b"x")], &[TOO_LARGE]),
         case(&flood, &[TOO_LARGE]),
     ]
 }
