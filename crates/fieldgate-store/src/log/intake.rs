@@ -213,8 +213,9 @@ impl Intake {
         let mut state = self.lock();
         state.durable = durable;
         state.reserved_until = reserved_until;
-        state.trim(self.options.tail_bytes_max);
+        let forgotten = state.trim(self.options.tail_bytes_max);
         self.tell(state);
+        drop(forgotten);
     }
 
     /// A write or sync failed: no number is given until [`Intake::revived`].

@@ -180,16 +180,19 @@ impl State {
         }
     }
 
-    /// Forgets what is durable and followed, beyond what readers are likely to ask for.
-    pub(super) fn trim(&mut self, tail_bytes_max: usize) {
+    /// Takes out what is durable and followed, beyond what readers are likely to ask for. To be
+    /// dropped once the lock is free: most of it has no other owner.
+    pub(super) fn trim(&mut self, tail_bytes_max: usize) -> Vec<Arc<Entry>> {
         let done = if self.following { self.durable.min(self.followed) } else { self.durable };
-        while self.tail_bytes > tail_bytes_max
-            && let Some(entry) = self.tail.front()
-            && entry.seq <= done
-        {
+        let mut len = 0;
+        for entry in &self.tail {
+            if self.tail_bytes <= tail_bytes_max || entry.seq > done {
+                break;
+            }
             self.tail_bytes = self.tail_bytes.saturating_sub(entry.record.memory_bytes());
             self.tail_first = entry.seq.next();
-            self.tail.pop_front();
+            len += 1;
         }
+        self.tail.drain(..len).collect()
     }
 }
