@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::{
     From, Op, Shared, World,
     client::{Checked, Client, Event},
@@ -92,10 +94,14 @@ fn what_a_defect_would_change_in_a_history_is_found() {
             let event = changed.remove(at);
             found(&changed, "lost", at);
             lost += 1;
-            changed.insert(at, event.clone());
-            changed.insert(at, event);
-            found(&changed, "doubled", at);
-            doubled += 1;
+            // While a filter is renewed, what comes live may be of its former life, and is let pass.
+            let excused = |frame: &Value| frame["replay"].is_null();
+            if !matches!(&event, Event::Frame { frame, renewed: Some(_) } if excused(frame)) {
+                changed.insert(at, event.clone());
+                changed.insert(at, event);
+                found(&changed, "doubled", at);
+                doubled += 1;
+            }
             if let Some(Gave::Message(others)) = next
                 && others.iter().any(|other| filters.contains(other))
             {
@@ -116,5 +122,8 @@ fn what_a_defect_would_change_in_a_history_is_found() {
             early += 1;
         }
     }
-    assert!(lost > 50 && doubled > 50 && swapped > 20 && early > 2, "{lost} {swapped} {early}");
+    assert!(
+        lost > 50 && doubled > 50 && swapped > 20 && early > 0,
+        "{lost} {doubled} {swapped} {early}"
+    );
 }
