@@ -316,12 +316,6 @@ fn admit(
     }
     let Stamp { timestamp, device_timestamp } = decide_time(draft.timestamp, time);
     let kind = topic.kind();
-    let expires = if kind == Kind::Command {
-        commands::check_room(hub, &principal.tenant, topic.device(), draft.payload.len())?;
-        Some(commands::end_of(hub, draft.expires, time))
-    } else {
-        draft.expires
-    };
     let may_command = || {
         topic.device().and_then(|id| id.parse().ok()).is_some_and(|id| principal.may_command(&id))
     };
@@ -331,7 +325,7 @@ fn admit(
     };
     Ok(Message {
         tenant: principal.tenant.clone(),
-        qos: if kind == Kind::Command { draft.qos.max(Qos::AtLeastOnce) } else { draft.qos },
+        qos: draft.qos,
         topic,
         kind,
         from: Arc::clone(&principal.name),
@@ -340,7 +334,7 @@ fn admit(
         reference: draft.reference,
         retain: draft.retain,
         priority,
-        expires,
+        expires: draft.expires,
         content: draft.content,
         payload: draft.payload,
     })

@@ -49,7 +49,7 @@ pub(crate) fn send(
     let devices = devices_of(hub, principal, &ask.to)?;
     let device_count = devices.len();
     for device in &devices {
-        check_room(hub, &principal.tenant, Some(device.as_str()), ask.payload.len())?;
+        check_room(hub, &principal.tenant, device, ask.payload.len())?;
     }
     // The frame paid for one of them.
     asks::take_rate(hub, link, principal, device_count - 1, 0)?;
@@ -79,20 +79,19 @@ pub(crate) fn send(
 }
 
 /// When a command becomes worthless: as asked, at the latest when the log forgets it.
-pub(crate) fn end_of(hub: &Hub, asked: Option<UnixMs>, time: UnixMs) -> UnixMs {
+fn end_of(hub: &Hub, asked: Option<UnixMs>, time: UnixMs) -> UnixMs {
     let latest = UnixMs(time.0.saturating_add(hub.shared.config.retention.age_ms));
     asked.unwrap_or(UnixMs(time.0.saturating_add(EXPIRES_MS))).min(latest)
 }
 
 /// Looks whether one more command may wait for a device.
-pub(crate) fn check_room(
+fn check_room(
     hub: &Hub,
     tenant: &TenantId,
-    device: Option<&str>,
+    device: &DeviceId,
     payload_len: usize,
 ) -> Result<(), Fault> {
-    let Some(device) = device.and_then(|id| id.parse().ok()) else { return Ok(()) };
-    let open = hub.shared.state.open_count(tenant, &device);
+    let open = hub.shared.state.open_count(tenant, device);
     let text = if open.device_count >= OPEN_PER_DEVICE_MAX {
         format!("{OPEN_PER_DEVICE_MAX} commands wait for {device} already")
     } else if open.tenant_count >= OPEN_PER_TENANT_MAX
