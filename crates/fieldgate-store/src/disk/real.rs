@@ -98,8 +98,11 @@ fn zero_directly(path: &Path, byte_len: u64) -> io::Result<u64> {
     };
     let buffer = vec![0; PIECE_BYTES + PAGE_BYTES];
     let start = buffer.as_ptr().align_offset(PAGE_BYTES);
-    let zeros = buffer.get(start..).and_then(|rest| rest.get(..PIECE_BYTES));
-    match write_zeros(&direct, 0, end, zeros.unwrap_or_default()) {
+    // Without a whole piece at a page's beginning there would be no end of writing nothing.
+    let Some(zeros) = buffer.get(start..).and_then(|rest| rest.get(..PIECE_BYTES)) else {
+        return Ok(0);
+    };
+    match write_zeros(&direct, 0, end, zeros) {
         Err(error) if is_refusal(&error) => Ok(0),
         written => written.map(|()| end),
     }
