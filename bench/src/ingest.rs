@@ -46,7 +46,7 @@ struct Figures {
 
 /// Measures and reports.
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
-    for (link_count, window) in [(16, 4), (64, 8)] {
+    for (link_count, window) in [(16, 4), (64, 8), (512, 1)] {
         let in_flight = link_count * window;
         report.section(&format!(
             "Durable ingest, QoS 1, {in_flight} in flight ({link_count} devices × {window})"
@@ -61,7 +61,8 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         report.row("gateway / bare append", ours.rate / bare, "×", budget);
         match mosquitto(plan, link_count, window, report) {
             Ok(rival) => {
-                let large = in_flight == 512;
+                // The budget's pattern is the one it was measured with, 50 × 10 (`mqtt-coap.md`).
+                let large = window == 8;
                 let (rate, cpu) = (ours.rate / rival.rate, ours.cpu_us / rival.cpu_us);
                 let bound = |budget| if large { budget } else { Budget::None };
                 report.row("gateway / Mosquitto, rate", rate, "×", bound(Budget::AtLeast(1.0)));

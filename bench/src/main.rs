@@ -84,7 +84,7 @@ impl Plan {
             out: None,
             parts: Vec::new(),
             seconds: 4.0,
-            repetition_count: 3,
+            repetition_count: 7,
             subscriber_count: 1_000,
             connection_count: 10_000,
             record_count: 10_000_000,

@@ -10,6 +10,7 @@ mod train;
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, VecDeque},
+    io,
     ops::RangeInclusive,
     rc::Rc,
     sync::Arc,
@@ -33,8 +34,9 @@ use crate::{
     catchup, commands,
     fabric::{Shared, now},
     link::Link,
-    outbox::{Item, Late},
+    outbox::{Item, Late, Tick, taken},
     present::LinkRef,
+    sink::Writer,
     subscriptions::Subscription,
     worker::Told,
 };
@@ -64,6 +66,7 @@ pub(crate) struct Hub {
     touched: RefCell<Vec<Rc<Link>>>,
     text: RefCell<Vec<u8>>,
     joined: RefCell<Vec<u8>>,
+    writer: RefCell<Writer>,
     /// Whether this tick appended what is to be announced.
     appended: Cell<bool>,
 }
@@ -86,6 +89,7 @@ impl Hub {
             touched: RefCell::default(),
             text: RefCell::default(),
             joined: RefCell::default(),
+            writer: RefCell::new(Writer::new()),
             appended: Cell::default(),
         }
     }
@@ -260,18 +264,42 @@ impl Hub {
         if self.appended.replace(false) {
             self.shared.log.announce();
         }
-        for link in self.touched.take() {
-            link.touched.set(false);
-            Self::flush_link(&link);
+        let touched = self.touched.take();
+        let ticks: Vec<_> = touched.into_iter().filter_map(Self::take_tick).collect();
+        let mut writer = self.writer.borrow_mut();
+        let writes = ticks.iter().map(|(link, tick)| (&link.socket, tick.as_slice()));
+        let written = writer.write_each(writes);
+        ticks
+            .iter()
+            .zip(written)
+            .for_each(|((link, tick), taken)| Self::end_tick(link, tick, taken));
+    }
+
+    /// What a link has to write now, if anything.
+    fn take_tick(link: Rc<Link>) -> Option<(Rc<Link>, Tick)> {
+        link.touched.set(false);
+        let tick = link.outbox.take_tick();
+        if tick.as_slice().is_empty() {
+            Self::end_tick(&link, &tick, Ok(0));
+            return None;
+        }
+        Some((link, tick))
+    }
+
+    fn end_tick(link: &Link, tick: &Tick, written: io::Result<usize>) {
+        match taken(written) {
+            Ok(taken) => link.outbox.keep(tick, taken),
+            Err(_) => link.close(CloseReason::PeerClosed),
+        }
+        if link.has_unsent() {
+            link.wake();
         }
     }
 
     fn flush_link(link: &Link) {
-        if link.outbox.flush_tick(&link.socket).is_err() {
-            link.close(CloseReason::PeerClosed);
-        } else if link.has_unsent() {
-            link.wake();
-        }
+        let tick = link.outbox.take_tick();
+        let written = link.socket.try_write(tick.as_slice());
+        Self::end_tick(link, &tick, written);
     }
 
     pub(crate) fn kick(&self, link: u64, reason: CloseReason) {

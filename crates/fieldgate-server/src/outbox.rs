@@ -137,7 +137,7 @@ pub(crate) type Encode<'a> = &'a dyn Fn(Item, bool) -> Bytes;
 
 /// What goes out at the end of this tick.
 #[derive(Debug, Default)]
-enum Tick {
+pub(crate) enum Tick {
     #[default]
     Empty,
     /// One run of frames, which other links have too.
@@ -151,11 +151,19 @@ impl Tick {
         self.as_slice().len()
     }
 
-    fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Empty => &[],
             Self::Shared(bytes) => bytes,
             Self::Own(bytes) => bytes,
+        }
+    }
+
+    fn slice_from(&self, start: usize) -> Bytes {
+        match self {
+            Self::Empty => Bytes::new(),
+            Self::Shared(bytes) => bytes.slice(start..),
+            Self::Own(bytes) => Bytes::copy_from_slice(bytes.get(start..).unwrap_or_default()),
         }
     }
 
@@ -165,14 +173,6 @@ impl Tick {
             Self::Shared(bytes) => bytes,
             Self::Own(bytes) => bytes.into(),
         }
-    }
-}
-
-/// Writes once; tells how much the socket took.
-fn write_some(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
-    match socket.try_write(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        written => written,
     }
 }
 
@@ -209,7 +209,7 @@ impl Backlog {
             if self.next.is_empty() {
                 return Ok(());
             }
-            match write_some(socket, &self.next)? {
+            match taken(socket.try_write(&self.next))? {
                 0 => return Ok(()),
                 taken => self.next.advance(taken),
             }
@@ -231,6 +231,14 @@ impl Backlog {
             joined.extend_from_slice(&encode(item, ahead));
         }
         joined.into()
+    }
+}
+
+/// How much a socket took: nothing, if it is full.
+pub(crate) fn taken(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        written => written,
     }
 }
 
@@ -290,18 +298,13 @@ impl Outbox {
     }
 
     /// Adds frames that other links get too; nothing is copied while they are all there is.
-    pub(crate) fn push_shared(&self, frames: &Bytes) {
+    pub(crate) fn push_shared(&self, frames: Bytes) {
         let empty = matches!(*self.tick.borrow(), Tick::Empty);
         if empty {
-            self.tick.replace(Tick::Shared(frames.clone()));
+            self.tick.replace(Tick::Shared(frames));
         } else {
-            self.push_tick(|own| own.extend_from_slice(frames));
+            self.push_tick(|own| own.extend_from_slice(&frames));
         }
-    }
-
-    /// Writes shared frames at once, where nothing waits; tells how many bytes the socket took.
-    pub(crate) fn write_now(&self, socket: &Socket, frames: &Bytes) -> io::Result<usize> {
-        write_some(socket, frames)
     }
 
     fn with_backlog<T>(&self, work: impl FnOnce(&mut Backlog) -> T) -> T {
@@ -351,19 +354,24 @@ impl Outbox {
         self.with_backlog(|backlog| backlog.lanes.set_elsewhere(elsewhere));
     }
 
-    /// Ends a tick: everything of it goes out in one write, or waits.
-    pub(crate) fn flush_tick(&self, socket: &Socket) -> io::Result<()> {
+    /// Ends a tick: gives what is to be written now, of which [`Self::keep`] is to be told. Behind
+    /// what waits, it waits too.
+    pub(crate) fn take_tick(&self) -> Tick {
         let tick = self.tick.take();
-        let mut taken = 0;
-        if !self.has_waiting() && tick.len() > 0 {
-            taken = write_some(socket, tick.as_slice())?;
-        }
-        if taken == 0 {
+        if self.has_waiting() {
             self.wait(tick.into_bytes());
-        } else if taken < tick.len() {
-            self.begun(tick.into_bytes().slice(taken..));
+            return Tick::Empty;
         }
-        Ok(())
+        tick
+    }
+
+    /// Keeps what the socket did not take of a tick.
+    pub(crate) fn keep(&self, tick: &Tick, taken: usize) {
+        if taken == 0 {
+            self.wait(tick.slice_from(0));
+        } else if taken < tick.len() {
+            self.begun(tick.slice_from(taken));
+        }
     }
 
     /// Writes as much of what waits as the socket takes.

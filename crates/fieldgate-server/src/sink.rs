@@ -4,6 +4,7 @@
 //! buffer of plain bytes. Owned by one worker, so that a TLS session has one thread.
 
 mod tls;
+mod together;
 
 use std::{
     io::{self, ErrorKind},
@@ -14,6 +15,7 @@ use rustls::ServerConnection;
 use tokio::{io::Interest, net::TcpStream};
 
 use tls::TlsSocket;
+pub(crate) use together::Writer;
 
 /// A socket on its way to a worker, registered with no runtime.
 #[derive(Debug)]

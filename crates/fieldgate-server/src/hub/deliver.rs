@@ -3,7 +3,7 @@
 //! A train of messages is encoded once per wire form and written straight to each socket, in one
 //! write; what a socket does not take waits in its outbox, frame by frame, within bounds.
 
-use std::{rc::Rc, sync::atomic::Ordering};
+use std::{io, rc::Rc, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use fieldgate_core::{
@@ -27,13 +27,23 @@ use crate::{
     fabric::{message_of, now},
     ledger::DropReason,
     link::Link,
-    outbox::{Item, Lost, late_byte_len},
+    outbox::{Item, Lost, late_byte_len, taken},
     subscriptions::{self, Subscription},
     worker::Routed,
 };
 
 /// Most bytes that are collected for one socket before they are written, whatever the tick brings.
 const TICK_BYTES_MAX: usize = 128 * 1024;
+
+/// Frames for one link: those of a run, from one car on.
+#[derive(Debug)]
+struct Shot<'a> {
+    link: &'a Rc<Link>,
+    subscription: &'a Rc<Subscription>,
+    /// Its place among the runs.
+    run: usize,
+    from: usize,
+}
 
 impl Hub {
     /// Delivers what the router sent, in seq order.
@@ -84,6 +94,7 @@ impl Hub {
             behind.for_each(|(link, _)| self.overtake(link, *seq, message));
         }
         let mut runs = Runs::default();
+        let mut shots = Vec::new();
         let mut delivered_count = 0;
         for (link, subscription) in members() {
             if link.delivered.get() == *last || link.is_closing() {
@@ -102,10 +113,15 @@ impl Hub {
             link.delivered.set(*last);
             let (of, overlap) = link.overlap.get();
             let granted = if of == *last { overlap } else { subscription.qos };
-            let run = runs.get(link.form, granted, || self.encode_run(&cars, granted, link.form));
-            delivered_count += self.send(link, subscription, run, from, &cars, alone);
+            let run = runs.place(link.form, granted, || self.encode_run(&cars, granted, link.form));
+            let shot = Shot { link, subscription, run, from };
+            if alone && link.outbox.is_empty() {
+                shots.push(shot);
+            } else {
+                delivered_count += self.send_later(&shot, runs.at(run), &cars);
+            }
         }
-        delivered_count
+        delivered_count + self.send_now(&shots, &runs, &cars)
     }
 
     fn encode_run(&self, cars: &Cars<'_>, granted: Qos, form: Form) -> Run {
@@ -120,53 +136,55 @@ impl Hub {
         })
     }
 
-    /// Gives the frames of a run, from one car on, to one link: to its socket, to this tick, or to
-    /// what waits. Tells how many it dealt with; the log has the rest for a link that fell behind.
-    fn send(
-        self: &Rc<Self>,
-        link: &Rc<Link>,
-        subscription: &Rc<Subscription>,
-        run: &Run,
-        from: usize,
-        cars: &Cars<'_>,
-        alone: bool,
-    ) -> u64 {
-        let frames = run.frames(from);
+    /// Leaves frames to the end of this tick, or behind what waits. Tells how many it dealt with; the
+    /// log has the rest for a link that fell behind.
+    fn send_later(self: &Rc<Self>, shot: &Shot<'_>, run: &Run, cars: &Cars<'_>) -> u64 {
+        let link = shot.link;
         if link.outbox.has_waiting() {
-            return self.queue_all(link, subscription, run, from, cars);
+            return self.queue_all(shot, run, shot.from, cars);
         }
-        let tail;
-        let bytes = match frames.first() {
-            Some(frame) if frame.start > 0 => {
-                tail = run.bytes.slice(frame.start..);
-                &tail
-            }
-            Some(_) | None => &run.bytes,
-        };
-        if !alone || !link.outbox.is_empty() {
-            self.touch(link);
-            link.outbox.push_shared(bytes);
-            if link.outbox.byte_len() > TICK_BYTES_MAX {
-                Self::flush_link(link);
-            }
-            return frames.len() as u64;
+        self.touch(link);
+        link.outbox.push_shared(run.bytes.slice(run.start(shot.from)..));
+        if link.outbox.byte_len() > TICK_BYTES_MAX {
+            Self::flush_link(link);
         }
-        let taken = match link.outbox.write_now(&link.socket, bytes) {
-            Ok(taken) => run.bytes.len() - bytes.len() + taken,
-            Err(_) => {
-                link.close(CloseReason::PeerClosed);
-                return 0;
-            }
+        run.frames(shot.from).len() as u64
+    }
+
+    /// Writes to links for which nothing waits; tells as [`Self::send_later`].
+    fn send_now(self: &Rc<Self>, shots: &[Shot<'_>], runs: &Runs, cars: &Cars<'_>) -> u64 {
+        let writes = shots.iter().map(|shot| {
+            let run = runs.at(shot.run);
+            (&shot.link.socket, run.bytes.get(run.start(shot.from)..).unwrap_or_default())
+        });
+        let mut writer = self.writer.borrow_mut();
+        let written = shots.iter().zip(writer.write_each(writes));
+        written.map(|(shot, written)| self.sent(shot, runs.at(shot.run), cars, written)).sum()
+    }
+
+    /// Queues what a socket did not take.
+    fn sent(
+        self: &Rc<Self>,
+        shot: &Shot<'_>,
+        run: &Run,
+        cars: &Cars<'_>,
+        written: io::Result<usize>,
+    ) -> u64 {
+        let (link, frames) = (shot.link, run.frames(shot.from));
+        let Ok(taken) = taken(written) else {
+            link.close(CloseReason::PeerClosed);
+            return 0;
         };
-        let mut gone_count = frames.len();
+        let taken = run.start(shot.from) + taken;
+        let (mut gone_count, mut queued_count) = (frames.len(), 0);
         if taken < run.bytes.len() {
             gone_count = frames.partition_point(|frame| frame.end <= taken);
             if let Some(begun) = frames.get(gone_count).filter(|frame| frame.start < taken) {
                 link.outbox.begun(run.bytes.slice(taken..begun.end));
                 gone_count += 1;
             }
+            queued_count = self.queue_all(shot, run, shot.from + gone_count, cars);
         }
-        let queued_count = self.queue_all(link, subscription, run, from + gone_count, cars);
         if link.has_unsent() {
             link.wake();
         }
@@ -174,18 +192,11 @@ impl Hub {
     }
 
     /// Queues the frames of a run, from one car on, until one must not follow; tells how many.
-    fn queue_all(
-        self: &Rc<Self>,
-        link: &Rc<Link>,
-        subscription: &Subscription,
-        run: &Run,
-        from: usize,
-        cars: &Cars<'_>,
-    ) -> u64 {
+    fn queue_all(self: &Rc<Self>, shot: &Shot<'_>, run: &Run, from: usize, cars: &Cars<'_>) -> u64 {
         let cars = cars.get(from..).unwrap_or_default();
         let queued = run.frames(from).iter().zip(cars).take_while(|(frame, (seq, message))| {
             let bytes = run.bytes.slice(frame.start..frame.end);
-            self.queue(link, subscription, bytes, (*seq, message, frame.qos))
+            self.queue(shot.link, shot.subscription, bytes, (*seq, message, frame.qos))
         });
         queued.count() as u64
     }

@@ -72,6 +72,11 @@ impl Run {
         Self { bytes: Bytes::copy_from_slice(scratch), frames }
     }
 
+    /// Where the frames from this car on begin.
+    pub(super) fn start(&self, from: usize) -> usize {
+        self.frames(from).first().map_or(self.bytes.len(), |frame| frame.start)
+    }
+
     /// The frames from this car on.
     pub(super) fn frames(&self, from: usize) -> &[Frame] {
         self.frames.get(from..).unwrap_or_default()
@@ -83,16 +88,20 @@ impl Run {
 pub(super) struct Runs(Vec<((Form, Qos), Run)>);
 
 impl Runs {
-    /// Lends the run: a reference counted up and down for each receiver would cost as much as the
+    /// Where the run is: a reference counted up and down for each receiver would cost as much as the
     /// rest of its way through here.
-    pub(super) fn get(&mut self, form: Form, qos: Qos, make: impl FnOnce() -> Run) -> &Run {
+    pub(super) fn place(&mut self, form: Form, qos: Qos, make: impl FnOnce() -> Run) -> usize {
         let known = self.0.iter().position(|(key, _)| *key == (form, qos));
-        let at = known.unwrap_or(self.0.len());
         if known.is_none() {
             self.0.push(((form, qos), make()));
         }
+        known.unwrap_or(self.0.len() - 1)
+    }
+
+    /// The run at a place.
+    pub(super) fn at(&self, place: usize) -> &Run {
         static EMPTY: Run = Run { bytes: Bytes::new(), frames: Vec::new() };
-        self.0.get(at).map_or(&EMPTY, |(_, run)| run)
+        self.0.get(place).map_or(&EMPTY, |(_, run)| run)
     }
 }
 

@@ -58,7 +58,11 @@ fn crates_depend_only_on_whom_they_may() {
         ("fieldgate-core", &[]),
         ("fieldgate-dialects", &["fieldgate-core"]),
         ("fieldgate-store", &["fieldgate-core"]),
-        ("fieldgate-server", &["fieldgate-core", "fieldgate-dialects", "fieldgate-store"]),
+        (
+            "fieldgate-server",
+            &["fieldgate-core", "fieldgate-dialects", "fieldgate-store", "fieldgate-uring"],
+        ),
+        ("fieldgate-uring", &[]),
         ("fieldgate-client", &["fieldgate-core", "fieldgate-dialects"]),
     ];
     for (name, allowed) in allowed {
@@ -71,6 +75,17 @@ fn crates_depend_only_on_whom_they_may() {
             let dependency = line.split(['.', ' ', '=']).next().unwrap();
             assert!(allowed.contains(&dependency), "{name} must not depend on {dependency}");
         }
+    }
+}
+
+#[test]
+fn one_crate_alone_may_be_unsafe() {
+    for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let manifest = root().join("crates").join(&name).join("Cargo.toml");
+        let inherits =
+            std::fs::read_to_string(manifest).unwrap().contains("[lints]\nworkspace = true");
+        assert_eq!(inherits, name != "fieldgate-uring", "{name}: the workspace forbids `unsafe`");
     }
 }
 
