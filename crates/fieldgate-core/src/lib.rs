@@ -17,6 +17,7 @@ pub mod message;
 pub mod pace;
 pub mod rate;
 pub mod reading;
+pub mod resource;
 #[cfg(any(fuzzing, feature = "testing"))]
 pub mod testing;
 pub mod topic;
