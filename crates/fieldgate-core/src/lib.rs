@@ -15,6 +15,7 @@ pub mod index;
 pub mod lane;
 pub mod message;
 pub mod pace;
+pub mod profile;
 pub mod rate;
 pub mod reading;
 pub mod resource;
