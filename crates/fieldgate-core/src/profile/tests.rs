@@ -1,3 +1,5 @@
+//! Tests of `profile`.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `resource`.
+
 use proptest::prelude::*;
 
 use super::{table::ROWS, *};
