@@ -3,7 +3,8 @@
 //! Every error is `application/problem+json` with its stable code. Secrets may stand in queries:
 //! nothing here logs a URL.
 
-mod api;
+mod doc;
+mod problem;
 
 use std::{
     net::IpAddr,
@@ -14,7 +15,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header},
+    http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -28,22 +29,23 @@ use fieldgate_core::{
 };
 use fieldgate_dialects::{native, ws};
 use hyper_util::rt::TokioIo;
-use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::{
-    admin,
     asks::form_of,
     fabric::{Shared, now},
     idle::{Phase, Watched},
     listen::Purpose,
     metrics,
+    rest::{self, Entrance},
     sink::Sink,
     status::readiness,
     throttle::{Permit, Refusal},
     worker::Handover,
 };
+
+pub(crate) use problem::{Problem, ProblemBody, refuse, unauthorized};
 
 /// Who is at the other end of one HTTP connection.
 #[derive(Debug, Clone)]
@@ -96,28 +98,6 @@ impl Inner {
     }
 }
 
-/// A refusal as RFC 9457 has it.
-fn problem(status: StatusCode, fault: &Fault) -> Response {
-    let body = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("Error"),
-        "status": status.as_u16(),
-        "code": fault.code.as_str(),
-        "detail": fault.message,
-    });
-    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    let mut response = (status, [kind], body.to_string()).into_response();
-    if fault.code.is_temporary() {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
-}
-
-fn refuse(code: Code, message: &'static str) -> Response {
-    let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
-    problem(status, &Fault::new(code, message))
-}
-
 /// All routes of one connection.
 pub(crate) fn router(caller: Caller) -> Router {
     let routes = match caller.0.purpose {
@@ -128,17 +108,15 @@ pub(crate) fn router(caller: Caller) -> Router {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(keyed_metrics))
-            .route("/v1/drops", get(api::drops))
-            .route("/v1/status", get(api::status))
-            .route("/v1/{kind}", any(api::administer))
-            .route("/v1/{kind}/{*rest}", any(api::administer)),
+            .route("/v1/{*rest}", any(resources))
+            .merge(doc::routes()),
     };
     let guard = axum::middleware::from_fn_with_state(caller.clone(), guard);
     routes
         .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             let fault = Fault::new(Code::BadValue, "this address takes GET alone");
-            problem(StatusCode::METHOD_NOT_ALLOWED, &fault)
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, fault)
         })
         .layer(guard)
         .with_state(caller)
@@ -170,7 +148,7 @@ async fn guarded(caller: &Caller, mut request: Request, next: axum::middleware::
         }
     };
     if let Some((code, message)) = refused {
-        let mut response = refuse(code, message);
+        let mut response = refuse(code, message).into_response();
         // A refused connection has no place: it must not stay.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return response;
@@ -178,11 +156,13 @@ async fn guarded(caller: &Caller, mut request: Request, next: axum::middleware::
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     if !host.is_none_or(|host| host_is_known(&caller.0.shared, host)) {
         let fault = Fault::new(Code::NotFound, "this host name is not served: see listen.hosts");
-        return problem(StatusCode::MISDIRECTED_REQUEST, &fault);
+        return Problem::new(StatusCode::MISDIRECTED_REQUEST, fault).into_response();
     }
     match caller.0.shared.proxies.client_of(caller.0.peer, request.headers()) {
         Ok(client) => request.extensions_mut().insert(Client(client)),
-        Err(fault) => return problem(StatusCode::BAD_REQUEST, &fault),
+        Err(fault) => {
+            return Problem::new(StatusCode::BAD_REQUEST, fault).into_response();
+        }
     };
     let mut response = if is_preflight(&request) { preflight() } else { next.run(request).await };
     if caller.0.purpose == Purpose::Everything {
@@ -241,57 +221,64 @@ fn host_is_known(shared: &Shared, host: &str) -> bool {
         || shared.config.listen.http.iter().chain(&shared.config.listen.metrics).any(bound)
 }
 
-/// Who this request's credential names. `None`: it has none.
-fn principal_of(caller: &Inner, request: &Request) -> Result<Option<Principal>, Response> {
-    let bearer = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim().to_owned());
-    let Some(token) = bearer.or_else(|| query_token(request.uri().query())) else {
-        return Ok(None);
-    };
-    let (shared, time) = (&caller.shared, now());
-    let client = client_of(caller, request);
-    if !shared.throttle.may_try(client) {
-        return Err(refuse(Code::RateLimited, "too many failed authentications"));
+impl Caller {
+    /// Who a request's credential names. `None`: it has none.
+    pub(crate) fn principal(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        client: IpAddr,
+    ) -> Result<Option<Principal>, Problem> {
+        let bearer = text(headers, "authorization")
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim().to_owned());
+        let Some(token) = bearer.or_else(|| query_token(uri.query())) else {
+            return Ok(None);
+        };
+        let (shared, time) = (&self.0.shared, now());
+        if !shared.throttle.may_try(client) {
+            return Err(refuse(Code::RateLimited, "too many failed authentications"));
+        }
+        let tenant = TenantId::default_tenant();
+        shared.state.verify_token(&tenant, None, &token, time).map(Some).ok_or_else(|| {
+            shared.throttle.failed(client);
+            shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
+            unauthorized("the credential is not valid")
+        })
     }
-    let tenant = TenantId::default_tenant();
-    shared.state.verify_token(&tenant, None, &token, time).map(Some).ok_or_else(|| {
-        shared.throttle.failed(client);
-        shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
-        unauthorized("the credential is not valid")
-    })
-}
 
-fn client_of(caller: &Inner, request: &Request) -> IpAddr {
-    request.extensions().get().map_or(caller.peer, |Client(client)| *client)
+    fn client(&self, extensions: &Extensions) -> IpAddr {
+        extensions.get().map_or(self.0.peer, |Client(client)| *client)
+    }
 }
 
 fn query_token(query: Option<&str>) -> Option<String> {
     let token = query?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
     // What is not encoded as it should be is a credential that nobody has.
-    Some(admin::decoded(token).unwrap_or_else(|_| token.to_owned()))
+    Some(decoded(token).unwrap_or_else(|| token.to_owned()))
 }
 
-fn unauthorized(message: &'static str) -> Response {
-    let mut response = problem(StatusCode::UNAUTHORIZED, &Fault::new(Code::NotAllowed, message));
-    let challenge = HeaderValue::from_static("Bearer");
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    response
-}
-
-/// A principal with this right over everything, or the answer that refuses it.
-fn authorize(caller: &Inner, request: &Request, verb: Verb) -> Result<Principal, Response> {
-    let principal = principal_of(caller, request)?
-        .ok_or_else(|| unauthorized("send Authorization: Bearer with an API key"))?;
-    let everything: Option<Filter> = "#".parse().ok();
-    if everything.is_some_and(|all| principal.may(verb, &all)) {
-        return Ok(principal);
+/// A value of a query without its percent signs. A plus stays one.
+fn decoded(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || u8::try_from(char::from(rest.next()?).to_digit(16)?).ok();
+        let (high, low) = (digit()?, digit()?);
+        bytes.push(high << 4 | low);
     }
-    Err(refuse(Code::NotAllowed, "this key has no right to do this"))
+    String::from_utf8(bytes).ok()
+}
+
+/// The resources below `/v1`.
+async fn resources(State(caller): State<Caller>, request: Request) -> Response {
+    let client = caller.client(request.extensions());
+    rest::answer(Entrance::Listener(caller, client), request).await
 }
 
 async fn ready(State(caller): State<Caller>) -> Response {
@@ -301,20 +288,26 @@ async fn ready(State(caller): State<Caller>) -> Response {
     }
 }
 
-async fn keyed_metrics(State(caller): State<Caller>, request: Request) -> Response {
-    match authorize(&caller.0, &request, Verb::Metrics) {
-        Err(response) => response,
-        Ok(_) => open_metrics(State(caller)).await,
+async fn keyed_metrics(
+    State(caller): State<Caller>,
+    headers: HeaderMap,
+    uri: Uri,
+    extensions: Extensions,
+) -> Result<Response, Problem> {
+    let principal = caller.principal(&headers, &uri, caller.client(&extensions))?;
+    let principal = principal.ok_or_else(|| unauthorized("send Authorization: Bearer"))?;
+    let everything: Option<Filter> = "#".parse().ok();
+    if !everything.is_some_and(|all| principal.may(Verb::Metrics, &all)) {
+        return Err(refuse(Code::NotAllowed, "no right to do this: it takes metrics:#"));
     }
+    Ok(open_metrics(State(caller)).await)
 }
 
 /// For whoever can reach the listener, but for pages that a browser there happens to show.
 async fn listened_metrics(State(caller): State<Caller>, request: Request) -> Response {
     if !origin_is_known(&caller.0.shared, request.headers()) {
-        return refuse(
-            Code::NotAllowed,
-            "a page of this origin may not read this: see listen.origins",
-        );
+        let text = "a page of this origin may not read this: see listen.origins";
+        return refuse(Code::NotAllowed, text).into_response();
     }
     open_metrics(State(caller)).await
 }
@@ -323,7 +316,7 @@ async fn open_metrics(State(caller): State<Caller>) -> Response {
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     match metrics::text(&caller.0.shared) {
         Ok(text) => ([kind], text).into_response(),
-        Err(_) => refuse(Code::Busy, "the metrics could not be written"),
+        Err(_) => refuse(Code::Busy, "the metrics could not be written").into_response(),
     }
 }
 
@@ -332,7 +325,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The upgrade to WebSocket (`native.md`, "Connecting").
-async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Response {
+async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Result<Response, Problem> {
     let headers = request.headers();
     let all = |name: &str| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -350,31 +343,28 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Response
     });
     let accept = match checked {
         Ok(accept) => accept,
-        Err(error) => return not_an_upgrade(error),
+        Err(error) => return Ok(not_an_upgrade(error)),
     };
     if caller.0.shared.draining.load(Ordering::SeqCst) {
-        return refuse(Code::Busy, "the gateway is draining");
+        return Err(refuse(Code::Busy, "the gateway is draining"));
     }
-    let principal = match principal_of(&caller.0, &request) {
-        Ok(principal) => principal,
-        Err(response) => return response,
-    };
+    let peer = caller.client(request.extensions());
+    let principal = caller.principal(headers, request.uri(), peer)?;
     if let (Some(hint), Some(principal)) = (text(headers, "device-id"), &principal)
         && matches!(principal.identity, fieldgate_core::access::Identity::Device { .. })
         && *principal.name != *hint
     {
-        return refuse(Code::BadValue, "the header Device-ID contradicts the credential");
+        return Err(refuse(Code::BadValue, "the header Device-ID contradicts the credential"));
     }
     let offered = all("sec-websocket-protocol");
     let subprotocol = ws::choose_subprotocol(offered.as_deref(), native::SUBPROTOCOLS);
     let admitted = std::mem::replace(&mut *caller.0.admitted(), Admitted::Upgraded);
     let Admitted::Yes(mut permit) = admitted else {
-        return refuse(Code::Busy, "this connection is being upgraded already");
+        return Err(refuse(Code::Busy, "this connection is being upgraded already"));
     };
-    let peer = client_of(&caller.0, &request);
     if permit.locate(peer).is_err() {
         *caller.0.admitted() = Admitted::Yes(permit);
-        return refuse(Code::RateLimited, "limits.connections_per_address_max is reached");
+        return Err(refuse(Code::RateLimited, "limits.connections_per_address_max is reached"));
     }
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (shared, form) = (Arc::clone(&caller.0.shared), form_of(subprotocol));
@@ -399,12 +389,13 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Response
     if let Some(name) = subprotocol {
         response.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(name));
     }
-    response
+    Ok(response)
 }
 
 fn not_an_upgrade(error: ws::HandshakeError) -> Response {
     let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let mut response = problem(status, &Fault::new(Code::BadValue, error.to_string()));
+    let fault = Fault::new(Code::BadValue, error.to_string());
+    let mut response = Problem::new(status, fault).into_response();
     if status == StatusCode::UPGRADE_REQUIRED {
         let headers = response.headers_mut();
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -427,4 +418,18 @@ fn take_back(upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Sink, Bytes
         .map_err(|_| std::io::Error::other("neither a plain nor a TLS socket"))?;
     let (stream, session) = tls.io.into_inner().stream.into_inner();
     Ok((Sink::Tls(stream.into_std()?, Box::new(session)), tls.read_buf))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_read_as_it_was_meant() {
+        assert_eq!(decoded("a%3Ab~").as_deref(), Some("a:b~"));
+        assert_eq!(decoded("%E2%9C%93").as_deref(), Some("\u{2713}"));
+        for broken in ["%", "%3", "%zz", "%ff"] {
+            assert_eq!(decoded(broken), None, "{broken}");
+        }
+    }
 }

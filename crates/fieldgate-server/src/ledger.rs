@@ -24,7 +24,7 @@ use crate::fabric::now;
 use pending::Pending;
 use ring::{Ring, RingOptions};
 
-pub(crate) use query::DropsQuery;
+pub(crate) use query::{DropsPage, DropsParams, DropsQuery};
 
 /// How often full seconds are written.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -18,6 +18,7 @@ mod listen;
 mod metrics;
 mod outbox;
 mod present;
+mod rest;
 mod router;
 mod share;
 mod sink;
@@ -232,18 +233,18 @@ impl Running {
         })
     }
 
-    /// One administrative request, as `admin.sock` takes it.
+    /// One request below `/v1`, as `admin.sock` takes it; returns status and body.
     ///
     /// # Errors
     ///
-    /// The refusal.
+    /// It is no request.
     pub async fn admin(
         &self,
         method: &str,
         path: &str,
-        body: &[u8],
-    ) -> Result<serde_json::Value, fieldgate_core::fault::Fault> {
-        admin::act(&self.fabric.shared, method, path, body).await
+        body: Vec<u8>,
+    ) -> Result<(u16, serde_json::Value), fieldgate_core::fault::Fault> {
+        admin::ask(&self.fabric.shared, method, path, body).await
     }
 
     /// Reads the certificate again.

@@ -46,17 +46,25 @@ impl Gateway {
         &self.running.fabric.shared
     }
 
+    /// Makes what is asked for.
+    async fn post(&self, path: &str, body: Value) -> Value {
+        let made = self.running.admin("POST", path, body.to_string().into_bytes()).await;
+        let (status, made) = made.unwrap();
+        assert_eq!(status, 201, "{made}");
+        made
+    }
+
     /// Makes a device; its token.
     pub(crate) async fn device(&self, id: &str) -> String {
-        let body = json!({"id": id}).to_string();
-        let made = self.running.admin("POST", "/devices", body.as_bytes()).await.unwrap();
+        let body = json!({"id": id});
+        let made = self.post("/v1/devices", body).await;
         made["token"].as_str().unwrap().to_owned()
     }
 
     /// Makes an API key of an operator; the key.
     pub(crate) async fn key(&self, name: &str) -> String {
-        let body = json!({"name": name, "role": "operator"}).to_string();
-        let made = self.running.admin("POST", "/keys", body.as_bytes()).await.unwrap();
+        let body = json!({"name": name, "role": "operator"});
+        let made = self.post("/v1/keys", body).await;
         made["key"].as_str().unwrap().to_owned()
     }
 

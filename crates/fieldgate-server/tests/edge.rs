@@ -66,7 +66,7 @@ impl Gateway {
 
     async fn key(&self, role: &str) -> String {
         let body = format!(r#"{{"name":"{role}","role":"{role}"}}"#);
-        let made = self.running.admin("POST", "/keys", body.as_bytes()).await.unwrap();
+        let made = self.running.admin("POST", "/v1/keys", body.into_bytes()).await.unwrap().1;
         made["key"].as_str().unwrap().to_owned()
     }
 }
@@ -162,7 +162,8 @@ async fn a_bad_token_is_401_and_a_good_one_is_upgraded() {
 #[tokio::test]
 async fn a_device_id_header_that_contradicts_the_credential_is_400() {
     let gateway = gateway(&[], false).await;
-    let made = gateway.running.admin("POST", "/devices", br#"{"id":"lamp-1"}"#).await.unwrap();
+    let body = br#"{"id":"lamp-1"}"#.to_vec();
+    let made = gateway.running.admin("POST", "/v1/devices", body).await.unwrap().1;
     let token = made["token"].as_str().unwrap();
     for (id, expected) in [("lamp-2", 400), ("lamp-1", 101)] {
         let more = format!("Authorization: Bearer {token}\r\nDevice-ID: {id}\r\n");
@@ -217,7 +218,7 @@ async fn operation_routes_answer_to_their_rights() {
         assert_eq!(status(&answer), 200, "{path}: {answer}");
     }
     let body = br#"{"name":"narrow","grants":["publish:plant/+"]}"#;
-    let made = gateway.running.admin("POST", "/keys", body).await.unwrap();
+    let made = gateway.running.admin("POST", "/v1/keys", body.to_vec()).await.unwrap().1;
     let narrow = format!("Authorization: Bearer {}\r\n", made["key"].as_str().unwrap());
     for path in ["/metrics", "/v1/drops", "/v1/status"] {
         assert_eq!(status(&gateway.get(path, &narrow).await), 403, "{path}");

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use fieldgate_core::fault::Code;
 use fieldgate_server::{Config, Running, StartError, StartOptions, admin};
 use fieldgate_store::{OpenStoreError, Store, StoreOptions};
 use rustix::fs::{FlockOperation, flock};
@@ -97,20 +96,18 @@ pub(crate) async fn start(
     })
 }
 
-/// One administrative request on a folder that no gateway has open.
+/// One administrative request on a folder that no gateway has open; returns status and body.
 pub(crate) fn offline(
     folder: &Path,
     method: &str,
     path: &str,
-    body: &[u8],
-) -> Result<Value, Failure> {
+    body: Vec<u8>,
+) -> Result<(u16, Value), Failure> {
     let mut options = StoreOptions::default();
     options.log.free_bytes_min = 0;
     let store = open_store(folder, options)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(admin::offline(store, method, path, body)).map_err(|fault| {
-        let exit = if fault.code == Code::BadValue { Exit::Usage } else { Exit::Failed };
-        Failure::new(exit, fault.code.as_str(), fault.message)
-    })
+    let answered = runtime.block_on(admin::offline(store, method, path, body));
+    answered.map_err(|fault| Failure::new(Exit::Failed, fault.code.as_str(), fault.message))
 }

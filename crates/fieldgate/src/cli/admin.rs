@@ -80,6 +80,18 @@ impl Admin {
         self.request("GET", path, None)
     }
 
+    /// Every item of a list, page after page.
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let (mut items, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let mut page = self.get(&format!("{path}?limit=1000{cursor}"))?;
+            let taken = page.get_mut("items").and_then(Value::as_array_mut);
+            items.append(taken.unwrap_or(&mut Vec::new()));
+            let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(items) };
+            cursor = format!("&cursor={}", segment(next));
+        }
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.request("POST", path, Some(body))
     }
@@ -89,11 +101,12 @@ impl Admin {
     }
 
     fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let path = format!("/v1{path}");
         let (status, body) = match self {
-            Self::Folder(folder) => return offline(folder, method, path, body),
-            Self::Url(builder) => fetch(builder, method, path, body)?,
+            Self::Folder(folder) => offline(folder, method, &path, body)?,
+            Self::Url(builder) => fetch(builder, method, &path, body)?,
             Self::Socket(folder) => {
-                let answer = exchange(&socket(folder), method, path, body).map_err(|error| {
+                let answer = exchange(&socket(folder), method, &path, body).map_err(|error| {
                     let text = format!("the gateway's admin.sock failed: {error}");
                     Failure::new(Exit::Unreachable, "unreachable", text)
                 })?;
@@ -115,7 +128,7 @@ fn offline(
     method: &str,
     path: &str,
     body: Option<&Value>,
-) -> Result<Value, Failure> {
+) -> Result<(u16, Value), Failure> {
     // Only what makes something may make the folder: a mistyped one must not come to be.
     if method != "POST" && !folder.join("LOCK").exists() {
         let text = format!("{}: there is no data folder", folder.display());
@@ -123,7 +136,7 @@ fn offline(
             .hint("--data names the folder that `fieldgate serve` was given"));
     }
     let body = body.map(ToString::to_string).unwrap_or_default();
-    wire::offline(folder, method, path, body.as_bytes())
+    wire::offline(folder, method, path, body.into_bytes())
 }
 
 /// One request to a gateway elsewhere.
@@ -133,9 +146,9 @@ fn fetch(
     path: &str,
     body: Option<&Value>,
 ) -> Result<(u16, Value), Failure> {
-    let (path, body) = (format!("/v1{path}"), body.map(ToString::to_string));
+    let body = body.map(ToString::to_string);
     let answer =
-        block_on(async { Ok(builder.clone().request(method, &path, body.as_deref()).await?) })?;
+        block_on(async { Ok(builder.clone().request(method, path, body.as_deref()).await?) })?;
     match (answer.status, serde_json::from_slice(&answer.body)) {
         (status, Ok(body)) => Ok((status, body)),
         (200..300, Err(_)) => {

@@ -16,7 +16,7 @@ pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
     match command {
         DeviceCommand::Add(args) => add(&args),
         DeviceCommand::List(args) => {
-            let devices = Admin::open(&args.place)?.get("/devices")?;
+            let devices = Admin::open(&args.place)?.list("/devices")?;
             let fields = ["id", "name", "kind", "groups"];
             rows(&devices, &fields, &["ID", "NAME", "KIND", "GROUPS"], args.place.output.json)
         }
@@ -58,7 +58,7 @@ fn credential(command: CredentialCommand) -> Result<(), Failure> {
             show_secret(&made, "token", place.output.json)
         }
         CredentialCommand::List(args) => {
-            let list = Admin::open(&args.place)?.get(&path(&args.id))?;
+            let list = Admin::open(&args.place)?.list(&path(&args.id))?;
             rows(&list, &["id", "type"], &["ID", "TYPE"], args.place.output.json)
         }
         CredentialCommand::Remove { id, credential, yes, place } => {
@@ -101,22 +101,17 @@ pub(crate) fn show_secret(made: &Value, field: &str, json: bool) -> Result<(), F
     Ok(output::line(&output::cell(made, field))?)
 }
 
-/// The elements of a list.
-pub(crate) fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.get("items").and_then(Value::as_array).into_iter().flatten()
-}
-
 /// Prints a list: JSON lines, or a table of these fields.
 pub(crate) fn rows(
-    list: &Value,
+    list: &[Value],
     fields: &[&str],
     headings: &[&str],
     json: bool,
 ) -> Result<(), Failure> {
     if json {
-        return items(list).try_for_each(|item| Ok(output::line(&item.to_string())?));
+        return list.iter().try_for_each(|item| Ok(output::line(&item.to_string())?));
     }
     let rows: Vec<Vec<_>> =
-        items(list).map(|item| fields.iter().map(|f| output::cell(item, f)).collect()).collect();
+        list.iter().map(|item| fields.iter().map(|f| output::cell(item, f)).collect()).collect();
     Ok(output::table(headings, &rows)?)
 }

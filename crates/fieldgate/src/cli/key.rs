@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     admin::{Admin, segment},
-    device::{items, rows, show_secret},
+    device::{rows, show_secret},
     now_ms,
     prompt::confirm,
 };
@@ -24,11 +24,11 @@ pub(crate) fn run(command: KeyCommand) -> Result<(), Failure> {
             show_secret(&made, "key", place.output.json)
         }
         KeyCommand::List(args) => {
-            let mut keys = Admin::open(&args.place)?.get("/keys")?;
+            let mut keys = Admin::open(&args.place)?.list("/keys")?;
             if args.place.output.json {
-                return items(&keys).try_for_each(|key| Ok(output::line(&key.to_string())?));
+                return keys.iter().try_for_each(|key| Ok(output::line(&key.to_string())?));
             }
-            for key in keys.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+            for key in &mut keys {
                 if let Some(end) = key.get("expires").and_then(Value::as_u64)
                     && let Some(fields) = key.as_object_mut()
                 {

@@ -34,7 +34,7 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
             Ok(())
         }
         UserCommand::List(args) => {
-            let users = Admin::open(&args.place)?.get("/users")?;
+            let users = Admin::open(&args.place)?.list("/users")?;
             rows(&users, &["name", "role"], &["NAME", "ROLE"], args.place.output.json)
         }
         UserCommand::Remove(args) => {

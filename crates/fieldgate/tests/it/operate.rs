@@ -217,7 +217,7 @@ fn drops_outlive_a_kill_and_are_read_by_page_and_filter_with_a_right() {
     assert_eq!(drops(&gateway, ""), all, "as it was");
     let first = drops(&gateway, "?limit=2");
     assert_eq!(who(&first), ["three", "two"]);
-    let second = drops(&gateway, &format!("?limit=2&before={}", first["next"]));
+    let second = drops(&gateway, &format!("?limit=2&cursor={}", first["next"].as_str().unwrap()));
     assert_eq!((who(&second), &second["next"]), (vec!["one".to_owned()], &Value::Null));
     assert_eq!(who(&drops(&gateway, "?who=two&reason=expired")), ["two"]);
     assert_eq!(who(&drops(&gateway, "?reason=overflow")), Vec::<String>::new());
@@ -283,7 +283,7 @@ fn devices_users_and_keys_are_administered_from_afar_with_the_right() {
         (output.status.code().unwrap(), error["error"]["code"].as_str().unwrap().to_owned())
     };
     let operator = gateway.key("operator");
-    assert_eq!(failed(Some(&operator), "device list"), (4, "not_allowed".into()));
+    assert_eq!(failed(Some(&operator), "key list"), (4, "not_allowed".into()));
     assert_eq!(failed(Some("guess"), "device add x"), (4, "not_allowed".into()));
     assert_eq!(failed(None, "device add x"), (4, "not_authenticated".into()));
     assert_eq!(failed(key, "device show x"), (1, "not_found".into()));
@@ -316,9 +316,11 @@ fn administration_over_http_is_bounded_and_needs_the_right_first() {
     assert_eq!(send(&admin, "POST /v1/devices", "{"), 400);
     assert_eq!(send(&admin, "GET /v1/devices/d", ""), 200);
     assert_eq!(send(&admin, "GET /v1/devices/%zz", ""), 400);
-    assert_eq!(send(&admin, "PATCH /v1/devices/d", ""), 404);
+    assert_eq!(send(&admin, "PATCH /v1/devices/d", ""), 405);
     assert_eq!(send(&admin, "GET /v1/nothing", ""), 404);
-    assert_eq!(send(&viewer, "GET /v1/devices", ""), 403);
+    assert_eq!(send(&viewer, "GET /v1/devices", ""), 200);
+    assert_eq!(send(&viewer, "GET /v1/devices/d/credentials", ""), 403);
+    assert_eq!(send(&viewer, "GET /v1/users", ""), 403);
     assert_eq!(send(&viewer, "POST /v1/devices", r#"{"id":"x"}"#), 403);
     assert_eq!(send("guess", "GET /v1/devices", ""), 401);
     let large = format!(r#"{{"id":"x","name":"{}"}}"#, "x".repeat(70_000));

@@ -1,0 +1,80 @@
+//! `/v1`: what the gateway knows, as resources over HTTP.
+//!
+//! One router, with its description in OpenAPI 3.1 made of the same types, for the listeners, for
+//! `admin.sock`, and for a folder that no gateway has open. A request carries its [`Entrance`], which
+//! decides who asks. Errors are problems (RFC 9457) with a stable code.
+
+mod asker;
+mod describe;
+mod devices;
+mod drops;
+mod keys;
+mod list;
+mod status;
+mod users;
+
+use std::{convert::Infallible, sync::LazyLock};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{Extensions, Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use fieldgate_core::fault::{Code, Fault};
+use serde::Serialize;
+use tower::ServiceExt as _;
+use utoipa::{ToSchema, openapi::OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::http::{Problem, refuse};
+pub(crate) use asker::Entrance;
+pub(crate) use describe::Problems;
+
+static ROUTES: LazyLock<(Router, OpenApi)> = LazyLock::new(routes);
+
+/// A change of the registry that was made: it is durable.
+#[derive(Debug, Serialize, ToSchema)]
+struct Changed {
+    /// Its number in the log.
+    seq: u64,
+}
+
+fn routes() -> (Router, OpenApi) {
+    let (router, openapi) = OpenApiRouter::with_openapi(describe::head())
+        .merge(devices::router())
+        .merge(keys::router())
+        .merge(users::router())
+        .merge(status::router())
+        .merge(drops::router())
+        .split_for_parts();
+    let router = router
+        .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })
+        .method_not_allowed_fallback(|method: Method| async move {
+            let text = format!("this address does not take {method}: see Allow");
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, Fault::new(Code::BadValue, text))
+        });
+    (router, openapi)
+}
+
+/// Answers a request for an address below `/v1`.
+pub(crate) async fn answer(entrance: Entrance, mut request: Request) -> Response {
+    // What an outer router found in the path is not this one's.
+    *request.extensions_mut() = Extensions::new();
+    request.extensions_mut().insert(entrance);
+    let answered: Result<Response, Infallible> = ROUTES.0.clone().oneshot(request).await;
+    answered.map_or_else(|never| match never {}, IntoResponse::into_response)
+}
+
+/// The description of everything below `/v1`.
+pub(crate) fn openapi() -> &'static OpenApi {
+    &ROUTES.1
+}
+
+fn io_fault(error: &std::io::Error) -> Fault {
+    Fault::new(Code::Busy, error.to_string())
+}
+
+fn no_such(what: &str, name: &str) -> Fault {
+    Fault::new(Code::NotFound, format!("there is no {what} {name}"))
+}

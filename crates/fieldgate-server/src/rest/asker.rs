@@ -1,0 +1,168 @@
+//! Who asks, and what a request brings along.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{
+    body::to_bytes,
+    extract::{self, FromRequest, FromRequestParts, Query, Request},
+    http::{Uri, request::Parts},
+};
+use fieldgate_core::{
+    access::{Identity, Principal, Role, Verb},
+    fault::{Code, Fault},
+    id::TenantId,
+    topic::Filter,
+};
+use fieldgate_store::registry::{Change, RegistryChange};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    fabric::Shared,
+    http::{Caller, Problem, unauthorized},
+};
+
+/// Most bytes of a request's body.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How a request came in, which decides who asks.
+#[derive(Debug, Clone)]
+pub(crate) enum Entrance {
+    /// By `admin.sock`, or on a folder that no gateway has open: whoever can do that administers
+    /// every tenant (`cli.md`).
+    Local(Arc<Shared>),
+    /// By a listener, from this address, with a credential.
+    Listener(Caller, IpAddr),
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) principal: Principal,
+}
+
+/// Who asks, and may administer the tenant: known before anything of a body is read.
+#[derive(Debug)]
+pub(crate) struct Admin(pub(crate) Asker);
+
+/// A JSON body, bounded in bytes and time, and read after the asker is known.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+/// The names in a path.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+pub(crate) fn bad(error: impl std::fmt::Display) -> Fault {
+    Fault::new(Code::BadValue, format!("{error}"))
+}
+
+/// `?tenant=NAME`, else the default one.
+fn tenant_of(uri: &Uri) -> Result<TenantId, Fault> {
+    let query = Query::<BTreeMap<String, String>>::try_from_uri(uri);
+    let Query(query) = query.map_err(|_| bad("the query is no query"))?;
+    query.get("tenant").map_or("default", String::as_str).parse().map_err(bad)
+}
+
+fn entrance(parts: &Parts) -> Result<&Entrance, Problem> {
+    let known = parts.extensions.get::<Entrance>();
+    known.ok_or_else(|| unauthorized("this request came in nowhere"))
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        match entrance(parts)? {
+            Entrance::Local(shared) => {
+                let principal = Principal {
+                    tenant: tenant_of(&parts.uri)?,
+                    name: "local".into(),
+                    identity: Identity::User,
+                    role: Some(Role::Admin),
+                    grants: Vec::new(),
+                    proof: None,
+                    expires: None,
+                };
+                Ok(Self { shared: Arc::clone(shared), principal })
+            }
+            Entrance::Listener(caller, client) => {
+                let principal = caller.principal(&parts.headers, &parts.uri, *client)?;
+                let principal = principal
+                    .ok_or_else(|| unauthorized("send Authorization: Bearer with an API key"))?;
+                Ok(Self { shared: Arc::clone(caller.shared()), principal })
+            }
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let asker = Asker::from_request_parts(parts, state).await?;
+        asker.must(Verb::Admin)?;
+        Ok(Self(asker))
+    }
+}
+
+impl<S: Sync + Send, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let found = extract::Path::<T>::from_request_parts(parts, state).await;
+        found.map(|extract::Path(names)| Self(names)).map_err(|error| bad(error.body_text()).into())
+    }
+}
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let limit_ms = match entrance(&parts)? {
+            Entrance::Local(shared) => shared.config.limits.handshake_ms,
+            Entrance::Listener(caller, _) => caller.shared().config.limits.handshake_ms,
+        };
+        let limit = Duration::from_millis(limit_ms);
+        let read = tokio::time::timeout(limit, to_bytes(body, BODY_BYTES_MAX)).await;
+        let bytes = read
+            .map_err(|_| Fault::new(Code::Busy, "the body did not come in time"))?
+            .map_err(|_| {
+                let text = format!("the body is above {BODY_BYTES_MAX} bytes, or broke off");
+                Fault::new(Code::TooLarge, text)
+            })?;
+        Ok(Self(serde_json::from_slice(&bytes).map_err(bad)?))
+    }
+}
+
+impl Asker {
+    pub(crate) const fn tenant(&self) -> &TenantId {
+        &self.principal.tenant
+    }
+
+    /// Refuses who has not this right over everything.
+    pub(crate) fn must(&self, verb: Verb) -> Result<(), Problem> {
+        self.must_at(verb, "#")
+    }
+
+    /// Refuses who has not this right over all that `filter` selects.
+    pub(crate) fn must_at(&self, verb: Verb, filter: &str) -> Result<(), Problem> {
+        if self.may_at(verb, filter) {
+            return Ok(());
+        }
+        let text = format!("no right to do this: it takes {verb}:{filter}");
+        Err(Fault::new(Code::NotAllowed, text).into())
+    }
+
+    pub(crate) fn may_at(&self, verb: Verb, filter: &str) -> bool {
+        filter.parse::<Filter>().is_ok_and(|filter| self.principal.may(verb, &filter))
+    }
+
+    /// Changes the registry: durable and decided when this returns.
+    pub(crate) async fn change(&self, change: Change) -> Result<u64, Fault> {
+        let tenant = self.tenant().as_str().to_owned();
+        let seq = self.shared.change_registry(RegistryChange { tenant, change }).await?;
+        Ok(seq.0)
+    }
+}

@@ -1,0 +1,136 @@
+//! People and their passwords.
+//!
+//! A password is hashed off the runtime's threads, at most [`HASHING_MAX`] at a time: each takes a core
+//! and 19 MiB.
+
+use axum::{Json, http::StatusCode};
+use fieldgate_core::{
+    access::Role,
+    fault::{Code, Fault},
+    id::DeviceId,
+};
+use fieldgate_store::{
+    registry::{Change, User},
+    secret::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PasswordHash, hash_password},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Changed, Problems,
+    asker::{Admin, Body, Path, bad},
+    io_fault,
+    list::{List, Page, PageQuery},
+    no_such,
+};
+use crate::http::Problem;
+
+const HASHING_MAX: usize = 2;
+static HASHING: Semaphore = Semaphore::const_new(HASHING_MAX);
+
+pub(super) fn router() -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(list, add))
+        .routes(routes!(remove))
+        .routes(routes!(change_password))
+}
+
+/// A person.
+#[derive(Debug, Serialize, ToSchema)]
+struct UserView {
+    /// Their name, unique in the tenant.
+    name: String,
+    /// `admin`, `operator` or `viewer`.
+    role: String,
+}
+
+/// A person to be entered.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    /// Their name, unique in the tenant, written like a device id.
+    #[schema(pattern = "^[A-Za-z0-9._:~-]{1,128}$")]
+    name: String,
+    /// `admin`, `operator` or `viewer`.
+    role: String,
+    /// Their password.
+    #[schema(min_length = 8, max_length = 1024, format = Password)]
+    password: String,
+}
+
+/// A password to be set.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewPassword {
+    /// The password.
+    #[schema(min_length = 8, max_length = 1024, format = Password)]
+    password: String,
+}
+
+/// The people, by name.
+#[utoipa::path(get, path = "/v1/users", tag = "access", params(PageQuery),
+    responses((status = 200, body = List<UserView>), Problems))]
+async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<UserView>>, Problem> {
+    let users = asker.shared.state.users(asker.tenant());
+    let List { items, next } = page.cut(users.iter(), |user| &user.name);
+    let view = |user: &User| UserView { name: user.name.clone(), role: user.role.clone() };
+    Ok(Json(List { items: items.into_iter().map(|user| view(user)).collect(), next }))
+}
+
+/// Enters a person.
+#[utoipa::path(post, path = "/v1/users", tag = "access", request_body = NewUser,
+    responses((status = 201, body = UserView), Problems))]
+async fn add(
+    Admin(asker): Admin,
+    Body(new): Body<NewUser>,
+) -> Result<(StatusCode, Json<UserView>), Problem> {
+    let NewUser { name, role, password } = new;
+    let _valid: DeviceId =
+        name.parse().map_err(|_| bad("a user's name is written like a device id"))?;
+    let role = role.parse::<Role>().map_err(bad)?.to_string();
+    let password = hashed(password).await?;
+    let made = UserView { name: name.clone(), role: role.clone() };
+    asker.change(Change::UserAdd(User { name, role, password })).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// Removes a person.
+#[utoipa::path(delete, path = "/v1/users/{name}", tag = "access", params(("name" = String, Path)),
+    responses((status = 200, body = Changed), Problems))]
+async fn remove(Admin(asker): Admin, Path(name): Path<String>) -> Result<Json<Changed>, Problem> {
+    Ok(Json(Changed { seq: asker.change(Change::UserRemove(name)).await? }))
+}
+
+/// Replaces a person's password.
+#[utoipa::path(post, path = "/v1/users/{name}/password", tag = "access",
+    params(("name" = String, Path)), request_body = NewPassword,
+    responses((status = 201, body = Changed), Problems))]
+async fn change_password(
+    Admin(asker): Admin,
+    Path(name): Path<String>,
+    Body(new): Body<NewPassword>,
+) -> Result<(StatusCode, Json<Changed>), Problem> {
+    // Decided again when the record's turn comes; here it saves the work.
+    if !asker.shared.state.users(asker.tenant()).iter().any(|user| user.name == name) {
+        return Err(no_such("user", &name).into());
+    }
+    let password = hashed(new.password).await?;
+    let seq = asker.change(Change::UserPassword { name, password }).await?;
+    Ok((StatusCode::CREATED, Json(Changed { seq })))
+}
+
+async fn hashed(password: String) -> Result<PasswordHash, Fault> {
+    if password.chars().count() < PASSWORD_CHARS_MIN {
+        return Err(bad(format!("a password has {PASSWORD_CHARS_MIN} characters or more")));
+    }
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Err(bad(format!("a password has {PASSWORD_BYTES_MAX} bytes or less")));
+    }
+    let stopped = |_| Fault::new(Code::Busy, "the password was not hashed: try again");
+    let _turn = HASHING.acquire().await.map_err(stopped)?;
+    let work = tokio::task::spawn_blocking(move || hash_password(&password));
+    let hash = work.await.map_err(|_| Fault::new(Code::Busy, "hashing the password failed"))?;
+    hash.map_err(|e| io_fault(&e))
+}
