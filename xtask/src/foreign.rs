@@ -32,6 +32,8 @@ fn folder() -> anyhow::Result<PathBuf> {
 /// What the lesson's samples ask for, beside what the examples have.
 const SAMPLE_MODULES: &[&str] = &["ws@8.18.3", "protobufjs@7.5.4"];
 
+const REDOCLY: &str = "@redocly/cli@2.77.0";
+
 /// Where the clients are.
 pub(crate) struct Clients {
     /// The Python that has the requirements of the examples.
@@ -58,6 +60,20 @@ pub(crate) fn install_clients() -> anyhow::Result<Clients> {
     let requirements = root().join("examples/python/requirements.txt");
     run(&python, &["-m", "pip", "install", "--quiet", "-r", &requirements.display().to_string()])?;
     Ok(Clients { python, node_modules: modules.display().to_string() })
+}
+
+/// Checks the committed description of `/v1` with the linter that its readers use; a warning fails.
+pub(crate) fn lint_description() -> anyhow::Result<()> {
+    let folder = folder()?.join("redocly");
+    let linter = folder.join("node_modules/.bin/redocly");
+    if !linter.exists() {
+        fs::create_dir_all(&folder)?;
+        let arguments = ["install", "--no-audit", "--no-fund", "--no-package-lock", REDOCLY];
+        run_in(&folder, "npm", &arguments, &[])?;
+    }
+    let arguments = ["lint", "--extends=recommended-strict", "docs/protocol/openapi.yaml"];
+    let quiet = [("REDOCLY_TELEMETRY", "off"), ("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true")];
+    run_in(&root(), &linter.display().to_string(), &arguments, &quiet)
 }
 
 /// A process that ends with its owner.

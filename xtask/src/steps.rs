@@ -62,6 +62,7 @@ pub(crate) fn test_all() -> anyhow::Result<()> {
         ("FIELDGATE_TEST_FOREIGN", "required"),
     ];
     run_in(&root(), "cargo", &["test", "--workspace", "--locked"], &environment)?;
+    foreign::lint_description()?;
     match foreign::autobahn()? {
         foreign::Suite::Passed(count) => eprintln!("Autobahn core: {count} cases passed"),
         foreign::Suite::Skipped(why) => {

@@ -10,24 +10,23 @@ use std::{
 };
 
 use fieldgate_core::{
-    access::{Identity, Principal},
+    access::Principal,
     close::CloseReason,
-    dialect::{Answer, Ask, Authenticate, BatchResult, Draft, Target},
+    dialect::{Answer, Ask, Authenticate, BatchResult, Draft},
     fault::{Code, Fault},
-    id::{MsgId, TenantId, UnixMs},
-    message::{Kind, Message, Priority, Qos},
-    reading::{Stamp, decide_time},
-    topic::Topic,
+    id::{MsgId, TenantId},
+    message::Qos,
 };
 use fieldgate_dialects::{
     native::{self, Form},
     ws::{self, Event},
 };
-use fieldgate_store::{AppendError, Log, Record, state::Admit};
+use fieldgate_store::{AppendError, Log, Record};
 
 use crate::{
+    admit::{admit, append_once},
     commands,
-    fabric::{append_fault, now},
+    fabric::{Shared, append_fault, now},
     hub::{Hub, Then},
     link::Link,
     subscriptions,
@@ -100,8 +99,9 @@ impl From<AppendError> for Refused {
     }
 }
 
-fn limits_of(hub: &Hub) -> native::Limits {
-    let limits = &hub.shared.config.limits;
+/// The bounds of one frame.
+pub(crate) fn limits_of(shared: &Shared) -> native::Limits {
+    let limits = &shared.config.limits;
     native::Limits {
         json_depth_max: limits.json_depth_max,
         batch_len_max: limits.batch_len_max,
@@ -121,17 +121,17 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
             link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::pong_frame(payload)));
         }
         (Event::Pong(_), _) => (),
-        (Event::Text(text), None) => match native::decode_first(text, &limits_of(hub)) {
+        (Event::Text(text), None) => match native::decode_first(text, &limits_of(&hub.shared)) {
             Ok(auth) => authenticate(hub, link, &auth),
             Err(reason) => link.close(reason),
         },
         (Event::Binary(_), None) => link.close(CloseReason::ProtocolError),
         (Event::Text(text), Some(principal)) => {
-            let decoded = native::decode_text(text, &limits_of(hub));
+            let decoded = native::decode_text(text, &limits_of(&hub.shared));
             return on_decoded(hub, link, &principal, decoded, (Some(text), text.len()));
         }
         (Event::Binary(bytes), Some(principal)) => {
-            let decoded = native::decode_binary(bytes, &limits_of(hub));
+            let decoded = native::decode_binary(bytes, &limits_of(&hub.shared));
             return on_decoded(hub, link, &principal, decoded, (None, bytes.len()));
         }
     }
@@ -200,12 +200,17 @@ pub(crate) fn take_rate(
         return Ok(());
     };
     link.note_limited();
-    let limits = &hub.shared.config.limits;
+    Err(rate_fault(&hub.shared, wait_ms))
+}
+
+/// What who sends too fast is told.
+pub(crate) fn rate_fault(shared: &Shared, wait_ms: u64) -> Fault {
+    let limits = &shared.config.limits;
     let text = format!(
         "above limits.messages_per_second = {} or limits.bytes_per_second = {}: wait {wait_ms} ms",
         limits.messages_per_second, limits.bytes_per_second
     );
-    Err(Fault::new(Code::RateLimited, text))
+    Fault::new(Code::RateLimited, text)
 }
 
 /// How many messages a frame counts as.
@@ -290,80 +295,6 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     *link.predecessors.borrow_mut() = predecessors;
 }
 
-/// Makes a message of a draft: rights, times, lane.
-fn admit(
-    hub: &Hub,
-    link: &Link,
-    principal: &Principal,
-    draft: Draft,
-    time: UnixMs,
-) -> Result<Message, Fault> {
-    let limits = &hub.shared.config.limits;
-    if draft.payload.len() > limits.message_bytes_max {
-        let text = format!("{} bytes exceed limits.message_bytes_max", draft.payload.len());
-        return Err(Fault::new(Code::TooLarge, text));
-    }
-    let topic = topic_of(link, principal, draft.target)?;
-    limits.check_topic(topic.as_str())?;
-    if topic.as_str().starts_with('$') {
-        return Err(Fault::new(Code::BadTopic, "topics that start with $ belong to the gateway"));
-    }
-    if !principal.may_publish(&topic) {
-        return Err(Fault::new(Code::NotAllowed, format!("no right to publish to {topic}")));
-    }
-    if draft.expires.is_some_and(|expires| expires <= time) {
-        return Err(Fault::new(Code::Expired, "expires is in the past"));
-    }
-    let Stamp { timestamp, device_timestamp } = decide_time(draft.timestamp, time);
-    let kind = topic.kind();
-    let may_command = || {
-        topic.device().and_then(|id| id.parse().ok()).is_some_and(|id| principal.may_command(&id))
-    };
-    let priority = match draft.priority {
-        Priority::Critical if kind != Kind::Event && !may_command() => Priority::Normal,
-        asked @ (Priority::Critical | Priority::Normal | Priority::Bulk) => asked,
-    };
-    Ok(Message {
-        tenant: principal.tenant.clone(),
-        qos: draft.qos,
-        topic,
-        kind,
-        from: Arc::clone(&principal.name),
-        timestamp,
-        device_timestamp,
-        reference: draft.reference,
-        retain: draft.retain,
-        priority,
-        expires: draft.expires,
-        content: draft.content,
-        payload: draft.payload,
-    })
-}
-
-fn topic_of(link: &Link, principal: &Principal, target: Target) -> Result<Topic, Fault> {
-    let (device, leaf) = match target {
-        Target::Topic(topic) => return Ok(topic),
-        Target::Telemetry(None) if let Identity::Device { id, .. } = &principal.identity => {
-            let own = link.own_telemetry.get_or_init(|| Topic::of_device(id, "telemetry"));
-            return Ok(own.clone());
-        }
-        Target::Telemetry(device) => (device, "telemetry"),
-        Target::Event(device) => (device, "events"),
-    };
-    let device = match (device, &principal.identity) {
-        (Some(device), _) => device,
-        (None, Identity::Device { id, .. }) => id.clone(),
-        (None, Identity::Key | Identity::User) => {
-            let text = "who is not a device names one in deviceId";
-            return Err(Fault::new(Code::MissingField, text));
-        }
-    };
-    if !principal.speaks_for(&device) {
-        return Err(Fault::new(Code::NotAllowed, format!("no right to speak for {device}")));
-    }
-    Ok(Topic::of_device(&device, leaf))
-}
-
 fn publish(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
@@ -371,7 +302,7 @@ fn publish(
     draft: Draft,
 ) -> Result<(), Refused> {
     let time = now();
-    let message = admit(hub, link, principal, draft, time)?;
+    let message = admit(&hub.shared, &link.own_telemetry, principal, draft, time)?;
     let promised = message.reference.clone().filter(|_| message.qos > Qos::AtMostOnce);
     let retain = message.retain;
     let records = vec![Record::Message(message)];
@@ -379,7 +310,7 @@ fn publish(
         hub.append(records, time)?;
         return Ok(());
     };
-    let range = append_once(hub, principal, &reference, records, time)?;
+    let range = append_once(&hub.shared, principal, &reference, records, time)?;
     acknowledge(hub, link, range, Then::Ack { reference, batch: None }, retain);
     Ok(())
 }
@@ -393,29 +324,6 @@ fn acknowledge(hub: &Hub, link: &Link, range: RangeInclusive<u64>, then: Then, r
     }
 }
 
-/// Appends records under an id of their sender, unless the log has them.
-pub(crate) fn append_once(
-    hub: &Hub,
-    principal: &Principal,
-    reference: &MsgId,
-    records: Vec<Record>,
-    time: UnixMs,
-) -> Result<RangeInclusive<u64>, AppendError> {
-    let shared = &hub.shared;
-    let admitted = shared.state.window().admit(
-        &principal.tenant,
-        &principal.name,
-        reference,
-        time,
-        |seq| shared.log.is_refused(seq),
-        || shared.log.append(records, time),
-    )?;
-    Ok(match admitted {
-        Admit::New(range) => range,
-        Admit::Repeat(seq) => seq.0..=seq.0,
-    })
-}
-
 fn batch(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
@@ -424,12 +332,12 @@ fn batch(
     qos: Qos,
     items: Vec<Result<Draft, Fault>>,
 ) -> Result<(), Refused> {
-    let time = now();
+    let (time, shared) = (now(), &hub.shared);
     let mut records = Vec::new();
     let mut refused = Vec::new();
     let mut retain = false;
     for (index, item) in items.into_iter().enumerate() {
-        match item.and_then(|draft| admit(hub, link, principal, draft, time)) {
+        match item.and_then(|draft| admit(shared, &link.own_telemetry, principal, draft, time)) {
             Ok(mut message) => {
                 message.reference = message.reference.or_else(|| reference.clone());
                 retain |= message.retain;
@@ -446,7 +354,7 @@ fn batch(
     }
     match reference.filter(|_| qos > Qos::AtMostOnce) {
         Some(reference) => {
-            let range = append_once(hub, principal, &reference, records, time)?;
+            let range = append_once(&hub.shared, principal, &reference, records, time)?;
             let batch = Some(BatchResult { accepted_count, refused });
             acknowledge(hub, link, range, Then::Ack { reference, batch }, retain);
         }

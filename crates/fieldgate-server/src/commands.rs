@@ -17,7 +17,8 @@ use fieldgate_dialects::native::Form;
 use fieldgate_store::{Log, Record, record::CommandChange, state::OpenCommand};
 
 use crate::{
-    asks::{self, Refused, append_once},
+    admit::append_once,
+    asks::{self, Refused},
     fabric::now,
     hub::{Hub, Then},
     link::Link,
@@ -70,7 +71,7 @@ pub(crate) fn send(
     };
     let records = devices.into_iter().map(message).map(Record::Message).collect();
     let range = match &ask.reference {
-        Some(reference) => append_once(hub, principal, reference, records, time)?,
+        Some(reference) => append_once(&hub.shared, principal, reference, records, time)?,
         None => hub.shared.log.append(records, time)?,
     };
     let reference = ask.reference;

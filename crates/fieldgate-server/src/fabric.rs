@@ -37,6 +37,9 @@ use crate::{
     worker::{self, Control, Inbox},
 };
 
+/// How long whoever may wait does so before it tries a full log again.
+pub(crate) const FULL_WAIT: Duration = Duration::from_millis(1);
+
 /// Which subscriptions there are, and how far routing has come. Both under one lock, so that a
 /// subscription knows exactly from which number on it is live.
 #[derive(Debug, Default)]
@@ -132,15 +135,21 @@ impl Shared {
         let range = loop {
             match self.log.append(vec![record.clone()], now()) {
                 Ok(range) => break range,
-                Err(AppendError::Full) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(AppendError::Full) => tokio::time::sleep(FULL_WAIT).await,
                 Err(error) => return Err(append_fault(&error)),
             }
         };
         let seq = Seq(*range.end());
+        self.settled(seq, true).await?;
+        Ok(seq)
+    }
+
+    /// Waits until a record is durable and, if asked for, applied.
+    pub(crate) async fn settled(&self, seq: Seq, applied: bool) -> Result<(), Fault> {
         loop {
             let notified = self.moved.notified();
-            let applied = self.applied.load(Ordering::SeqCst);
-            if self.log.frontier().durable >= seq && applied >= seq.0 {
+            let is_applied = !applied || self.applied.load(Ordering::SeqCst) >= seq.0;
+            if self.log.frontier().durable >= seq && is_applied {
                 break;
             }
             let _timed_out = tokio::time::timeout(Duration::from_millis(5), notified).await;
@@ -148,7 +157,7 @@ impl Shared {
         if self.log.is_refused(seq) {
             return Err(Fault::new(Code::StorageUnavailable, "the disk failed"));
         }
-        Ok(seq)
+        Ok(())
     }
 
     /// Changes the registry: durable and decided when this returns.

@@ -3,6 +3,7 @@
 //! [`start`] brings everything up on an opened store; [`Running`] tells where it listens and ends it.
 
 pub mod admin;
+mod admit;
 mod asks;
 mod catchup;
 mod commands;

@@ -10,6 +10,7 @@ mod devices;
 mod drops;
 mod keys;
 mod list;
+mod publish;
 mod status;
 mod users;
 
@@ -45,6 +46,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(devices::router())
         .merge(keys::router())
         .merge(users::router())
+        .merge(publish::router())
         .merge(status::router())
         .merge(drops::router())
         .split_for_parts();

@@ -50,12 +50,36 @@ pub fn decode_first(text: &str, limits: &Limits) -> Result<Authenticate, CloseRe
 ///
 /// [`Refusal`], with the frame's `msgid` where it could be read.
 pub fn decode_text(text: &str, limits: &Limits) -> Result<Ask, Refusal> {
+    decode(text, limits, |_| ())
+}
+
+/// Decodes a frame that came by itself, as the body of a request: it may leave out its type, which is
+/// `kind` then, and it is promised QoS 1 unless it says otherwise, since it is answered.
+///
+/// # Errors
+///
+/// As [`decode_text`].
+pub fn decode_text_as(kind: &'static str, text: &str, limits: &Limits) -> Result<Ask, Refusal> {
+    decode(text, limits, |frame| {
+        if frame.kind.is_none() && frame.values.is_none() {
+            frame.kind = Some(Text(kind.into()));
+        }
+        frame.qos.get_or_insert(1);
+    })
+}
+
+fn decode(
+    text: &str,
+    limits: &Limits,
+    complete: impl FnOnce(&mut Frame<'_>),
+) -> Result<Ask, Refusal> {
     let refuse = |fault| Refusal { fault, reference: None };
     json::check_depth(text, limits.json_depth_max).map_err(refuse)?;
-    let frame: Frame<'_> = json::from_object(text).map_err(|error| Refusal {
+    let mut frame: Frame<'_> = json::from_object(text).map_err(|error| Refusal {
         fault: json::fault_of(&error),
         reference: reference_of(text),
     })?;
+    complete(&mut frame);
     let reference = frame.reference().map_err(refuse)?;
     ask_of(&frame, reference.clone(), limits).map_err(|fault| Refusal { fault, reference })
 }

@@ -12,7 +12,7 @@ mod merge;
 pub mod protobuf;
 mod telemetry;
 
-pub use decode::{decode_binary, decode_first, decode_text};
+pub use decode::{decode_binary, decode_first, decode_text, decode_text_as};
 pub use encode::{encode_answer, encode_control, encode_delivery};
 pub use frame::reference_of;
 pub use json::{base64_decode, base64_encode};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
-    body::to_bytes,
+    body::{Bytes, to_bytes},
     extract::{self, FromRequest, FromRequestParts, Query, Request},
     http::{Uri, request::Parts},
 };
@@ -17,6 +17,8 @@ use fieldgate_store::registry::{Change, RegistryChange};
 use serde::de::DeserializeOwned;
 
 use crate::{
+    asks::rate_fault,
+    config::Limits,
     fabric::Shared,
     http::{Caller, Problem, unauthorized},
 };
@@ -34,6 +36,15 @@ pub(crate) enum Entrance {
     Listener(Caller, IpAddr),
 }
 
+impl Entrance {
+    fn shared(&self) -> &Arc<Shared> {
+        match self {
+            Self::Local(shared) => shared,
+            Self::Listener(caller, _) => caller.shared(),
+        }
+    }
+}
+
 /// Who asks.
 #[derive(Debug)]
 pub(crate) struct Asker {
@@ -48,6 +59,10 @@ pub(crate) struct Admin(pub(crate) Asker);
 /// A JSON body, bounded in bytes and time, and read after the asker is known.
 #[derive(Debug)]
 pub(crate) struct Body<T>(pub(crate) T);
+
+/// A body that is text, bounded as a frame is.
+#[derive(Debug)]
+pub(crate) struct Text(pub(crate) String);
 
 /// The names in a path.
 #[derive(Debug)]
@@ -119,21 +134,34 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let limit_ms = match entrance(&parts)? {
-            Entrance::Local(shared) => shared.config.limits.handshake_ms,
-            Entrance::Listener(caller, _) => caller.shared().config.limits.handshake_ms,
-        };
-        let limit = Duration::from_millis(limit_ms);
-        let read = tokio::time::timeout(limit, to_bytes(body, BODY_BYTES_MAX)).await;
-        let bytes = read
-            .map_err(|_| Fault::new(Code::Busy, "the body did not come in time"))?
-            .map_err(|_| {
-                let text = format!("the body is above {BODY_BYTES_MAX} bytes, or broke off");
-                Fault::new(Code::TooLarge, text)
-            })?;
+        let bytes = read(request, |_| BODY_BYTES_MAX).await?;
         Ok(Self(serde_json::from_slice(&bytes).map_err(bad)?))
     }
+}
+
+impl<S: Sync> FromRequest<S> for Text {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let bytes = read(request, |limits| limits.frame_bytes_max).await?;
+        let text = String::from_utf8(bytes.into());
+        Ok(Self(text.map_err(|_| Fault::new(Code::BadJson, "the body is not UTF-8"))?))
+    }
+}
+
+async fn read(request: Request, max: impl Fn(&Limits) -> usize) -> Result<Bytes, Problem> {
+    let (parts, body) = request.into_parts();
+    let (max, limit_ms) = {
+        let limits = &entrance(&parts)?.shared().config.limits;
+        (max(limits), limits.handshake_ms)
+    };
+    let limit = Duration::from_millis(limit_ms);
+    let read = tokio::time::timeout(limit, to_bytes(body, max)).await;
+    let read = read.map_err(|_| Fault::new(Code::Busy, "the body did not come in time"))?;
+    Ok(read.map_err(|_| {
+        let text = format!("the body is above {max} bytes, or broke off");
+        Fault::new(Code::TooLarge, text)
+    })?)
 }
 
 impl Asker {
@@ -157,6 +185,14 @@ impl Asker {
 
     pub(crate) fn may_at(&self, verb: Verb, filter: &str) -> bool {
         filter.parse::<Filter>().is_ok_and(|filter| self.principal.may(verb, &filter))
+    }
+
+    /// Takes from the rates of who asks.
+    pub(crate) fn pay(&self, message_count: usize, byte_len: usize) -> Result<(), Fault> {
+        let throttle = &self.shared.throttle;
+        let sender = throttle.sender(&self.principal);
+        let paid = throttle.take(&sender, message_count as u64, byte_len as u64);
+        paid.map_err(|wait_ms| rate_fault(&self.shared, wait_ms))
     }
 
     /// Changes the registry: durable and decided when this returns.

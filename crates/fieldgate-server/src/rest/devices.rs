@@ -31,7 +31,7 @@ pub(super) fn router() -> OpenApiRouter {
         .routes(routes!(show, remove))
         .routes(routes!(rotate))
         .routes(routes!(credentials, credential_add))
-        .routes(routes!(credential_remove))
+        .routes(routes!(credential_show, credential_remove))
 }
 
 /// A device.
@@ -163,8 +163,8 @@ struct Secret {
 }
 
 /// The devices that the asker may read, by id.
-#[utoipa::path(get, path = "/v1/devices", tag = "devices", params(PageQuery),
-    responses((status = 200, body = List<DeviceView>), Problems))]
+#[utoipa::path(get, path = "/v1/devices", tag = "devices", operation_id = "listDevices", params(PageQuery),
+    responses((status = 200, description = "A page.", body = List<DeviceView>), Problems))]
 async fn list(asker: Asker, page: Page) -> Json<List<DeviceView>> {
     let devices = asker.shared.state.devices(asker.tenant());
     let may = |device: &&Arc<Device>| may_read(&asker, &device.id);
@@ -173,8 +173,8 @@ async fn list(asker: Asker, page: Page) -> Json<List<DeviceView>> {
 }
 
 /// Makes a device and tells its secret, once.
-#[utoipa::path(post, path = "/v1/devices", tag = "devices", request_body = NewDevice,
-    responses((status = 201, body = MadeToken), Problems))]
+#[utoipa::path(post, path = "/v1/devices", tag = "devices", operation_id = "addDevice", request_body = NewDevice,
+    responses((status = 201, description = "It is made.", body = MadeToken), Problems))]
 async fn add(
     Admin(asker): Admin,
     Body(new): Body<NewDevice>,
@@ -204,8 +204,8 @@ async fn add(
 }
 
 /// One device.
-#[utoipa::path(get, path = "/v1/devices/{id}", tag = "devices", params(("id" = String, Path)),
-    responses((status = 200, body = DeviceView), Problems))]
+#[utoipa::path(get, path = "/v1/devices/{id}", tag = "devices", operation_id = "showDevice", params(("id" = String, Path)),
+    responses((status = 200, description = "It is there.", body = DeviceView), Problems))]
 async fn show(asker: Asker, Path(id): Path<String>) -> Result<Json<DeviceView>, Problem> {
     if !may_read(&asker, &id) {
         asker.must_at(Verb::Read, &topics_of(&id))?;
@@ -214,15 +214,15 @@ async fn show(asker: Asker, Path(id): Path<String>) -> Result<Json<DeviceView>, 
 }
 
 /// Removes a device; its connections end within a second.
-#[utoipa::path(delete, path = "/v1/devices/{id}", tag = "devices", params(("id" = String, Path)),
-    responses((status = 200, body = Changed), Problems))]
+#[utoipa::path(delete, path = "/v1/devices/{id}", tag = "devices", operation_id = "removeDevice", params(("id" = String, Path)),
+    responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
 async fn remove(Admin(asker): Admin, Path(id): Path<String>) -> Result<Json<Changed>, Problem> {
     Ok(Json(Changed { seq: asker.change(Change::DeviceRemove(id)).await? }))
 }
 
 /// Replaces all secrets of a device by a new one, which is told once.
-#[utoipa::path(post, path = "/v1/devices/{id}/rotate", tag = "devices",
-    params(("id" = String, Path)), responses((status = 201, body = MadeToken), Problems))]
+#[utoipa::path(post, path = "/v1/devices/{id}/rotate", tag = "devices", operation_id = "rotateDevice",
+    params(("id" = String, Path)), responses((status = 201, description = "It is made.", body = MadeToken), Problems))]
 async fn rotate(
     Admin(asker): Admin,
     Path(id): Path<String>,
@@ -234,9 +234,9 @@ async fn rotate(
 }
 
 /// The secrets of a device, without the secrets.
-#[utoipa::path(get, path = "/v1/devices/{id}/credentials", tag = "devices",
+#[utoipa::path(get, path = "/v1/devices/{id}/credentials", tag = "devices", operation_id = "listCredentials",
     params(("id" = String, Path), PageQuery),
-    responses((status = 200, body = List<CredentialView>), Problems))]
+    responses((status = 200, description = "A page.", body = List<CredentialView>), Problems))]
 async fn credentials(
     Admin(asker): Admin,
     Path(id): Path<String>,
@@ -249,9 +249,9 @@ async fn credentials(
 }
 
 /// Makes one more secret for a device and tells it, once.
-#[utoipa::path(post, path = "/v1/devices/{id}/credentials", tag = "devices",
+#[utoipa::path(post, path = "/v1/devices/{id}/credentials", tag = "devices", operation_id = "addCredential",
     params(("id" = String, Path)), request_body = NewCredential,
-    responses((status = 201, body = MadeCredential), Problems))]
+    responses((status = 201, description = "It is made.", body = MadeCredential), Problems))]
 async fn credential_add(
     Admin(asker): Admin,
     Path(id): Path<String>,
@@ -271,10 +271,26 @@ async fn credential_add(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// Removes a secret of a device; what it opened ends within a second.
-#[utoipa::path(delete, path = "/v1/devices/{id}/credentials/{credential}", tag = "devices",
+/// A secret of a device, without the secret.
+#[utoipa::path(get, path = "/v1/devices/{id}/credentials/{credential}", tag = "devices",
+    operation_id = "showCredential",
     params(("id" = String, Path), ("credential" = String, Path)),
-    responses((status = 200, body = Changed), Problems))]
+    responses((status = 200, description = "It is there.", body = CredentialView), Problems))]
+async fn credential_show(
+    Admin(asker): Admin,
+    Path((id, credential)): Path<(String, String)>,
+) -> Result<Json<CredentialView>, Problem> {
+    let device = device(&asker, &id)?;
+    if !device.credentials.contains_key(&credential) {
+        return Err(no_such("credential", &credential).into());
+    }
+    Ok(Json(CredentialView { kind: type_of(&credential), id: credential }))
+}
+
+/// Removes a secret of a device; what it opened ends within a second.
+#[utoipa::path(delete, path = "/v1/devices/{id}/credentials/{credential}", tag = "devices", operation_id = "removeCredential",
+    params(("id" = String, Path), ("credential" = String, Path)),
+    responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
 async fn credential_remove(
     Admin(asker): Admin,
     Path((device, credential)): Path<(String, String)>,

@@ -18,6 +18,7 @@ use super::{
     asker::{Admin, Body, Path, bad},
     io_fault,
     list::{List, Page, PageQuery},
+    no_such,
 };
 use crate::{fabric::now, http::Problem};
 
@@ -25,7 +26,7 @@ use crate::{fabric::now, http::Problem};
 const GRANTS_MAX: usize = 64;
 
 pub(super) fn router() -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(revoke))
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(show, revoke))
 }
 
 /// An API key, without its secret.
@@ -37,10 +38,21 @@ struct KeyView {
     #[schema(examples("operator"))]
     role: Option<String>,
     /// Its grants, `VERB:FILTER`, with `!` in front of a denial.
-    #[schema(examples(json!(["subscribe:devices/#"])))]
+    #[schema(examples("subscribe:devices/#"))]
     grants: Vec<String>,
     /// Worthless from this time on, in Unix ms.
     expires: Option<u64>,
+}
+
+impl KeyView {
+    fn of(key: &ApiKey) -> Self {
+        Self {
+            id: key.name.clone(),
+            role: key.role.clone(),
+            grants: key.grants.clone(),
+            expires: key.expires_ms,
+        }
+    }
 }
 
 /// An API key to be made.
@@ -73,23 +85,27 @@ struct MadeKey {
 }
 
 /// The API keys, by name.
-#[utoipa::path(get, path = "/v1/keys", tag = "access", params(PageQuery),
-    responses((status = 200, body = List<KeyView>), Problems))]
+#[utoipa::path(get, path = "/v1/keys", tag = "access", operation_id = "listKeys", params(PageQuery),
+    responses((status = 200, description = "A page.", body = List<KeyView>), Problems))]
 async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<KeyView>>, Problem> {
     let keys = asker.shared.state.keys(asker.tenant());
     let List { items, next } = page.cut(keys.iter(), |key| &key.name);
-    let view = |key: &ApiKey| KeyView {
-        id: key.name.clone(),
-        role: key.role.clone(),
-        grants: key.grants.clone(),
-        expires: key.expires_ms,
-    };
-    Ok(Json(List { items: items.into_iter().map(|key| view(key)).collect(), next }))
+    Ok(Json(List { items: items.into_iter().map(|key| KeyView::of(key)).collect(), next }))
+}
+
+/// One API key, without its secret.
+#[utoipa::path(get, path = "/v1/keys/{id}", tag = "access", operation_id = "showKey",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "It is there.", body = KeyView), Problems))]
+async fn show(Admin(asker): Admin, Path(name): Path<String>) -> Result<Json<KeyView>, Problem> {
+    let keys = asker.shared.state.keys(asker.tenant());
+    let key = keys.iter().find(|key| key.name == name).ok_or_else(|| no_such("key", &name))?;
+    Ok(Json(KeyView::of(key)))
 }
 
 /// Makes an API key and tells its secret, once.
-#[utoipa::path(post, path = "/v1/keys", tag = "access", request_body = NewKey,
-    responses((status = 201, body = MadeKey), Problems))]
+#[utoipa::path(post, path = "/v1/keys", tag = "access", operation_id = "addKey", request_body = NewKey,
+    responses((status = 201, description = "It is made.", body = MadeKey), Problems))]
 async fn add(
     Admin(asker): Admin,
     Body(new): Body<NewKey>,
@@ -120,8 +136,8 @@ async fn add(
 }
 
 /// Revokes an API key; what it opened ends within a second.
-#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", params(("id" = String, Path)),
-    responses((status = 200, body = Changed), Problems))]
+#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", operation_id = "revokeKey", params(("id" = String, Path)),
+    responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
 async fn revoke(Admin(asker): Admin, Path(name): Path<String>) -> Result<Json<Changed>, Problem> {
     Ok(Json(Changed { seq: asker.change(Change::KeyRevoke(name)).await? }))
 }

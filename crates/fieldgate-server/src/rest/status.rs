@@ -14,8 +14,8 @@ pub(super) fn router() -> OpenApiRouter {
 
 /// How the gateway is: its log, tables, connections, and what it dropped. Fields are added, never
 /// renamed.
-#[utoipa::path(get, path = "/v1/status", tag = "operation",
-    responses((status = 200, body = Object), Problems))]
+#[utoipa::path(get, path = "/v1/status", tag = "operation", operation_id = "showStatus",
+    responses((status = 200, description = "It is there.", body = Object), Problems))]
 async fn status(asker: Asker) -> Result<Json<Value>, Problem> {
     asker.must(Verb::Read)?;
     Ok(Json(status_of(&asker.shared)))

@@ -70,8 +70,8 @@ struct NewPassword {
 }
 
 /// The people, by name.
-#[utoipa::path(get, path = "/v1/users", tag = "access", params(PageQuery),
-    responses((status = 200, body = List<UserView>), Problems))]
+#[utoipa::path(get, path = "/v1/users", tag = "access", operation_id = "listUsers", params(PageQuery),
+    responses((status = 200, description = "A page.", body = List<UserView>), Problems))]
 async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<UserView>>, Problem> {
     let users = asker.shared.state.users(asker.tenant());
     let List { items, next } = page.cut(users.iter(), |user| &user.name);
@@ -80,8 +80,8 @@ async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<UserView>>, P
 }
 
 /// Enters a person.
-#[utoipa::path(post, path = "/v1/users", tag = "access", request_body = NewUser,
-    responses((status = 201, body = UserView), Problems))]
+#[utoipa::path(post, path = "/v1/users", tag = "access", operation_id = "addUser", request_body = NewUser,
+    responses((status = 201, description = "It is made.", body = UserView), Problems))]
 async fn add(
     Admin(asker): Admin,
     Body(new): Body<NewUser>,
@@ -97,16 +97,16 @@ async fn add(
 }
 
 /// Removes a person.
-#[utoipa::path(delete, path = "/v1/users/{name}", tag = "access", params(("name" = String, Path)),
-    responses((status = 200, body = Changed), Problems))]
+#[utoipa::path(delete, path = "/v1/users/{name}", tag = "access", operation_id = "removeUser", params(("name" = String, Path)),
+    responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
 async fn remove(Admin(asker): Admin, Path(name): Path<String>) -> Result<Json<Changed>, Problem> {
     Ok(Json(Changed { seq: asker.change(Change::UserRemove(name)).await? }))
 }
 
 /// Replaces a person's password.
-#[utoipa::path(post, path = "/v1/users/{name}/password", tag = "access",
+#[utoipa::path(post, path = "/v1/users/{name}/password", tag = "access", operation_id = "changePassword",
     params(("name" = String, Path)), request_body = NewPassword,
-    responses((status = 201, body = Changed), Problems))]
+    responses((status = 201, description = "It is done, and durable.", body = Changed), Problems))]
 async fn change_password(
     Admin(asker): Admin,
     Path(name): Path<String>,

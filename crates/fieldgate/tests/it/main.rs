@@ -24,6 +24,7 @@ mod limits;
 mod native;
 mod operate;
 mod pace;
+mod rest;
 mod restart;
 mod secrets;
 mod shutdown;

@@ -55,6 +55,26 @@ pub(crate) fn get(address: &str, path: &str, headers: &str) -> (u16, String) {
     (status, body)
 }
 
+/// Sends a POST with a bearer; status and the JSON that answers.
+pub(crate) fn post(address: &str, path: &str, key: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Authorization: Bearer {key}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // Whoever is refused need not be read to the end.
+    let _refused = stream.write_all(body.as_bytes());
+    let mut answer = Vec::new();
+    let _reset = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    (status, serde_json::from_str(body).unwrap())
+}
+
 fn socket(address: &str) -> Result<TcpStream, String> {
     let stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
     stream.set_nodelay(true).unwrap();

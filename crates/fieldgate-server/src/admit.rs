@@ -1,0 +1,117 @@
+//! Messages on their way into the log, whatever brought them: what may be sent, by whom, and once.
+
+use std::{cell::OnceCell, ops::RangeInclusive, sync::Arc};
+
+use fieldgate_core::{
+    access::{Identity, Principal},
+    dialect::{Draft, Target},
+    fault::{Code, Fault},
+    id::{MsgId, UnixMs},
+    message::{Kind, Message, Priority},
+    reading::{Stamp, decide_time},
+    topic::Topic,
+};
+use fieldgate_store::{AppendError, Log, Record, state::Admit};
+
+use crate::fabric::Shared;
+
+/// Makes a message of a draft: rights, times, lane. `own_telemetry` keeps where a device's own
+/// telemetry goes, once it sent some.
+pub(crate) fn admit(
+    shared: &Shared,
+    own_telemetry: &OnceCell<Topic>,
+    principal: &Principal,
+    draft: Draft,
+    time: UnixMs,
+) -> Result<Message, Fault> {
+    let limits = &shared.config.limits;
+    if draft.payload.len() > limits.message_bytes_max {
+        let text = format!("{} bytes exceed limits.message_bytes_max", draft.payload.len());
+        return Err(Fault::new(Code::TooLarge, text));
+    }
+    let topic = topic_of(own_telemetry, principal, draft.target)?;
+    limits.check_topic(topic.as_str())?;
+    if topic.as_str().starts_with('$') {
+        return Err(Fault::new(Code::BadTopic, "topics that start with $ belong to the gateway"));
+    }
+    if !principal.may_publish(&topic) {
+        return Err(Fault::new(Code::NotAllowed, format!("no right to publish to {topic}")));
+    }
+    if draft.expires.is_some_and(|expires| expires <= time) {
+        return Err(Fault::new(Code::Expired, "expires is in the past"));
+    }
+    let Stamp { timestamp, device_timestamp } = decide_time(draft.timestamp, time);
+    let kind = topic.kind();
+    let may_command = || {
+        topic.device().and_then(|id| id.parse().ok()).is_some_and(|id| principal.may_command(&id))
+    };
+    let priority = match draft.priority {
+        Priority::Critical if kind != Kind::Event && !may_command() => Priority::Normal,
+        asked @ (Priority::Critical | Priority::Normal | Priority::Bulk) => asked,
+    };
+    Ok(Message {
+        tenant: principal.tenant.clone(),
+        qos: draft.qos,
+        topic,
+        kind,
+        from: Arc::clone(&principal.name),
+        timestamp,
+        device_timestamp,
+        reference: draft.reference,
+        retain: draft.retain,
+        priority,
+        expires: draft.expires,
+        content: draft.content,
+        payload: draft.payload,
+    })
+}
+
+fn topic_of(
+    own_telemetry: &OnceCell<Topic>,
+    principal: &Principal,
+    target: Target,
+) -> Result<Topic, Fault> {
+    let (device, leaf) = match target {
+        Target::Topic(topic) => return Ok(topic),
+        Target::Telemetry(None) if let Identity::Device { id, .. } = &principal.identity => {
+            let own = own_telemetry.get_or_init(|| Topic::of_device(id, "telemetry"));
+            return Ok(own.clone());
+        }
+        Target::Telemetry(device) => (device, "telemetry"),
+        Target::Event(device) => (device, "events"),
+    };
+    let device = match (device, &principal.identity) {
+        (Some(device), _) => device,
+        (None, Identity::Device { id, .. }) => id.clone(),
+        (None, Identity::Key | Identity::User) => {
+            let text = "who is not a device names one in deviceId";
+            return Err(Fault::new(Code::MissingField, text));
+        }
+    };
+    if !principal.speaks_for(&device) {
+        return Err(Fault::new(Code::NotAllowed, format!("no right to speak for {device}")));
+    }
+    Ok(Topic::of_device(&device, leaf))
+}
+
+/// Appends records under an id of their sender, unless the log has them.
+pub(crate) fn append_once(
+    shared: &Shared,
+    principal: &Principal,
+    reference: &MsgId,
+    records: Vec<Record>,
+    time: UnixMs,
+) -> Result<RangeInclusive<u64>, AppendError> {
+    let admitted = shared.state.window().admit(
+        &principal.tenant,
+        &principal.name,
+        reference,
+        time,
+        |seq| shared.log.is_refused(seq),
+        || shared.log.append(records, time),
+    )?;
+    Ok(match admitted {
+        Admit::New(range) => range,
+        Admit::Repeat(seq) => seq.0..=seq.0,
+    })
+}

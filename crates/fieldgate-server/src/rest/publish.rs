@@ -1,0 +1,152 @@
+//! Messages over HTTP: the frames of the native dialect, one in each request.
+
+use std::cell::OnceCell;
+
+use axum::{Json, http::StatusCode};
+use fieldgate_core::{
+    dialect::Ask,
+    fault::{Code, Fault},
+    id::{MsgId, Seq},
+};
+use fieldgate_dialects::native;
+use fieldgate_store::{AppendError, Log, Record};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Problems,
+    asker::{Asker, Text, bad},
+};
+use crate::{
+    admit::{admit, append_once},
+    asks::limits_of,
+    fabric::{FULL_WAIT, append_fault, now},
+    http::Problem,
+};
+
+/// How often a full log is tried again before the asker is told to come back.
+const FULL_TRIES: usize = 20;
+
+pub(super) fn router() -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(publish))
+}
+
+/// What was stored.
+#[derive(Debug, Serialize, ToSchema)]
+struct Published {
+    /// Its number in the log; of a batch the last one's.
+    seq: u64,
+    /// Its position, `epoch:seq`: what its deliveries carry as `msgid`.
+    #[schema(examples("k3f9:1042"))]
+    position: String,
+    /// How many elements of a batch were accepted; 1 for a single message.
+    accepted: usize,
+    /// What of a batch, or of the readings of a status, was refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<RefusedElement>,
+}
+
+/// An element that was refused; its neighbours stand.
+#[derive(Debug, Serialize, ToSchema)]
+struct RefusedElement {
+    /// Which, from 0 on.
+    index: usize,
+    /// A stable word.
+    code: &'static str,
+    /// What was wrong with it.
+    message: String,
+}
+
+/// What is to be appended, and what of it was refused before.
+struct Outgoing {
+    records: Vec<Record>,
+    refused: Vec<RefusedElement>,
+    reference: Option<MsgId>,
+    retain: bool,
+}
+
+/// Publishes what one frame of the native dialect holds: `publish` (also without its `type`),
+/// `status`, `event`, `batch`, or an industrial sample. It is on stable storage when this answers. A
+/// repeat with the same `msgid` is stored once. At `qos` 0 a receiver that is slow may lose it.
+#[utoipa::path(post, path = "/v1/publish", tag = "messages", operation_id = "publish",
+    request_body(content = Object,
+        example = json!({"topic": "house/door", "payload": {"open": true}, "retain": true})),
+    responses((status = 201, description = "It is stored.", body = Published), Problems))]
+async fn publish(asker: Asker, Text(text): Text) -> Result<(StatusCode, Json<Published>), Problem> {
+    let decoded = native::decode_text_as("publish", &text, &limits_of(&asker.shared));
+    let outgoing = outgoing(&asker, decoded.map_err(|refusal| refusal.fault)?, text.len())?;
+    let accepted = outgoing.records.len();
+    let seq = append(&asker, &outgoing).await?;
+    asker.shared.settled(seq, outgoing.retain).await?;
+    let position = asker.shared.position(seq).to_string();
+    let published = Published { seq: seq.0, position, accepted, refused: outgoing.refused };
+    Ok((StatusCode::CREATED, Json(published)))
+}
+
+fn outgoing(asker: &Asker, ask: Ask, byte_len: usize) -> Result<Outgoing, Problem> {
+    let (reference, items) = match ask {
+        Ask::Publish(draft) => (draft.reference.clone(), vec![Ok(*draft)]),
+        Ask::Batch { reference, items, .. } => (reference, items),
+        Ask::Authenticate(_)
+        | Ask::Subscribe(_)
+        | Ask::Unsubscribe(_)
+        | Ask::Command(_)
+        | Ask::Cancel(_)
+        | Ask::Reply { .. }
+        | Ask::Ack(_)
+        | Ask::Ping => {
+            return Err(bad("only publish, status, event and batch are published").into());
+        }
+    };
+    asker.pay(items.len().max(1), byte_len)?;
+    let (time, own_telemetry) = (now(), OnceCell::new());
+    let single = items.len() == 1;
+    let mut outgoing =
+        Outgoing { records: Vec::new(), refused: Vec::new(), reference, retain: false };
+    for (index, item) in items.into_iter().enumerate() {
+        let admitted = item
+            .and_then(|draft| admit(&asker.shared, &own_telemetry, &asker.principal, draft, time));
+        match admitted {
+            Ok(mut message) => {
+                // Who gets an answer is promised what it says.
+                message.reference = message.reference.or_else(|| outgoing.reference.clone());
+                outgoing.retain |= message.retain;
+                outgoing.records.push(Record::Message(message));
+            }
+            Err(fault) if single => return Err(fault.into()),
+            Err(fault) => outgoing.refused.push(RefusedElement {
+                index,
+                code: fault.code.as_str(),
+                message: fault.message.into_owned(),
+            }),
+        }
+    }
+    if outgoing.records.is_empty() {
+        let first = outgoing.refused.first().map_or("", |refused| refused.message.as_str());
+        let text = format!("no element of the batch was accepted; the first: {first}");
+        return Err(Fault::new(Code::BatchRefused, text).into());
+    }
+    Ok(outgoing)
+}
+
+/// Appends, unless the log has it; returns the last number.
+async fn append(asker: &Asker, outgoing: &Outgoing) -> Result<Seq, Fault> {
+    let shared = &asker.shared;
+    for _ in 0..FULL_TRIES {
+        let records = outgoing.records.clone();
+        let appended = match &outgoing.reference {
+            Some(reference) => append_once(shared, &asker.principal, reference, records, now()),
+            None => shared.log.append(records, now()),
+        };
+        match appended {
+            Ok(range) => {
+                shared.log.announce();
+                return Ok(Seq(*range.end()));
+            }
+            Err(AppendError::Full) => tokio::time::sleep(FULL_WAIT).await,
+            Err(error) => return Err(append_fault(&error)),
+        }
+    }
+    Err(append_fault(&AppendError::Full))
+}

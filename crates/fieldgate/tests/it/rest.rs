@@ -1,0 +1,118 @@
+//! `/v1`: the one form of lists, messages by request, and the description.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, post};
+
+fn get(gateway: &Gateway, path: &str, key: &str) -> (u16, Value) {
+    let (status, body) = gateway.get(path, Some(key));
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+#[test]
+fn a_list_is_read_page_by_page_and_shows_what_may_be_read() {
+    let gateway = Gateway::start();
+    let admin = gateway.key("admin");
+    for number in 0..7 {
+        gateway.device(&format!("lamp-{number}"));
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = get(&gateway, &format!("/v1/devices?limit=3{cursor}"), &admin);
+        assert_eq!(status, 200, "{page}");
+        let ids = page["items"].as_array().unwrap().iter();
+        seen.extend(ids.map(|item| item["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let all: Vec<_> = (0..7).map(|number| format!("lamp-{number}")).collect();
+    assert_eq!(seen, all);
+    for (query, words) in [("limit=0", "limit"), ("limit=x", "limit"), ("cursor=%25", "cursor")] {
+        let (status, problem) = get(&gateway, &format!("/v1/devices?{query}"), &admin);
+        assert_eq!((status, &problem["code"]), (400, &json!("bad_value")), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
+    }
+    let some = gateway.admin(&["key", "add", "some", "--grant", "read:devices/lamp-3/#"]);
+    let some = some["key"].as_str().unwrap();
+    let (_, page) = get(&gateway, "/v1/devices", some);
+    assert_eq!(page["items"].as_array().unwrap().len(), 1, "{page}");
+    assert_eq!(get(&gateway, "/v1/devices/lamp-3", some).0, 200);
+    let (status, problem) = get(&gateway, "/v1/devices/lamp-4", some);
+    assert_eq!((status, &problem["code"]), (403, &json!("not_allowed")));
+    assert_eq!(get(&gateway, "/v1/devices/lamp-9", &admin).0, 404);
+    assert_eq!(get(&gateway, "/v1/nothing", &admin).0, 404);
+}
+
+#[test]
+fn a_message_by_request_is_stored_when_it_is_answered_and_a_repeat_is_stored_once() {
+    let mut gateway = Gateway::start();
+    let key = gateway.key("admin");
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "#", "qos": 1}));
+    app.next_of("subscribed");
+    let frame = json!({"topic": "house/door", "payload": {"open": true}, "msgid": "m-1"});
+    let publish = |gateway: &Gateway, frame: &Value| {
+        post(&gateway.address, "/v1/publish", &key, &frame.to_string())
+    };
+    let (status, first) = publish(&gateway, &frame);
+    assert_eq!((status, &first["accepted"]), (201, &json!(1)), "{first}");
+    let seen = app.next_of("mqtt");
+    assert_eq!((&seen["topic"], &seen["msgid"]), (&json!("house/door"), &first["position"]));
+    assert_eq!((&seen["seq"], &seen["ref"]), (&first["seq"], &json!("m-1")));
+    drop(app);
+    gateway.kill();
+    gateway.up();
+    let (status, again) = publish(&gateway, &frame);
+    assert_eq!((status, &again["seq"]), (201, &first["seq"]), "{again}");
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "house/#", "qos": 1, "since": "all"}));
+    assert_eq!(app.next_of("mqtt")["seq"], first["seq"]);
+    app.next_of("caught_up");
+}
+
+#[test]
+fn a_batch_by_request_stores_what_stands_and_names_what_does_not() {
+    let gateway = Gateway::start();
+    let key = gateway.key("admin");
+    let (good, bad) = (json!({"deviceId": "a", "data": {"t": 1}}), json!({"deviceId": "a b"}));
+    let batch = json!({"type": "batch", "data": [good, bad, good]});
+    let (status, stored) = post(&gateway.address, "/v1/publish", &key, &batch.to_string());
+    assert_eq!((status, &stored["accepted"]), (201, &json!(2)), "{stored}");
+    assert_eq!(stored["refused"][0]["index"], 1, "{stored}");
+    let viewer = gateway.key("viewer");
+    let refusals = [
+        (&key, r#"{"topic":"a/+","payload":1}"#, 400, "bad_topic"),
+        (&key, r#"{"topic":"a","payload":1"#, 400, "bad_json"),
+        (&key, r#"{"payload":1}"#, 400, "missing_field"),
+        (&key, r#"{"type":"subscribe","topic":"a"}"#, 400, "bad_value"),
+        (&key, r#"{"type":"batch","data":[{"deviceId":"a"}]}"#, 400, "missing_field"),
+        (&key, r#"{"type":"batch","data":[{},{}]}"#, 422, "batch_refused"),
+        (&viewer, r#"{"topic":"a","payload":1}"#, 403, "not_allowed"),
+    ];
+    for (key, body, status, code) in refusals {
+        let (is, problem) = post(&gateway.address, "/v1/publish", key, body);
+        assert_eq!((is, &problem["code"]), (status, &json!(code)), "{body}: {problem}");
+    }
+    let large = format!(r#"{{"topic":"a","payload":"{}"}}"#, "x".repeat(300_000));
+    let (status, problem) = post(&gateway.address, "/v1/publish", &key, &large);
+    assert_eq!((status, &problem["code"]), (413, &json!("too_large")));
+}
+
+/// A change of the interface shows in review: `FIELDGATE_WRITE=1` writes the copy anew.
+#[test]
+fn the_description_is_the_one_in_the_documentation() {
+    let gateway = Gateway::start();
+    let (status, served) = gateway.get("/doc/openapi.yaml", None);
+    assert_eq!(status, 200);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol/openapi.yaml");
+    if std::env::var_os("FIELDGATE_WRITE").is_some() {
+        std::fs::write(&path, &served).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == served, "{} is not what is served: see FIELDGATE_WRITE", path.display());
+    let (_, json) = gateway.get("/doc/openapi.json", None);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["openapi"], "3.1.0");
+}
