@@ -29,6 +29,8 @@ pub enum Verb {
     Metrics,
     /// Write the topics of a device without being it.
     Impersonate,
+    /// Say what a device is that it speaks for (`resources.md` 3).
+    Profile,
 }
 
 /// A named bundle of grants.
@@ -118,7 +120,8 @@ words!(
     Write = "write",
     Admin = "admin",
     Metrics = "metrics",
-    Impersonate = "impersonate"
+    Impersonate = "impersonate",
+    Profile = "profile"
 );
 words!(Role, Admin = "admin", Operator = "operator", Viewer = "viewer");
 
@@ -126,7 +129,7 @@ words!(Role, Admin = "admin", Operator = "operator", Viewer = "viewer");
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a grant is VERB:FILTER, with ! in front to deny; verbs are publish, subscribe, command, read, \
-     write, admin, metrics and impersonate; roles are admin, operator and viewer; not {0:?}"
+     write, admin, metrics, impersonate and profile; roles are admin, operator and viewer; not {0:?}"
 )]
 pub struct InvalidGrant(String);
 
@@ -154,7 +157,7 @@ impl Role {
     pub const fn permits(self, verb: Verb) -> bool {
         match self {
             Self::Admin => true,
-            Self::Operator => !matches!(verb, Verb::Admin | Verb::Impersonate),
+            Self::Operator => !matches!(verb, Verb::Admin | Verb::Impersonate | Verb::Profile),
             Self::Viewer => matches!(verb, Verb::Subscribe | Verb::Read),
         }
     }
@@ -270,6 +273,12 @@ impl Principal {
         self.is_or_carries(device.as_str())
             || (!matches!(self.identity, Identity::Device { .. })
                 && self.may_at(Verb::Impersonate, &Topic::of_device(device, "telemetry")))
+    }
+
+    /// Tells whether this principal may say what `device` is: it speaks for it, and has the right.
+    #[must_use]
+    pub fn may_describe(&self, device: &DeviceId) -> bool {
+        self.speaks_for(device) && self.may_at(Verb::Profile, &Topic::of_device(device, "profile"))
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::{borrow::Cow, fmt};
 
+use crate::resource::format_converted;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $temporary:literal;)*) => {
         /// A stable word for a refusal (`native.md`, "Frames to a client").
@@ -98,6 +100,10 @@ pub struct ReadingRef {
     pub index: Option<usize>,
     /// Its resource, as sent.
     pub resource: Box<str>,
+    /// The least value that the resource takes, as a JSON number.
+    pub min: Option<Box<str>>,
+    /// The greatest one.
+    pub max: Option<Box<str>>,
 }
 
 impl Fault {
@@ -109,7 +115,18 @@ impl Fault {
     /// Names the reading that it is about.
     #[must_use]
     pub fn about(mut self, index: Option<usize>, resource: &str) -> Self {
-        self.reading = Some(Box::new(ReadingRef { index, resource: resource.into() }));
+        let resource = resource.into();
+        self.reading = Some(Box::new(ReadingRef { index, resource, min: None, max: None }));
+        self
+    }
+
+    /// Names the range that the value is to be in, for a fault that names its resource.
+    #[must_use]
+    pub fn within(mut self, min: Option<f64>, max: Option<f64>) -> Self {
+        let number = |bound: Option<f64>| bound.map(|bound| format_converted(bound).into());
+        if let Some(reading) = &mut self.reading {
+            (reading.min, reading.max) = (number(min), number(max));
+        }
         self
     }
 }

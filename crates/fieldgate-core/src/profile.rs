@@ -2,7 +2,11 @@
 //!
 //! Pure. Source: `resources.md` 3 and 5. Without a profile a device is a sensor and nothing of it is
 //! writable. Absent: JSON, which callers turn into [`Value`] and back. Invariant: what
-//! [`Profile::check`] passes has the own name, unit, type, range and step of its resource.
+//! [`Lookup::check`] passes has the own name, unit, type, range and step of its resource.
+
+mod lookup;
+
+pub use lookup::Lookup;
 
 use crate::{
     fault::{Code, Fault},
@@ -11,6 +15,8 @@ use crate::{
 
 /// Most resources of one device (`limits.resources_per_device_max`).
 pub const RESOURCES_MAX: usize = 1_000;
+/// Most bytes of one profile in memory.
+pub const PROFILE_BYTES_MAX: usize = 256 << 10;
 const NAME_BYTES_MAX: usize = 128;
 const UNIT_BYTES_MAX: usize = 32;
 const OPTIONS_MAX: usize = 100;
@@ -147,6 +153,13 @@ impl Default for Resource {
 }
 
 impl Resource {
+    fn byte_len(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let options: usize = self.options.iter().map(|o| size_of::<String>() + o.len()).sum();
+        let names = self.name.len() + optional(&self.alias_of) + optional(&self.unit);
+        size_of::<Self>() + names + options
+    }
+
     /// The canonical resource that it is, its instance, and the scale to it.
     #[must_use]
     pub fn canonical(&self) -> Option<(&'static Canonical, u8, Scale)> {
@@ -201,6 +214,9 @@ impl Resource {
         if self.options.len() > OPTIONS_MAX {
             return bad("there are at most 100 options");
         }
+        if self.options.iter().any(|option| !is_text(option)) {
+            return bad("an option has at most 128 bytes and no control characters");
+        }
         match &self.alias_of {
             Some(name) if self.canonical().is_none() => {
                 bad(&format!("{name:?} is no canonical resource of this type and unit"))
@@ -232,7 +248,8 @@ impl Resource {
         let (min, max) = (bound(self.min), bound(self.max));
         let unit = self.unit.as_deref().unwrap_or_default();
         let text = format!("{} is a number from {min} to {max} {unit}", self.name);
-        bad_value(text.trim_end().to_owned()).about(None, &self.name)
+        let fault = bad_value(text.trim_end().to_owned()).about(None, &self.name);
+        fault.within(self.min, self.max)
     }
 }
 
@@ -280,8 +297,17 @@ impl Profile {
             return Err(Fault::new(Code::TooLarge, text));
         }
         let texts = [&self.name, &self.manufacturer, &self.model, &self.version];
-        if texts.iter().any(|t| t.len() > NAME_BYTES_MAX || t.chars().any(char::is_control)) {
+        if texts.iter().any(|text| !is_text(text)) {
             return Err(bad_value("the texts of a profile have at most 128 bytes each"));
+        }
+        if self.unique_id.as_ref().is_some_and(|id| !is_unique_id(id)) {
+            let text = "uniqueid is eight bytes in hex, as in 00:11:22:33:44:55:66:77";
+            return Err(bad_value(text));
+        }
+        let byte_len = self.byte_len();
+        if byte_len > PROFILE_BYTES_MAX {
+            let text = format!("a profile of {byte_len} bytes exceeds {PROFILE_BYTES_MAX}");
+            return Err(Fault::new(Code::TooLarge, text));
         }
         let mut names: Vec<&str> = self.resources.iter().map(|r| r.name.as_str()).collect();
         names.sort_unstable();
@@ -294,51 +320,22 @@ impl Profile {
         self.resources.iter().try_for_each(Resource::validate)
     }
 
-    /// The resource of this name, and whether it is the canonical one rather than its own.
+    /// About what it costs in memory.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<(&Resource, bool)> {
-        if let Some(own) = self.resources.iter().find(|resource| resource.name == name) {
-            return Some((own, false));
-        }
-        let (stem, wanted) = resource::split_instance(name);
-        let is_it = |resource: &&Resource| {
-            let canonical = resource.canonical();
-            canonical.is_some_and(|(row, instance, _)| row.name == stem && instance == wanted)
-        };
-        self.resources.iter().find(is_it).map(|resource| (resource, true))
-    }
-
-    /// Checks a value that somebody wants to set, and puts it into the resource's own unit.
-    ///
-    /// `clamp`: past its range it is the nearest value in it, as for a relative change.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::NotAllowed`] if it is not writable, [`Code::BadValue`] for a wrong type, range or
-    /// option.
-    pub fn check<'a>(
-        &'a self,
-        name: &str,
-        value: Value<'_>,
-        clamp: bool,
-    ) -> Result<(&'a Resource, Checked), Fault> {
-        let found = self.find(name).filter(|(resource, _)| resource.writable);
-        let Some((resource, is_canonical)) = found else {
-            let text = format!("{name:?} is not writable on this device");
-            return Err(Fault::new(Code::NotAllowed, text).about(None, name));
-        };
-        let scale = match resource.canonical() {
-            Some((_, _, scale)) if is_canonical => scale,
-            _ => Scale::Same,
-        };
-        Ok((resource, resource.check(value, scale, clamp)?))
+    pub fn byte_len(&self) -> usize {
+        let texts = [&self.name, &self.manufacturer, &self.model, &self.version];
+        let texts: usize = texts.iter().map(|text| text.len()).sum();
+        let unique_id = self.unique_id.as_ref().map_or(0, String::len);
+        let resources: usize = self.resources.iter().map(Resource::byte_len).sum();
+        size_of::<Self>() + texts + unique_id + resources
     }
 }
 
 impl Resource {
     fn check(&self, value: Value<'_>, scale: Scale, clamp: bool) -> Result<Checked, Fault> {
         let wrong = |what: &str| {
-            Err(bad_value(format!("{} takes {what}", self.name)).about(None, &self.name))
+            let fault = bad_value(format!("{} takes {what}", self.name));
+            Err(fault.about(None, &self.name).within(self.min, self.max))
         };
         match (self.value, value) {
             (Type::Number | Type::Integer, Value::Number(wanted)) => {
@@ -361,6 +358,16 @@ impl Resource {
             (Type::String, _) => wrong("a text"),
         }
     }
+}
+
+fn is_text(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+/// Eight bytes in hex, with a colon between.
+fn is_unique_id(id: &str) -> bool {
+    let is_byte = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    id.split(':').count() == 8 && id.split(':').all(is_byte)
 }
 
 fn bad_value(text: impl Into<std::borrow::Cow<'static, str>>) -> Fault {

@@ -44,6 +44,12 @@ impl Type {
             Self::Json => "json",
         }
     }
+
+    /// The type of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|value| value.as_str() == word)
+    }
 }
 
 /// A value, as far as a binding looks at it.

@@ -12,12 +12,17 @@ use fieldgate_core::{
     topic::Topic,
 };
 
-use crate::record::{CommandChange, Record, SEQ_BOUND};
+use crate::{
+    record::{CommandChange, Record, SEQ_BOUND},
+    registry::{RegistryChange, old},
+};
 
 const MESSAGE_V1: u8 = 1;
 const COMMAND_V1: u8 = 2;
 const REGISTRY_V1: u8 = 3;
 const GAP_V1: u8 = 4;
+/// Devices with profiles, and credentials that may set them.
+const REGISTRY_V2: u8 = 5;
 /// What stands between a message's version and its tenant: promise, lane, three times.
 const MESSAGE_FIXED_BYTES: usize = 2 + 3 * 8;
 
@@ -32,7 +37,7 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
         Record::Message(message) => encode_message(message, out),
         Record::Command(change) => encode_command(change, out),
         Record::Registry(change) => {
-            out.push(REGISTRY_V1);
+            out.push(REGISTRY_V2);
             out.extend_from_slice(&postcard::to_stdvec(change).unwrap_or_default());
         }
         Record::Gap { from, to, reason } => {
@@ -117,7 +122,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
     match reader.byte()? {
         MESSAGE_V1 => decode_message(&mut reader).map(Record::Message),
         COMMAND_V1 => decode_command(&mut reader).map(Record::Command),
-        REGISTRY_V1 => postcard::from_bytes(reader.0).map(Record::Registry).map_err(|_| BadRecord),
+        REGISTRY_V1 => registry(old::change(reader.0)),
+        REGISTRY_V2 => registry(postcard::from_bytes(reader.0)),
         GAP_V1 => {
             let (from, to) = (Seq(reader.number()?), Seq(reader.number()?));
             if from.max(to) >= SEQ_BOUND {
@@ -135,6 +141,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
         }
         _ => Err(BadRecord),
     }
+}
+
+fn registry(change: Result<RegistryChange, postcard::Error>) -> Result<Record, BadRecord> {
+    change.map(|change| Record::Registry(Box::new(change))).map_err(|_| BadRecord)
 }
 
 /// What a record is about, as far as an index wants to know.
@@ -158,7 +168,7 @@ pub(crate) fn about(bytes: &[u8]) -> Result<About<'_>, BadRecord> {
             Ok(About::Message { tenant: reader.text()?, topic: reader.text()? })
         }
         GAP_V1 => Ok(About::Gap),
-        COMMAND_V1 | REGISTRY_V1 => Ok(About::Other),
+        COMMAND_V1 | REGISTRY_V1 | REGISTRY_V2 => Ok(About::Other),
         _ => Err(BadRecord),
     }
 }

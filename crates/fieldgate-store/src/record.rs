@@ -66,7 +66,7 @@ impl Record {
             Self::Command(change) => {
                 320 + change.by.len() + change.payload.as_ref().map_or(0, |payload| payload.len())
             }
-            Self::Registry(_) => 1_024,
+            Self::Registry(change) => 1_024 + change.memory_bytes(),
             Self::Gap { .. } => 64,
         }
     }

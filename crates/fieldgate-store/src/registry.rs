@@ -2,11 +2,18 @@
 //!
 //! Types only; `state` applies changes in seq order. Secrets are here as hashes alone.
 
-use std::collections::BTreeMap;
+pub(crate) mod old;
+mod profile;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fieldgate_core::{
-    access::{Grant, Identity, Principal, Role},
+    access::{Grant, Identity, Principal, Role, Verb},
     id::{DeviceId, TenantId, UnixMs},
+    profile::Profile,
     topic::Filter,
 };
 use serde::{Deserialize, Serialize};
@@ -17,11 +24,11 @@ use crate::secret::PasswordHash;
 pub type SecretHash = [u8; 32];
 
 /// A device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Device {
     /// Its id.
     pub id: String,
-    /// What it is (`resources.md` 3).
+    /// What it is, in a word: its profile's, once it has one.
     pub kind: Option<String>,
     /// For people.
     pub name: Option<String>,
@@ -31,6 +38,20 @@ pub struct Device {
     pub gateway_for: Option<String>,
     /// Its secrets, by id. The id begins with what the secret is for: `token-…`, `thing-…`.
     pub credentials: BTreeMap<String, SecretHash>,
+    /// Those of them that may replace its profile, and the profiles of those it speaks for.
+    pub describing: BTreeSet<String>,
+    /// What it is and which of its resources may be written; without it none may.
+    pub profile: Option<Described>,
+}
+
+/// A profile as the registry holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Described {
+    /// Rises with each change of the profile, from 1.
+    pub revision: u64,
+    /// The profile.
+    #[serde(with = "profile")]
+    pub profile: Arc<Profile>,
 }
 
 /// An API key.
@@ -60,7 +81,7 @@ pub struct User {
 }
 
 /// A change of the registry, as the log holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegistryChange {
     /// Whose.
     pub tenant: String,
@@ -68,8 +89,9 @@ pub struct RegistryChange {
     pub change: Change,
 }
 
-/// What changes. Conditions are decided when the record's turn comes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What changes. Conditions are decided when the record's turn comes. New ones come last: the log
+/// holds their place in this list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Change {
     /// A device appears; refused if the id is taken.
     DeviceAdd(Device),
@@ -107,6 +129,8 @@ pub enum Change {
         credential: String,
         /// The secret.
         hash: SecretHash,
+        /// Whether it may replace the device's profile.
+        describing: bool,
     },
     /// A secret of a device goes.
     CredentialRemove {
@@ -115,6 +139,35 @@ pub enum Change {
         /// The secret's id.
         credential: String,
     },
+    /// A device's profile is replaced; the same again changes nothing.
+    ProfileSet {
+        /// Whose.
+        device: String,
+        /// Refused unless the profile has this revision; 0: none yet.
+        expected: Option<u64>,
+        /// The new one.
+        #[serde(with = "profile")]
+        profile: Arc<Profile>,
+    },
+}
+
+impl RegistryChange {
+    /// About what the parts of it that vary most cost in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match &self.change {
+            Change::DeviceAdd(device) => device.profile_bytes(),
+            Change::ProfileSet { profile, .. } => profile.byte_len(),
+            Change::DeviceRemove(_)
+            | Change::DeviceRotate { .. }
+            | Change::KeyAdd(_)
+            | Change::KeyRevoke(_)
+            | Change::UserAdd(_)
+            | Change::UserRemove(_)
+            | Change::UserPassword { .. }
+            | Change::CredentialAdd { .. }
+            | Change::CredentialRemove { .. } => 0,
+        }
+    }
 }
 
 /// Names a secret without telling it ([`Principal::proof`]).
@@ -128,7 +181,11 @@ impl Device {
     /// Who a connection is that this secret of the device opened; nobody if it is none.
     #[must_use]
     pub fn principal(&self, tenant: &TenantId, proof: u64) -> Option<Principal> {
-        self.credentials.values().find(|hash| proof_of(hash) == proof)?;
+        let known = self.credentials.iter().find(|(_, hash)| proof_of(hash) == proof);
+        let (credential, _) = known?;
+        let describing = self.describing.contains(credential).then_some("devices/#");
+        let filter = describing.and_then(|filter| filter.parse().ok());
+        let describes = |filter| Grant { deny: false, verb: Verb::Profile, filter };
         let id: DeviceId = self.id.parse().ok()?;
         let gateway_for = self.gateway_for.as_ref().and_then(|f| f.parse::<Filter>().ok());
         Some(Principal {
@@ -136,10 +193,16 @@ impl Device {
             name: self.id.as_str().into(),
             identity: Identity::Device { id, gateway_for },
             role: None,
-            grants: Vec::new(),
+            grants: filter.map(describes).into_iter().collect(),
             proof: Some(proof),
             expires: None,
         })
+    }
+
+    /// What its profile counts in the bound of its tenant.
+    #[must_use]
+    pub fn profile_bytes(&self) -> usize {
+        self.profile.as_ref().map_or(0, |described| described.profile.byte_len())
     }
 }
 

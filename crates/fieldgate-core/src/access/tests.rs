@@ -72,16 +72,14 @@ fn device(id: &str, gateway_for: Option<&str>, grants: &[&str]) -> Principal {
 
 #[test]
 fn roles_permit_what_the_manual_says() {
-    use Verb::{Admin, Command, Impersonate, Metrics, Publish, Read, Subscribe, Write};
+    use Verb::{Admin, Command, Impersonate, Metrics, Profile, Publish, Read, Subscribe, Write};
+    let all = [Publish, Subscribe, Command, Read, Write, Admin, Metrics, Impersonate, Profile];
     for (role, permitted) in [
-        (
-            Role::Admin,
-            &[Publish, Subscribe, Command, Read, Write, Admin, Metrics, Impersonate] as &[Verb],
-        ),
+        (Role::Admin, &all as &[Verb]),
         (Role::Operator, &[Publish, Subscribe, Command, Read, Write, Metrics]),
         (Role::Viewer, &[Subscribe, Read]),
     ] {
-        for verb in [Publish, Subscribe, Command, Read, Write, Admin, Metrics, Impersonate] {
+        for verb in all {
             let principal = Principal { role: Some(role), ..key(&[]) };
             assert_eq!(principal.may(verb, &"a/b".parse().unwrap()), permitted.contains(&verb));
             assert_eq!(verb.to_string().parse(), Ok(verb));
@@ -185,5 +183,22 @@ proptest! {
         if a.matches(&t) && b.matches(&t) {
             prop_assert!(a.overlaps(&b) && b.overlaps(&a));
         }
+    }
+}
+
+#[test]
+fn who_says_what_a_device_is_speaks_for_it_and_has_the_right() {
+    let right = ["profile:devices/#"];
+    for (principal, own, other) in [
+        (device("a", None, &[]), false, false),
+        (device("a", None, &right), true, false),
+        (device("a", Some("+"), &right), true, true),
+        (device("a", Some("+"), &[]), false, false),
+        (key(&right), false, false),
+        (key(&["profile:devices/b/#", "impersonate:#"]), false, true),
+        (Principal { role: Some(Role::Admin), ..key(&[]) }, true, true),
+    ] {
+        let may = |id: &str| principal.may_describe(&id.parse().unwrap());
+        assert_eq!((may("a"), may("b")), (own, other), "{principal:?}");
     }
 }

@@ -40,7 +40,8 @@ fn lamp() -> Profile {
 fn check(name: &str, value: Value<'_>) -> Result<(String, Checked), Code> {
     let profile = lamp();
     profile.validate().unwrap();
-    let checked = profile.check(name, value, false).map_err(|fault| fault.code)?;
+    let lookup = profile.lookup();
+    let checked = lookup.check(name, value, false).map_err(|fault| fault.code)?;
     Ok((checked.0.name.clone(), checked.1))
 }
 
@@ -73,14 +74,44 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(check("effect", Value::Text("loop")), set("effect", Checked::AsWritten));
     assert_eq!(check("power", Value::Number(1.0)), Err(Code::NotAllowed));
     assert_eq!(check("nothing", Value::Number(1.0)), Err(Code::NotAllowed));
-    let fault = lamp().check("bri", Value::Number(300.0), false).unwrap_err();
+    let fault = lamp().lookup().check("bri", Value::Number(300.0), false).unwrap_err();
     assert_eq!(fault.message, "bri is a number from 0 to 255");
-    assert_eq!(&*fault.reading.unwrap().resource, "bri");
+    let reading = fault.reading.unwrap();
+    assert_eq!(
+        (&*reading.resource, reading.min.as_deref(), reading.max.as_deref()),
+        ("bri", Some("0"), Some("255"))
+    );
+    let long = lamp().lookup().check(&"x".repeat(9_000), Value::Bool(true), false).unwrap_err();
+    assert!(long.message.len() < 200);
+}
+
+#[test]
+fn what_goes_out_again_is_looked_at_under_its_own_name_alone() {
+    let lamp = lamp();
+    let lookup = lamp.lookup();
+    assert_eq!(lookup.check_own("bri", Value::Number(128.0)), Ok(()));
+    assert_eq!(lookup.check_own("heat", Value::Number(68.3)), Ok(()));
+    let code = |name, value| lookup.check_own(name, value).unwrap_err().code;
+    assert_eq!(code("brightness", Value::Number(0.5)), Code::NotAllowed);
+    assert_eq!(code("power", Value::Number(0.5)), Code::NotAllowed);
+    assert_eq!(code("bri", Value::Number(256.0)), Code::BadValue);
+}
+
+#[test]
+fn of_two_names_for_one_canonical_resource_the_first_stands() {
+    let mut two = lamp();
+    two.resources.push(number("level", None, 0.0, 1.0, None));
+    let lookup = two.lookup();
+    assert_eq!(lookup.find("brightness").unwrap().0.name, "bri");
+    assert_eq!(lookup.find("level").unwrap().0.name, "level");
+    two.resources.push(number("level.2", None, 0.0, 1.0, None));
+    assert_eq!(two.lookup().find("brightness.2").unwrap().0.name, "level.2");
 }
 
 #[test]
 fn a_relative_change_stops_at_the_end() {
     let lamp = lamp();
+    let lamp = lamp.lookup();
     assert_eq!(lamp.check("bri", Value::Number(300.0), true).unwrap().1, Checked::Number(255.0));
     assert_eq!(
         lamp.check("brightness", Value::Number(-1.0), true).unwrap().1,
@@ -92,7 +123,10 @@ fn a_relative_change_stops_at_the_end() {
 fn a_device_without_a_profile_takes_nothing() {
     let none = Profile::default();
     assert_eq!(none.kind, Kind::Sensor);
-    assert_eq!(none.check("on", Value::Bool(true), false).unwrap_err().code, Code::NotAllowed);
+    assert_eq!(
+        none.lookup().check("on", Value::Bool(true), false).unwrap_err().code,
+        Code::NotAllowed
+    );
 }
 
 #[test]
@@ -122,6 +156,23 @@ fn a_profile_that_contradicts_itself_is_refused() {
     assert_eq!(wrong(|r| r.value = Type::Bool), Code::BadValue);
     assert_eq!(wrong(|r| r.options = vec!["a".into()]), Code::BadValue);
     assert_eq!(wrong(|r| r.alias_of = Some("levitation".into())), Code::BadValue);
+    assert_eq!(
+        wrong(|r| {
+            r.value = Type::String;
+            r.options = vec!["x".repeat(129)];
+            (r.min, r.max) = (None, None);
+        }),
+        Code::BadValue
+    );
+    for (id, stands) in [("0a:20:15:96:f3:d2:04:29", true), ("0a:20", false), ("", false)] {
+        let profile = Profile { unique_id: Some(id.to_owned()), ..Profile::default() };
+        assert_eq!(profile.validate().is_ok(), stands, "{id}");
+    }
+    let many = (0..RESOURCES_MAX).map(|n| number(&format!("{n:0>128}"), None, 0.0, 1.0, None));
+    let mut large = Profile { resources: many.collect(), ..Profile::default() };
+    assert_eq!(large.validate().unwrap_err().code, Code::TooLarge);
+    large.resources.truncate(500);
+    assert_eq!(large.validate(), Ok(()));
     let mut twice = lamp();
     twice.resources.push(number("bri", None, 0.0, 1.0, None));
     assert_eq!(twice.validate().unwrap_err().code, Code::BadValue);
@@ -135,7 +186,7 @@ proptest! {
     ) {
         let resource = number("x", None, min, min + span, step);
         let profile = Profile { resources: vec![resource], ..Profile::default() };
-        match profile.check("x", Value::Number(wanted), clamp) {
+        match profile.lookup().check("x", Value::Number(wanted), clamp) {
             Err(_) => prop_assert!(!clamp && !(min..=min + span).contains(&wanted)),
             Ok((_, checked)) => {
                 let set = if let Checked::Number(set) = checked { set } else { wanted };

@@ -122,9 +122,10 @@ impl Alias {
 
 /// Tells whether two names are the same but for case, `_` and `-`.
 fn same(left: &str, right: &str) -> bool {
-    let plain = |name: &'_ str| {
-        let kept: Vec<u8> = name.bytes().filter(|byte| !matches!(byte, b'_' | b'-')).collect();
-        kept.to_ascii_lowercase()
-    };
-    left.len().abs_diff(right.len()) <= right.len() && plain(left) == plain(right)
+    left.len().abs_diff(right.len()) <= right.len() && plain(left).eq(plain(right))
+}
+
+/// The bytes of a name that tell it from others.
+fn plain(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().filter(|byte| !matches!(byte, b'_' | b'-')).map(|byte| byte.to_ascii_lowercase())
 }

@@ -9,6 +9,7 @@ mod encode;
 mod frame;
 mod json;
 mod merge;
+mod profile;
 pub mod protobuf;
 mod telemetry;
 
@@ -17,6 +18,7 @@ pub use encode::{encode_answer, encode_control, encode_delivery};
 pub use frame::reference_of;
 pub use json::{base64_decode, base64_encode};
 pub use merge::{Merge, merge_latest};
+pub use profile::{decode_profile, encode_profile, parse_kind};
 
 use fieldgate_core::{fault::Fault, id::MsgId};
 

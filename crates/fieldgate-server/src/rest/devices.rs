@@ -3,12 +3,20 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, http::StatusCode};
-use fieldgate_core::{access::Verb, fault::Fault, id::DeviceId, topic::Filter};
+use fieldgate_core::{
+    access::Verb,
+    fault::Fault,
+    id::DeviceId,
+    profile::{Kind, Profile},
+    topic::Filter,
+};
+use fieldgate_dialects::native;
 use fieldgate_store::{
-    registry::{Change, Device, SecretHash},
+    registry::{Change, Described, Device, SecretHash},
     secret::{OWN_TOKEN_BYTES_MIN, TokenKind, is_thing_token, make_token, random_text},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -21,7 +29,7 @@ use super::{
 };
 use crate::http::Problem;
 
-/// Most bytes of a name for people, of a kind, and of a group's name.
+/// Most bytes of a name for people and of a group's name.
 const TEXT_BYTES_MAX: usize = 128;
 const GROUPS_MAX: usize = 64;
 
@@ -66,6 +74,18 @@ impl DeviceView {
     }
 }
 
+/// A device with its profile.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeviceWhole {
+    #[serde(flatten)]
+    device: DeviceView,
+    /// Rises with each change of the profile, from 1; null without one.
+    revision: Option<u64>,
+    /// What it is and which of its resources may be written; null: a sensor of which nothing may.
+    #[schema(value_type = Option<Object>)]
+    profile: Option<Value>,
+}
+
 /// A device to be made.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -73,8 +93,9 @@ struct NewDevice {
     /// Its id, unique in the tenant.
     #[schema(pattern = "^[A-Za-z0-9._:~-]{1,128}$", examples("lamp-1"))]
     id: String,
-    /// What it is.
-    #[schema(max_length = 128, examples("light"))]
+    /// What it is: light, plug, cover, lock, thermostat, switch, sensor, gateway, machine or other.
+    /// It gets the profile of that kind.
+    #[schema(examples("light"))]
     kind: Option<String>,
     /// Its name for people.
     #[schema(max_length = 128)]
@@ -90,6 +111,10 @@ struct NewDevice {
     credential: CredentialType,
     /// A secret of your own, 16 bytes or more; one is made if there is none.
     token: Option<String>,
+    /// Whether who connects with it may replace the profile of the device, and of those that the
+    /// device speaks for.
+    #[serde(default)]
+    allow_profile: bool,
 }
 
 /// A secret to be made.
@@ -101,6 +126,10 @@ struct NewCredential {
     credential: CredentialType,
     /// A secret of your own, 16 bytes or more; one is made if there is none.
     token: Option<String>,
+    /// Whether who connects with it may replace the profile of the device, and of those that the
+    /// device speaks for.
+    #[serde(default)]
+    allow_profile: bool,
 }
 
 /// What a secret is for.
@@ -153,6 +182,15 @@ struct CredentialView {
     /// What it is for.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Whether it may replace profiles.
+    allow_profile: bool,
+}
+
+impl CredentialView {
+    fn of(device: &Device, id: &str) -> Self {
+        let allow_profile = device.describing.contains(id);
+        Self { id: id.to_owned(), kind: type_of(id), allow_profile }
+    }
 }
 
 /// A new secret, and the token in clear if it was made here.
@@ -163,7 +201,8 @@ struct Secret {
 }
 
 /// The devices that the asker may read, by id.
-#[utoipa::path(get, path = "/v1/devices", tag = "devices", operation_id = "listDevices", params(PageQuery),
+#[utoipa::path(get, path = "/v1/devices", tag = "devices",
+    operation_id = "listDevices", params(PageQuery),
     responses((status = 200, description = "A page.", body = List<DeviceView>), Problems))]
 async fn list(asker: Asker, page: Page) -> Json<List<DeviceView>> {
     let devices = asker.shared.state.devices(asker.tenant());
@@ -173,7 +212,8 @@ async fn list(asker: Asker, page: Page) -> Json<List<DeviceView>> {
 }
 
 /// Makes a device and tells its secret, once.
-#[utoipa::path(post, path = "/v1/devices", tag = "devices", operation_id = "addDevice", request_body = NewDevice,
+#[utoipa::path(post, path = "/v1/devices", tag = "devices",
+    operation_id = "addDevice", request_body = NewDevice,
     responses((status = 201, description = "It is made.", body = MadeToken), Problems))]
 async fn add(
     Admin(asker): Admin,
@@ -184,7 +224,7 @@ async fn add(
         let wrong = |why| bad(format!("gateway_for is a filter of device ids: {why}"));
         filter.parse::<Filter>().map_err(wrong)?;
     }
-    new.kind.iter().try_for_each(|kind| check_text("a device's kind", kind))?;
+    let kind = new.kind.as_deref().map(native::parse_kind).transpose()?;
     new.name.iter().try_for_each(|name| check_text("a device's name", name))?;
     new.groups.iter().try_for_each(|group| check_text("a group's name", group))?;
     if new.groups.len() > GROUPS_MAX {
@@ -197,32 +237,43 @@ async fn add(
         name: new.name,
         groups: new.groups,
         gateway_for: new.gateway_for,
+        describing: new.allow_profile.then(|| secret.id.clone()).into_iter().collect(),
         credentials: BTreeMap::from([(secret.id, secret.hash)]),
+        profile: kind.map(profile_of),
     };
     asker.change(Change::DeviceAdd(device)).await?;
     Ok((StatusCode::CREATED, Json(made(&asker, &id, secret.token))))
 }
 
 /// One device.
-#[utoipa::path(get, path = "/v1/devices/{id}", tag = "devices", operation_id = "showDevice", params(("id" = String, Path)),
-    responses((status = 200, description = "It is there.", body = DeviceView), Problems))]
-async fn show(asker: Asker, Path(id): Path<String>) -> Result<Json<DeviceView>, Problem> {
+#[utoipa::path(get, path = "/v1/devices/{id}", tag = "devices",
+    operation_id = "showDevice", params(("id" = String, Path)),
+    responses((status = 200, description = "It is there.", body = DeviceWhole), Problems))]
+async fn show(asker: Asker, Path(id): Path<String>) -> Result<Json<DeviceWhole>, Problem> {
     if !may_read(&asker, &id) {
         asker.must_at(Verb::Read, &topics_of(&id))?;
     }
-    Ok(Json(DeviceView::of(&*device(&asker, &id)?)))
+    let found = device(&asker, &id)?;
+    let described = found.profile.as_ref();
+    let profile = described.map(|described| native::encode_profile(&described.profile));
+    let profile = profile.map(|text| serde_json::from_str(&text)).transpose().map_err(bad)?;
+    let revision = described.map(|described| described.revision);
+    Ok(Json(DeviceWhole { device: DeviceView::of(&found), revision, profile }))
 }
 
 /// Removes a device; its connections end within a second.
-#[utoipa::path(delete, path = "/v1/devices/{id}", tag = "devices", operation_id = "removeDevice", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/devices/{id}", tag = "devices",
+    operation_id = "removeDevice", params(("id" = String, Path)),
     responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
 async fn remove(Admin(asker): Admin, Path(id): Path<String>) -> Result<Json<Changed>, Problem> {
     Ok(Json(Changed { seq: asker.change(Change::DeviceRemove(id)).await? }))
 }
 
 /// Replaces all secrets of a device by a new one, which is told once.
-#[utoipa::path(post, path = "/v1/devices/{id}/rotate", tag = "devices", operation_id = "rotateDevice",
-    params(("id" = String, Path)), responses((status = 201, description = "It is made.", body = MadeToken), Problems))]
+#[utoipa::path(post, path = "/v1/devices/{id}/rotate", tag = "devices",
+    operation_id = "rotateDevice",
+    params(("id" = String, Path)),
+    responses((status = 201, description = "It is made.", body = MadeToken), Problems))]
 async fn rotate(
     Admin(asker): Admin,
     Path(id): Path<String>,
@@ -234,7 +285,8 @@ async fn rotate(
 }
 
 /// The secrets of a device, without the secrets.
-#[utoipa::path(get, path = "/v1/devices/{id}/credentials", tag = "devices", operation_id = "listCredentials",
+#[utoipa::path(get, path = "/v1/devices/{id}/credentials", tag = "devices",
+    operation_id = "listCredentials",
     params(("id" = String, Path), PageQuery),
     responses((status = 200, description = "A page.", body = List<CredentialView>), Problems))]
 async fn credentials(
@@ -244,12 +296,13 @@ async fn credentials(
 ) -> Result<Json<List<CredentialView>>, Problem> {
     let device = device(&asker, &id)?;
     let List { items, next } = page.cut(device.credentials.keys(), |id| id);
-    let view = |id: &String| CredentialView { id: id.clone(), kind: type_of(id) };
+    let view = |id: &String| CredentialView::of(&device, id);
     Ok(Json(List { items: items.into_iter().map(view).collect(), next }))
 }
 
 /// Makes one more secret for a device and tells it, once.
-#[utoipa::path(post, path = "/v1/devices/{id}/credentials", tag = "devices", operation_id = "addCredential",
+#[utoipa::path(post, path = "/v1/devices/{id}/credentials", tag = "devices",
+    operation_id = "addCredential",
     params(("id" = String, Path)), request_body = NewCredential,
     responses((status = 201, description = "It is made.", body = MadeCredential), Problems))]
 async fn credential_add(
@@ -267,7 +320,8 @@ async fn credential_add(
         kind: type_of(&credential),
         token,
     };
-    asker.change(Change::CredentialAdd { device, credential, hash }).await?;
+    let describing = new.allow_profile;
+    asker.change(Change::CredentialAdd { device, credential, hash, describing }).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
@@ -284,11 +338,12 @@ async fn credential_show(
     if !device.credentials.contains_key(&credential) {
         return Err(no_such("credential", &credential).into());
     }
-    Ok(Json(CredentialView { kind: type_of(&credential), id: credential }))
+    Ok(Json(CredentialView::of(&device, &credential)))
 }
 
 /// Removes a secret of a device; what it opened ends within a second.
-#[utoipa::path(delete, path = "/v1/devices/{id}/credentials/{credential}", tag = "devices", operation_id = "removeCredential",
+#[utoipa::path(delete, path = "/v1/devices/{id}/credentials/{credential}", tag = "devices",
+    operation_id = "removeCredential",
     params(("id" = String, Path), ("credential" = String, Path)),
     responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
 async fn credential_remove(
@@ -297,6 +352,12 @@ async fn credential_remove(
 ) -> Result<Json<Changed>, Problem> {
     let change = Change::CredentialRemove { device, credential };
     Ok(Json(Changed { seq: asker.change(change).await? }))
+}
+
+/// What a device of a kind has before it says more itself.
+fn profile_of(kind: Kind) -> Described {
+    let profile = Profile { kind, resources: kind.template(), ..Profile::default() };
+    Described { revision: 1, profile: Arc::new(profile) }
 }
 
 /// The topics of a device, as rights name them.

@@ -15,7 +15,8 @@ pub(super) fn router() -> OpenApiRouter {
 }
 
 /// What was dropped in this tenant, newest first.
-#[utoipa::path(get, path = "/v1/drops", tag = "operation", operation_id = "listDrops", params(DropsParams),
+#[utoipa::path(get, path = "/v1/drops", tag = "operation",
+    operation_id = "listDrops", params(DropsParams),
     responses((status = 200, description = "A page.", body = DropsPage), Problems))]
 async fn drops(asker: Asker, uri: Uri) -> Result<Json<DropsPage>, Problem> {
     asker.must(Verb::Read)?;

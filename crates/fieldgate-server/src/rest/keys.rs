@@ -104,7 +104,8 @@ async fn show(Admin(asker): Admin, Path(name): Path<String>) -> Result<Json<KeyV
 }
 
 /// Makes an API key and tells its secret, once.
-#[utoipa::path(post, path = "/v1/keys", tag = "access", operation_id = "addKey", request_body = NewKey,
+#[utoipa::path(post, path = "/v1/keys", tag = "access",
+    operation_id = "addKey", request_body = NewKey,
     responses((status = 201, description = "It is made.", body = MadeKey), Problems))]
 async fn add(
     Admin(asker): Admin,
@@ -136,7 +137,8 @@ async fn add(
 }
 
 /// Revokes an API key; what it opened ends within a second.
-#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", operation_id = "revokeKey", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access",
+    operation_id = "revokeKey", params(("id" = String, Path)),
     responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
 async fn revoke(Admin(asker): Admin, Path(name): Path<String>) -> Result<Json<Changed>, Problem> {
     Ok(Json(Changed { seq: asker.change(Change::KeyRevoke(name)).await? }))

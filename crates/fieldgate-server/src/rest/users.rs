@@ -70,7 +70,8 @@ struct NewPassword {
 }
 
 /// The people, by name.
-#[utoipa::path(get, path = "/v1/users", tag = "access", operation_id = "listUsers", params(PageQuery),
+#[utoipa::path(get, path = "/v1/users", tag = "access",
+    operation_id = "listUsers", params(PageQuery),
     responses((status = 200, description = "A page.", body = List<UserView>), Problems))]
 async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<UserView>>, Problem> {
     let users = asker.shared.state.users(asker.tenant());
@@ -80,7 +81,8 @@ async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<UserView>>, P
 }
 
 /// Enters a person.
-#[utoipa::path(post, path = "/v1/users", tag = "access", operation_id = "addUser", request_body = NewUser,
+#[utoipa::path(post, path = "/v1/users", tag = "access",
+    operation_id = "addUser", request_body = NewUser,
     responses((status = 201, description = "It is made.", body = UserView), Problems))]
 async fn add(
     Admin(asker): Admin,
@@ -97,14 +99,16 @@ async fn add(
 }
 
 /// Removes a person.
-#[utoipa::path(delete, path = "/v1/users/{name}", tag = "access", operation_id = "removeUser", params(("name" = String, Path)),
+#[utoipa::path(delete, path = "/v1/users/{name}", tag = "access",
+    operation_id = "removeUser", params(("name" = String, Path)),
     responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
 async fn remove(Admin(asker): Admin, Path(name): Path<String>) -> Result<Json<Changed>, Problem> {
     Ok(Json(Changed { seq: asker.change(Change::UserRemove(name)).await? }))
 }
 
 /// Replaces a person's password.
-#[utoipa::path(post, path = "/v1/users/{name}/password", tag = "access", operation_id = "changePassword",
+#[utoipa::path(post, path = "/v1/users/{name}/password", tag = "access",
+    operation_id = "changePassword",
     params(("name" = String, Path)), request_body = NewPassword,
     responses((status = 201, description = "It is done, and durable.", body = Changed), Problems))]
 async fn change_password(

@@ -5,6 +5,7 @@
 
 pub(crate) mod changes;
 mod commands;
+mod profiles;
 mod registry;
 mod tenants;
 pub(crate) mod window;
@@ -43,11 +44,18 @@ pub struct StateLimits {
     pub retained_max: usize,
     /// Most bytes of retained messages.
     pub retained_bytes_max: usize,
+    /// Most bytes of all profiles together.
+    pub profile_bytes_max: usize,
 }
 
 impl Default for StateLimits {
     fn default() -> Self {
-        Self { devices_max: 100_000, retained_max: 100_000, retained_bytes_max: 256 << 20 }
+        Self {
+            devices_max: 100_000,
+            retained_max: 100_000,
+            retained_bytes_max: 256 << 20,
+            profile_bytes_max: 256 << 20,
+        }
     }
 }
 

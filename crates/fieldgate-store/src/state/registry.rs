@@ -66,7 +66,8 @@ impl Tenant {
             | Change::KeyAdd(_)
             | Change::KeyRevoke(_)
             | Change::CredentialAdd { .. }
-            | Change::CredentialRemove { .. } => Ok(Vec::new()),
+            | Change::CredentialRemove { .. }
+            | Change::ProfileSet { .. } => Ok(Vec::new()),
         }
     }
 }
@@ -78,8 +79,10 @@ impl Inner {
         tenant: &TenantId,
         change: &Change,
     ) -> Result<Vec<Effect>, Fault> {
-        let (id, credential, hash) = match change {
-            Change::CredentialAdd { device, credential, hash } => (device, credential, Some(*hash)),
+        let (id, credential, added) = match change {
+            Change::CredentialAdd { device, credential, hash, describing } => {
+                (device, credential, Some((*hash, *describing)))
+            }
             Change::CredentialRemove { device, credential } => (device, credential, None),
             Change::DeviceAdd(_)
             | Change::DeviceRemove(_)
@@ -88,14 +91,16 @@ impl Inner {
             | Change::KeyRevoke(_)
             | Change::UserAdd(_)
             | Change::UserRemove(_)
-            | Change::UserPassword { .. } => return Ok(Vec::new()),
+            | Change::UserPassword { .. }
+            | Change::ProfileSet { .. } => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;
         let devices = self.tenants.get_mut(tenant).map(|tenant| &mut tenant.devices);
         let device = devices.and_then(|devices| devices.get_mut(&key)).ok_or_else(missing)?;
         let device = Arc::make_mut(device);
-        let Some(hash) = hash else {
+        let Some((hash, describing)) = added else {
+            device.describing.remove(credential);
             let hash = device.credentials.remove(credential);
             let hash = hash.ok_or_else(|| no_such("credential", credential))?;
             self.owners.remove(&hash);
@@ -113,6 +118,9 @@ impl Inner {
             return Err(Fault::new(Code::QueueFull, text));
         }
         device.credentials.insert(credential.clone(), hash);
+        if describing {
+            device.describing.insert(credential.clone());
+        }
         self.owners.insert(hash, Owner::Device(tenant.clone(), key));
         Ok(Vec::new())
     }

@@ -4,7 +4,7 @@
 //! names its owner, and of nothing else.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Tenant {
     pub(super) users: BTreeMap<String, Arc<User>>,
     pub(super) retained: BTreeMap<Topic, Arc<Entry>>,
     pub(super) retained_bytes: usize,
+    /// Of all its devices' profiles.
+    pub(super) profile_bytes: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -97,27 +99,12 @@ impl Inner {
             vec![Effect::RightsChanged { tenant: tenant_id.clone(), name: name.into() }]
         };
         match &change.change {
-            Change::DeviceAdd(device) => {
-                let id: DeviceId = device.id.parse().map_err(invalid)?;
-                if tenant.devices.contains_key(&id) {
-                    return Err(Fault::new(Code::Conflict, format!("device {id} exists already")));
-                }
-                if tenant.devices.len() >= limits.devices_max {
-                    return Err(Fault::new(
-                        Code::QueueFull,
-                        "limits.devices_per_tenant_max is reached",
-                    ));
-                }
-                for hash in device.credentials.values() {
-                    self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id.clone()));
-                }
-                tenant.devices.insert(id, Arc::new(device.clone()));
-                Ok(Vec::new())
-            }
+            Change::DeviceAdd(device) => self.add_device(&tenant_id, device, limits),
             Change::DeviceRemove(id) => {
                 let id: DeviceId = id.parse().map_err(invalid)?;
                 let device =
                     tenant.devices.remove(&id).ok_or_else(|| no_such("device", id.as_str()))?;
+                tenant.profile_bytes = tenant.profile_bytes.saturating_sub(device.profile_bytes());
                 device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
                 Ok(changed(device.id.clone()))
             }
@@ -128,6 +115,10 @@ impl Inner {
                 device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
                 let device = Arc::make_mut(device);
                 device.credentials = BTreeMap::from([(credential.clone(), *hash)]);
+                // The new secret may what one of the old ones might.
+                if !device.describing.is_empty() {
+                    device.describing = BTreeSet::from([credential.clone()]);
+                }
                 self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id));
                 Ok(changed(device.id.clone()))
             }
@@ -151,7 +142,33 @@ impl Inner {
             Change::CredentialAdd { .. } | Change::CredentialRemove { .. } => {
                 self.change_credential(&tenant_id, &change.change)
             }
+            Change::ProfileSet { device, expected, profile } => {
+                tenant.set_profile(device, *expected, profile, limits)
+            }
         }
+    }
+
+    fn add_device(
+        &mut self,
+        tenant_id: &TenantId,
+        device: &Device,
+        limits: &StateLimits,
+    ) -> Result<Vec<Effect>, Fault> {
+        let id: DeviceId =
+            device.id.parse().map_err(|_| Fault::new(Code::BadValue, "this is no device id"))?;
+        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
+        if tenant.devices.contains_key(&id) {
+            return Err(Fault::new(Code::Conflict, format!("device {id} exists already")));
+        }
+        if tenant.devices.len() >= limits.devices_max {
+            return Err(Fault::new(Code::QueueFull, "limits.devices_per_tenant_max is reached"));
+        }
+        tenant.take_room(0, device.profile_bytes(), limits)?;
+        for hash in device.credentials.values() {
+            self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id.clone()));
+        }
+        tenant.devices.insert(id, Arc::new(device.clone()));
+        Ok(Vec::new())
     }
 
     /// The rows that a change may touch.
@@ -162,9 +179,8 @@ impl Inner {
             | Change::DeviceRemove(id)
             | Change::DeviceRotate { id, .. }
             | Change::CredentialAdd { device: id, .. }
-            | Change::CredentialRemove { device: id, .. } => {
-                RowKey::Device(tenant, id.parse().ok()?)
-            }
+            | Change::CredentialRemove { device: id, .. }
+            | Change::ProfileSet { device: id, .. } => RowKey::Device(tenant, id.parse().ok()?),
             Change::KeyAdd(ApiKey { name, .. }) | Change::KeyRevoke(name) => {
                 RowKey::Key(tenant, name.clone())
             }
@@ -226,7 +242,9 @@ impl Inner {
                 for hash in device.credentials.values() {
                     self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id.clone()));
                 }
-                self.tenants.entry(tenant_id).or_default().devices.insert(id, device);
+                let tenant = self.tenants.entry(tenant_id).or_default();
+                tenant.profile_bytes += device.profile_bytes();
+                tenant.devices.insert(id, device);
             }
             (RowKey::Key(tenant_id, name), Row::Key(key)) => {
                 self.owners.insert(key.hash, Owner::Key(tenant_id.clone(), name.clone()));

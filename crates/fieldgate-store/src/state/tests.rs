@@ -173,7 +173,7 @@ fn what_a_secret_proved_ends_with_that_secret_alone() {
     apply(&state, 1, change(device(&state, "a", "t1")));
     let hash = state.master_key().hash("t2");
     let (device, credential) = ("a".to_owned(), "2".to_owned());
-    apply(&state, 2, change(Change::CredentialAdd { device, credential, hash }));
+    apply(&state, 2, change(Change::CredentialAdd { device, credential, hash, describing: false }));
     let verify = |token: &str| state.verify_token(&tenant(), None, token, UnixMs(0));
     let (first, second) = (verify("t1").unwrap(), verify("t2").unwrap());
     assert_ne!(first.proof, second.proof);

@@ -14,6 +14,7 @@ use fieldgate_core::{
     dialect::CommandState,
     id::{DeviceId, MsgId, TenantId},
     message::Qos,
+    profile::Profile,
     testing::message,
 };
 
@@ -202,6 +203,10 @@ impl World {
         let id = self.dice.below(5).to_string();
         let change = if self.dice.one_in(3) {
             Change::DeviceRemove(id)
+        } else if self.dice.one_in(3) {
+            let model = self.dice.below(3).to_string();
+            let profile = Arc::new(Profile { model, ..Profile::default() });
+            Change::ProfileSet { device: id, expected: None, profile }
         } else {
             Change::DeviceAdd(Device { id, ..Device::default() })
         };

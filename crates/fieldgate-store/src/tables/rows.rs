@@ -14,6 +14,7 @@ use super::Table;
 use crate::{
     codec,
     record::{Entry, Record},
+    registry::old::DeviceV1,
     state::{
         OpenCommand,
         changes::{Row, RowKey},
@@ -22,6 +23,8 @@ use crate::{
 };
 
 const V1: u8 = 1;
+/// Devices with a profile.
+const V2: u8 = 2;
 const DEVICE: u8 = b'd';
 const API_KEY: u8 = b'k';
 const USER: u8 = b'u';
@@ -81,7 +84,7 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
 
 /// What stands there.
 pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
-    let mut out = vec![V1];
+    let mut out = vec![if matches!(row, Row::Device(_)) { V2 } else { V1 }];
     match row {
         Row::Device(device) => put(&**device, &mut out),
         Row::Key(key) => put(&**key, &mut out),
@@ -108,26 +111,11 @@ fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
 
 /// Reads a row back.
 pub(crate) fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
+    if table == Table::Registry {
+        return decode_registry(key, value);
+    }
     let value = versioned(value)?;
     match table {
-        Table::Registry => {
-            let (tenant, rest) = split_tenant(key)?;
-            let (kind, name) = rest.split_first().ok_or(BadRow)?;
-            let name = text(name)?;
-            match *kind {
-                DEVICE => {
-                    let id = name.parse().map_err(|_| BadRow)?;
-                    Ok((RowKey::Device(tenant, id), Row::Device(Arc::new(take(value)?))))
-                }
-                API_KEY => {
-                    Ok((RowKey::Key(tenant, name.to_owned()), Row::Key(Arc::new(take(value)?))))
-                }
-                USER => {
-                    Ok((RowKey::User(tenant, name.to_owned()), Row::User(Arc::new(take(value)?))))
-                }
-                _ => Err(BadRow),
-            }
-        }
         Table::Retained => {
             let (tenant, topic) = split_tenant(key)?;
             let topic = text(topic)?.parse().map_err(|_| BadRow)?;
@@ -140,7 +128,32 @@ pub(crate) fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<(RowKey, 
             let command = OpenCommand::of(&entry, message, open_state(*state)?).ok_or(BadRow)?;
             Ok((RowKey::Command(entry.seq), Row::Command(command)))
         }
-        Table::Meta | Table::MsgId => Err(BadRow),
+        Table::Meta | Table::MsgId | Table::Registry => Err(BadRow),
+    }
+}
+
+fn decode_registry(key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
+    let (tenant, rest) = split_tenant(key)?;
+    let (kind, name) = rest.split_first().ok_or(BadRow)?;
+    let name = text(name)?;
+    match *kind {
+        DEVICE => {
+            let id = name.parse().map_err(|_| BadRow)?;
+            let device = match value.strip_prefix(&[V2]) {
+                Some(value) => take(value)?,
+                None => take::<DeviceV1>(versioned(value)?)?.into(),
+            };
+            Ok((RowKey::Device(tenant, id), Row::Device(Arc::new(device))))
+        }
+        API_KEY => {
+            let key = Arc::new(take(versioned(value)?)?);
+            Ok((RowKey::Key(tenant, name.to_owned()), Row::Key(key)))
+        }
+        USER => {
+            let user = Arc::new(take(versioned(value)?)?);
+            Ok((RowKey::User(tenant, name.to_owned()), Row::User(user)))
+        }
+        _ => Err(BadRow),
     }
 }
 

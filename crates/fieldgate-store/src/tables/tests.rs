@@ -6,6 +6,7 @@ use fieldgate_core::{
     dialect::CommandState,
     id::{DeviceId, Seq, TenantId, UnixMs},
     message::Qos,
+    profile::Profile,
 };
 use proptest::prelude::*;
 
@@ -30,6 +31,7 @@ use crate::{
 enum Step {
     Add(u8),
     Remove(u8),
+    Describe { id: u8, model: u8 },
     Retain { topic: u8, len: u8 },
     Command(u8),
     Move { back: u64, state: CommandState },
@@ -48,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0u8..4).prop_map(Step::Add),
         2 => (0u8..4).prop_map(Step::Remove),
+        2 => (0u8..4, 0u8..3).prop_map(|(id, model)| Step::Describe { id, model }),
         5 => (0u8..5, 0u8..3).prop_map(|(topic, len)| Step::Retain { topic, len }),
         3 => (0u8..3).prop_map(Step::Command),
         3 => (0u64..6, proptest::sample::select(states))
@@ -153,6 +156,11 @@ impl Gateway {
                 self.change(Change::DeviceAdd(Device { id: id.to_string(), ..Device::default() }));
             }
             Step::Remove(id) => self.change(Change::DeviceRemove(id.to_string())),
+            Step::Describe { id, model } => {
+                let profile = Arc::new(Profile { model: model.to_string(), ..Profile::default() });
+                let (device, expected) = (id.to_string(), None);
+                self.change(Change::ProfileSet { device, expected, profile });
+            }
             Step::Retain { topic, len } => {
                 let payload = "x".repeat(usize::from(*len));
                 let record = message_at(&format!("r/{topic}"), Qos::AtLeastOnce, &payload);

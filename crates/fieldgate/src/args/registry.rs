@@ -70,13 +70,17 @@ pub(crate) struct SecretArgs {
     /// Take the token from stdin (16 bytes or more; of a thing exactly 43 base64url characters).
     #[arg(long)]
     pub(crate) token_stdin: bool,
+    /// Who connects with it may replace the device's profile, and those of devices it speaks for.
+    #[arg(long)]
+    pub(crate) allow_profile: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeviceAdd {
     /// Its id: 1 to 128 of A-Z a-z 0-9 . _ : ~ -
     pub(crate) id: String,
-    /// What kind of thing it is.
+    /// What it is: light, plug, cover, lock, thermostat, switch, sensor, gateway, machine or other;
+    /// it gets the profile of that kind.
     #[arg(long)]
     pub(crate) kind: Option<String>,
     /// A group that it is in; may be given several times.

@@ -26,10 +26,12 @@ pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
             if args.place.output.json {
                 return Ok(output::line(&device.to_string())?);
             }
-            for name in ["id", "name", "kind", "groups", "gateway_for", "credentials"] {
+            let fields = ["id", "name", "kind", "groups", "gateway_for", "credentials", "revision"];
+            for name in fields {
                 output::line(&format!("{name:<12} {}", output::cell(&device, name)))?;
             }
-            Ok(())
+            let profile = device.get("profile").filter(|profile| !profile.is_null());
+            profile.map_or(Ok(()), show_profile)
         }
         DeviceCommand::Remove(args) => {
             confirm(&format!("Remove device {} and end its tokens?", args.id), args.yes)?;
@@ -53,13 +55,18 @@ fn credential(command: CredentialCommand) -> Result<(), Failure> {
         CredentialCommand::Add { id, secret, place } => {
             let admin = Admin::open(&place)?;
             let token = secret.token_stdin.then(secret_from_stdin).transpose()?;
-            let body = json!({"type": secret.credential.as_str(), "token": token});
+            let body = json!({
+                "type": secret.credential.as_str(),
+                "token": token,
+                "allow_profile": secret.allow_profile,
+            });
             let made = admin.post(&path(&id), &body)?;
             show_secret(&made, "token", place.output.json)
         }
         CredentialCommand::List(args) => {
             let list = Admin::open(&args.place)?.list(&path(&args.id))?;
-            rows(&list, &["id", "type"], &["ID", "TYPE"], args.place.output.json)
+            let fields = ["id", "type", "allow_profile"];
+            rows(&list, &fields, &["ID", "TYPE", "MAY SET PROFILE"], args.place.output.json)
         }
         CredentialCommand::Remove { id, credential, yes, place } => {
             confirm(&format!("End credential {credential} of {id}?"), yes)?;
@@ -82,9 +89,29 @@ fn add(args: &DeviceAdd) -> Result<(), Failure> {
         "gateway_for": args.gateway_for,
         "type": args.secret.credential.as_str(),
         "token": token,
+        "allow_profile": args.secret.allow_profile,
     });
     let made = admin.post("/devices", &body)?;
     show_secret(&made, "token", args.place.output.json)
+}
+
+/// What it is in its own words, and a line for each resource.
+fn show_profile(profile: &Value) -> Result<(), Failure> {
+    for name in ["manufacturer", "model", "swversion", "uniqueid"] {
+        if profile.get(name).is_some() {
+            output::line(&format!("{name:<12} {}", output::cell(profile, name)))?;
+        }
+    }
+    let fields = ["name", "as", "type", "unit", "writable", "min", "max", "step", "options"];
+    let headings = fields.map(str::to_uppercase);
+    let resources = profile.get("resources").and_then(Value::as_array).into_iter().flatten();
+    let rows: Vec<Vec<_>> = resources
+        .map(|resource| fields.iter().map(|field| output::cell(resource, field)).collect())
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Ok(output::table(&headings.each_ref().map(String::as_str), &rows)?)
 }
 
 /// A secret is data: it goes to stdout alone, what surrounds it to stderr.

@@ -18,12 +18,12 @@ use crate::{cli::now_ms, failure::Failure};
 
 /// Id, kind and name of each device.
 pub(super) const DEVICES: [(&str, &str, &str); 6] = [
-    ("climate-1", "climate", "Hall, climate (JSON)"),
-    ("climate-2", "climate", "Roof, climate (JSON, acknowledged)"),
-    ("meter-1", "meter", "Cellar, power meter (Protobuf)"),
-    ("air-1", "air", "Office, air (batches)"),
-    ("door-1", "door", "Front door (events)"),
-    ("lamp-1", "lamp", "Hall, lamp (obeys commands)"),
+    ("climate-1", "sensor", "Hall, climate (JSON)"),
+    ("climate-2", "sensor", "Roof, climate (JSON, acknowledged)"),
+    ("meter-1", "sensor", "Cellar, power meter (Protobuf)"),
+    ("air-1", "sensor", "Office, air (batches)"),
+    ("door-1", "sensor", "Front door (events)"),
+    ("lamp-1", "light", "Hall, lamp (obeys commands)"),
 ];
 
 /// What the switch did.

@@ -110,7 +110,7 @@ fn each_of_two_credentials_authenticates_until_it_is_removed() {
     let (second, id) = (made["token"].as_str().unwrap(), made["credential"].as_str().unwrap());
     let listed = lines(&run(&["device", "credential", "list", "d"], &gateway.data()));
     assert_eq!(listed.len(), 2);
-    assert!(listed.contains(&json!({"id": id, "type": "token"})));
+    assert!(listed.contains(&json!({"id": id, "type": "token", "allow_profile": false})));
     drop(gateway.as_device("d", &first));
     let mut device = gateway.as_device("d", second);
     let other = listed.iter().find(|item| item["id"] != id).unwrap()["id"].as_str().unwrap();
@@ -169,13 +169,14 @@ fn a_device_has_the_properties_it_was_made_with() {
     assert!(credentials[0].as_str().unwrap().starts_with("token-"));
     let expected = json!({
         "id": "hub:1", "kind": "gateway", "name": "Hall, left", "groups": ["cellar", "all"],
-        "gateway_for": "#",
+        "gateway_for": "#", "revision": 1, "profile": {"kind": "gateway", "resources": []},
     });
     assert_eq!(shown, expected);
     let data = gateway.data();
     for (wrong, code) in [
         (["--gateway-for", "a/#/b"], "usage"),
         (["--name", ""], "bad_value"),
+        (["--kind", "toaster"], "bad_value"),
         (["--group", "a\nb"], "bad_value"),
     ] {
         let output = run(&[&["device", "add", "x"], &wrong[..]].concat(), &data);

@@ -24,6 +24,7 @@ mod limits;
 mod native;
 mod operate;
 mod pace;
+mod profiles;
 mod rest;
 mod restart;
 mod secrets;
