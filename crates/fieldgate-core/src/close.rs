@@ -76,6 +76,8 @@ reasons! {
     RateLimited = 4429, "rate_limited", "Rate limited", true;
     /// The receiver does not take what it subscribed to, and asked to be closed for it.
     SlowReceiver = 1008, "slow_receiver", "Receiver too slow", true;
+    /// An administrator ended it; it may come back.
+    Disconnected = 1008, "disconnected", "Disconnected by an administrator", true;
     /// No place in the pool.
     NoCapacity = 4503, "no_capacity", "No capacity", true;
 }

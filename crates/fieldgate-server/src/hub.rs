@@ -5,6 +5,7 @@
 mod deliver;
 mod paced;
 mod pending;
+mod roll;
 mod train;
 
 use std::{
@@ -43,6 +44,7 @@ use crate::{
 
 pub(crate) use paced::Paced;
 pub(crate) use pending::Then;
+pub(crate) use roll::{Client, RollCall};
 
 #[derive(Debug, Default)]
 struct Slot {

@@ -5,6 +5,7 @@
 //! decides who asks. Errors are problems (RFC 9457) with a stable code.
 
 mod asker;
+mod clients;
 mod describe;
 mod devices;
 mod drops;
@@ -49,6 +50,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(publish::router())
         .merge(status::router())
         .merge(drops::router())
+        .merge(clients::router())
         .split_for_parts();
     let router = router
         .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })

@@ -27,7 +27,12 @@ use fieldgate_dialects::native::Form;
 use fieldgate_store::{Entry, state::CommandMoved};
 use tokio::sync::Notify;
 
-use crate::{fabric::Shared, hub::Hub, link, sink::Sink};
+use crate::{
+    fabric::Shared,
+    hub::{Hub, RollCall},
+    link,
+    sink::Sink,
+};
 
 /// Most messages that wait for a worker.
 const ROUTED_LEN_MAX: usize = 65_536;
@@ -65,6 +70,8 @@ pub(crate) enum Control {
     CommandMoved { link: u64, moved: Box<CommandMoved> },
     /// The rights of this connection's principal changed.
     RightsChanged { link: u64 },
+    /// Tell who is connected.
+    RollCall(Box<RollCall>),
     /// Numbers that will not come.
     Gap(RangeInclusive<u64>, GapReason),
     /// Tell clients to come back later, and close.
@@ -266,6 +273,7 @@ fn obey(hub: &Rc<Hub>, control: Control) -> bool {
         Control::Command { link, seq } => hub.offer_command(link, seq),
         Control::CommandMoved { link, moved } => hub.tell_command(link, *moved),
         Control::RightsChanged { link } => hub.recheck(link),
+        Control::RollCall(call) => hub.answer_roll(*call),
         Control::Gap(range, reason) => hub.tell_gap(&range, reason),
         Control::Drain => hub.drain(),
         Control::Stop => return false,

@@ -71,12 +71,26 @@ impl Page {
         items: impl Iterator<Item = T>,
         key: impl Fn(&T) -> &str,
     ) -> List<T> {
-        let mut items =
-            items.filter(|item| self.after.as_deref().is_none_or(|last| key(item) > last));
-        let page: Vec<T> = items.by_ref().take(self.len).collect();
-        let more = items.next().is_some();
-        let next = page.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(key(last)));
-        List { items: page, next }
+        let behind = items.filter(|item| self.after.as_deref().is_none_or(|last| key(item) > last));
+        self.end(behind.take(self.len + 1).collect(), key)
+    }
+
+    /// Ends the page, given its items and, if there is one, the first behind it.
+    pub(crate) fn end<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> &str) -> List<T> {
+        let more = items.len() > self.len;
+        items.truncate(self.len);
+        let next = items.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(key(last)));
+        List { items, next }
+    }
+
+    /// Most items of the page.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The key of the last item of the page before.
+    pub(crate) fn after(&self) -> Option<&str> {
+        self.after.as_deref()
     }
 }
 

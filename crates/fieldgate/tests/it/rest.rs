@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, post};
+use crate::support::{Gateway, post, request};
 
 fn get(gateway: &Gateway, path: &str, key: &str) -> (u16, Value) {
     let (status, body) = gateway.get(path, Some(key));
@@ -115,4 +115,43 @@ fn the_description_is_the_one_in_the_documentation() {
     let (_, json) = gateway.get("/doc/openapi.json", None);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["openapi"], "3.1.0");
+}
+
+#[test]
+fn who_is_connected_is_told_and_can_be_disconnected() {
+    let gateway = Gateway::start();
+    let admin = gateway.key("admin");
+    let mut devices: Vec<_> = (0..3)
+        .map(|number| {
+            let id = format!("d{number}");
+            gateway.as_device(&id, &gateway.device(&id))
+        })
+        .collect();
+    let mut app = gateway.as_app(&admin);
+    app.send(&json!({"type": "subscribe", "topic": "#"}));
+    app.next_of("subscribed");
+    let (mut clients, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = get(&gateway, &format!("/v1/clients?limit=1{cursor}"), &admin);
+        assert_eq!(status, 200, "{page}");
+        clients.extend(page["items"].as_array().unwrap().clone());
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let mut who: Vec<_> = clients.iter().map(|client| client["who"].as_str().unwrap()).collect();
+    who.sort_unstable();
+    assert_eq!(who, ["d0", "d1", "d2", "key:admin-key"]);
+    let of = |name: &str| clients.iter().find(|client| client["who"] == name).unwrap();
+    assert_eq!(
+        (&of("key:admin-key")["subscriptions"], &of("d1")["kind"]),
+        (&json!(1), &json!("device"))
+    );
+    let path = format!("/v1/clients/{}", of("d1")["id"].as_str().unwrap());
+    assert_eq!(get(&gateway, &path, &admin).1["who"], "d1");
+    assert_eq!(request(&gateway.address, "DELETE", &path, &gateway.key("viewer"), "").0, 403);
+    assert_eq!(request(&gateway.address, "DELETE", &path, &admin, "").0, 200);
+    assert_eq!(devices[1].closed(), Some(1008));
+    assert_eq!(get(&gateway, &path, &admin).0, 404);
+    assert_eq!(get(&gateway, "/v1/clients/9-9", &admin).0, 404);
+    assert_eq!(get(&gateway, "/v1/clients/x", &admin).0, 400);
 }

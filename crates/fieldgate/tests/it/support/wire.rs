@@ -57,10 +57,21 @@ pub(crate) fn get(address: &str, path: &str, headers: &str) -> (u16, String) {
 
 /// Sends a POST with a bearer; status and the JSON that answers.
 pub(crate) fn post(address: &str, path: &str, key: &str, body: &str) -> (u16, Value) {
+    request(address, "POST", path, key, body)
+}
+
+/// Sends a request with a bearer; status and the JSON that answers.
+pub(crate) fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    key: &str,
+    body: &str,
+) -> (u16, Value) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Authorization: Bearer {key}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
