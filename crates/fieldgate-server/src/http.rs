@@ -168,7 +168,10 @@ async fn guarded(caller: &Caller, mut request: Request, next: axum::middleware::
     if caller.0.purpose == Purpose::Everything {
         // What is served here asks for a token of its own: any page may ask with it.
         let any = HeaderValue::from_static("*");
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+        let told = HeaderValue::from_static("etag, retry-after, allow");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, told);
     }
     response
 }
@@ -183,7 +186,10 @@ fn is_preflight(request: &Request) -> bool {
 fn preflight() -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, if-match, if-none-match, last-event-id",
+        ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()

@@ -9,8 +9,10 @@ mod clients;
 mod describe;
 mod devices;
 mod drops;
+mod etag;
 mod keys;
 mod list;
+mod profiles;
 mod publish;
 mod status;
 mod users;
@@ -45,6 +47,7 @@ struct Changed {
 fn routes() -> (Router, OpenApi) {
     let (router, openapi) = OpenApiRouter::with_openapi(describe::head())
         .merge(devices::router())
+        .merge(profiles::router())
         .merge(keys::router())
         .merge(users::router())
         .merge(publish::router())

@@ -18,7 +18,6 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     asks::rate_fault,
-    config::Limits,
     fabric::Shared,
     http::{Caller, Problem, unauthorized},
 };
@@ -143,17 +142,17 @@ impl<S: Sync> FromRequest<S> for Text {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let bytes = read(request, |limits| limits.frame_bytes_max).await?;
+        let bytes = read(request, |shared| shared.config.limits.frame_bytes_max).await?;
         let text = String::from_utf8(bytes.into());
         Ok(Self(text.map_err(|_| Fault::new(Code::BadJson, "the body is not UTF-8"))?))
     }
 }
 
-async fn read(request: Request, max: impl Fn(&Limits) -> usize) -> Result<Bytes, Problem> {
+async fn read(request: Request, max: impl Fn(&Shared) -> usize) -> Result<Bytes, Problem> {
     let (parts, body) = request.into_parts();
     let (max, limit_ms) = {
-        let limits = &entrance(&parts)?.shared().config.limits;
-        (max(limits), limits.handshake_ms)
+        let shared = entrance(&parts)?.shared();
+        (max(shared), shared.config.limits.handshake_ms)
     };
     let limit = Duration::from_millis(limit_ms);
     let read = tokio::time::timeout(limit, to_bytes(body, max)).await;

@@ -17,7 +17,7 @@ use crate::http::ProblemBody;
 /// The refusals that any address may answer with.
 pub(crate) struct Problems;
 
-const REFUSALS: [(u16, &str); 13] = [
+const REFUSALS: [(u16, &str); 14] = [
     (400, "The request is not as it must be."),
     (401, "It has no credential, or one that is not valid."),
     (403, "The credential has no right to do this."),
@@ -25,6 +25,7 @@ const REFUSALS: [(u16, &str); 13] = [
     (405, "The address does not take this method; `Allow` tells what it takes."),
     (409, "What is there stands against it."),
     (410, "Its time is over."),
+    (412, "It has changed since `If-Match` was read. Code: `conflict`."),
     (413, "A part of it, or the whole, is too large."),
     (421, "The host name is not served: see `listen.hosts`."),
     (422, "No element of it stands."),

@@ -361,16 +361,16 @@ fn profile_of(kind: Kind) -> Described {
 }
 
 /// The topics of a device, as rights name them.
-fn topics_of(id: &str) -> String {
+pub(super) fn topics_of(id: &str) -> String {
     format!("devices/{id}/#")
 }
 
 /// Whoever administers may see what there is to administer.
-fn may_read(asker: &Asker, id: &str) -> bool {
+pub(super) fn may_read(asker: &Asker, id: &str) -> bool {
     asker.may_at(Verb::Read, &topics_of(id)) || asker.may_at(Verb::Admin, "#")
 }
 
-fn device(asker: &Asker, id: &str) -> Result<Arc<Device>, Fault> {
+pub(super) fn device(asker: &Asker, id: &str) -> Result<Arc<Device>, Fault> {
     let id: DeviceId = id.parse().map_err(bad)?;
     let device = asker.shared.state.device(asker.tenant(), &id);
     device.ok_or_else(|| no_such("device", id.as_str()))

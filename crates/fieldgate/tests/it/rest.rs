@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, post, request};
+use crate::support::{Gateway, exchange, post, request};
 
 fn get(gateway: &Gateway, path: &str, key: &str) -> (u16, Value) {
     let (status, body) = gateway.get(path, Some(key));
@@ -154,4 +154,36 @@ fn who_is_connected_is_told_and_can_be_disconnected() {
     assert_eq!(get(&gateway, &path, &admin).0, 404);
     assert_eq!(get(&gateway, "/v1/clients/9-9", &admin).0, 404);
     assert_eq!(get(&gateway, "/v1/clients/x", &admin).0, 400);
+}
+
+#[test]
+fn a_profile_is_replaced_only_by_who_knows_it() {
+    let gateway = Gateway::start();
+    let admin = gateway.key("admin");
+    gateway.device("lamp-1");
+    let path = "/v1/devices/lamp-1/profile";
+    let light = json!({"kind": "light", "resources": [
+        {"name": "on", "type": "bool", "writable": true}]});
+    let put = |condition: &str, profile: &Value| {
+        let head = format!("Authorization: Bearer {admin}\r\n{condition}");
+        exchange(&gateway.address, "PUT", path, &head, &profile.to_string())
+    };
+    assert_eq!(get(&gateway, path, &admin).0, 404);
+    let first = put("If-None-Match: *\r\n", &light);
+    assert_eq!((first.status, first.header("etag")), (200, Some("\"1\"")), "{}", first.body);
+    let body: Value = serde_json::from_str(&first.body).unwrap();
+    assert_eq!(body["resources"][0]["name"], "on");
+    let second = put("If-None-Match: *\r\n", &json!({"kind": "plug"}));
+    assert_eq!(second.status, 412, "{}", second.body);
+    let third = put("If-Match: \"1\"\r\n", &json!({"kind": "plug"}));
+    assert_eq!((third.status, third.header("etag")), (200, Some("\"2\"")), "{}", third.body);
+    assert_eq!(put("If-Match: \"1\"\r\n", &light).status, 412);
+    assert_eq!(put("If-Match: 2\r\n", &light).status, 400);
+    assert_eq!(put("", &json!({"kind": "toaster"})).status, 400);
+    assert_eq!(put("", &light).header("etag"), Some("\"3\""));
+    let known = format!("Authorization: Bearer {admin}\r\nIf-None-Match: \"3\"\r\n");
+    assert_eq!(exchange(&gateway.address, "GET", path, &known, "").status, 304);
+    let viewer = gateway.key("viewer");
+    assert_eq!(request(&gateway.address, "PUT", path, &viewer, &light.to_string()).0, 403);
+    assert_eq!(get(&gateway, path, &viewer).1["kind"], "light");
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 pub(crate) use proxy::Proxy;
 pub(crate) use script::{NodeScript, Script, node_modules, python};
-pub(crate) use wire::{Seen, Wire, post, request};
+pub(crate) use wire::{Seen, Wire, exchange, post, request};
 
 /// How long anything may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);

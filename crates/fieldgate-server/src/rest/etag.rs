@@ -1,0 +1,58 @@
+//! Revisions as entity tags (RFC 9110, 8.8.3 and 13.1).
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use fieldgate_core::fault::Fault;
+
+use super::asker::bad;
+
+/// The tag of a revision.
+pub(super) fn tag(revision: u64) -> (HeaderName, HeaderValue) {
+    let tag = HeaderValue::from_str(&format!("\"{revision}\""));
+    (header::ETAG, tag.unwrap_or(HeaderValue::from_static("\"\"")))
+}
+
+/// What revision a change expects: that of `If-Match`, or none yet with `If-None-Match: *`. `None`: the
+/// change comes whatever is there.
+pub(super) fn expected(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
+    let wrong = || bad("If-Match is one tag as ETag told it, and If-None-Match is *");
+    let text =
+        |name| headers.get(name).map(|value: &HeaderValue| value.to_str().map_err(|_| wrong()));
+    match (text(header::IF_MATCH).transpose()?, text(header::IF_NONE_MATCH).transpose()?) {
+        (None, None) => Ok(None),
+        (None, Some("*")) => Ok(Some(0)),
+        (Some(tag), None) => {
+            let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            revision.and_then(|revision| revision.parse().ok()).map(Some).ok_or_else(wrong)
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// Whether the asker has this revision already.
+pub(super) fn is_known(headers: &HeaderMap, revision: u64) -> bool {
+    let (_, tag) = tag(revision);
+    headers.get(header::IF_NONE_MATCH).is_some_and(|known| *known == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_tag_comes_back_as_the_revision_it_stands_for() {
+        let (name, value) = tag(7);
+        assert_eq!((name, value.to_str().unwrap()), (header::ETAG, "\"7\""));
+        assert_eq!(expected(&headers(&[])), Ok(None));
+        assert_eq!(expected(&headers(&[(header::IF_MATCH, "\"7\"")])), Ok(Some(7)));
+        assert_eq!(expected(&headers(&[(header::IF_NONE_MATCH, "*")])), Ok(Some(0)));
+        for wrong in ["7", "\"\"", "\"x\"", "W/\"7\"", "*", "\"7\", \"8\""] {
+            assert!(expected(&headers(&[(header::IF_MATCH, wrong)])).is_err(), "{wrong}");
+        }
+        assert!(is_known(&headers(&[(header::IF_NONE_MATCH, "\"7\"")]), 7));
+        assert!(!is_known(&headers(&[(header::IF_NONE_MATCH, "\"7\"")]), 8));
+    }
+}

@@ -1,0 +1,94 @@
+//! What devices are: their profiles.
+
+use std::sync::Arc;
+
+use axum::{
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use fieldgate_core::{
+    access::Verb,
+    fault::{Code, Fault},
+};
+use fieldgate_dialects::native;
+use fieldgate_store::registry::{Change, Described};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Problems,
+    asker::{Asker, Path, Text},
+    devices::{device, may_read, topics_of},
+    etag,
+};
+use crate::http::Problem;
+
+pub(super) fn router() -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(show, replace))
+}
+
+/// What a device is: its resources, their units, and what may be told to it. `ETag` is its revision.
+#[utoipa::path(get, path = "/v1/devices/{id}/profile", tag = "devices",
+    operation_id = "showProfile", params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "It is there.", body = Object,
+            headers(("ETag" = String, description = "Its revision."))),
+        (status = 304, description = "`If-None-Match` names the revision that it has."),
+        Problems))]
+async fn show(
+    asker: Asker,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if !may_read(&asker, &id) {
+        asker.must_at(Verb::Read, &topics_of(&id))?;
+    }
+    let device = device(&asker, &id)?;
+    let none = || Fault::new(Code::NotFound, format!("device {id} has no profile"));
+    let described = device.profile.as_ref().ok_or_else(none)?;
+    if etag::is_known(&headers, described.revision) {
+        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(described.revision)]).into_response());
+    }
+    Ok(answer(described))
+}
+
+/// Replaces what a device is. With `If-Match` only if its profile has that revision still, with
+/// `If-None-Match: *` only if it has none.
+#[utoipa::path(put, path = "/v1/devices/{id}/profile", tag = "devices",
+    operation_id = "replaceProfile", params(("id" = String, Path)),
+    request_body(content = Object, example = json!({"kind": "light", "resources": [
+        {"name": "on", "type": "bool", "writable": true},
+        {"name": "brightness", "type": "number", "writable": true, "min": 0, "max": 1}]})),
+    responses(
+        (status = 200, description = "It is replaced, and durable.", body = Object,
+            headers(("ETag" = String, description = "Its new revision."))),
+        Problems))]
+async fn replace(
+    asker: Asker,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Text(text): Text,
+) -> Result<Response, Problem> {
+    if !asker.may_at(Verb::Admin, "#") {
+        asker.must_at(Verb::Write, &topics_of(&id))?;
+    }
+    let expected = etag::expected(&headers)?;
+    let profile = Arc::new(native::decode_profile(&text)?);
+    let device_id = device(&asker, &id)?.id.clone();
+    let change = Change::ProfileSet { device: device_id, expected, profile };
+    match asker.change(change).await {
+        Ok(_) => (),
+        Err(fault) if expected.is_some() && fault.code == Code::Conflict => {
+            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, fault));
+        }
+        Err(fault) => return Err(fault.into()),
+    }
+    let device = device(&asker, &id)?;
+    let gone = || Fault::new(Code::NotFound, format!("device {id} has gone"));
+    Ok(answer(device.profile.as_ref().ok_or_else(gone)?))
+}
+
+fn answer(described: &Described) -> Response {
+    let kind = (header::CONTENT_TYPE, "application/json");
+    let text = native::encode_profile(&described.profile);
+    ([kind], [etag::tag(described.revision)], text).into_response()
+}
