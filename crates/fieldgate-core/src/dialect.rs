@@ -11,6 +11,7 @@ use crate::{
     fault::Fault,
     id::{DeviceId, Epoch, MsgId, Position, Seq, TenantId, UnixMs},
     message::{Content, Message, Priority, Qos},
+    profile::Profile,
     topic::{Filter, Topic},
 };
 
@@ -61,6 +62,8 @@ pub enum Ask {
     },
     /// A delivery arrived.
     Ack(Position),
+    /// Replace what a device is.
+    Profile(Box<ProfileAsk>),
     /// Tell the time.
     Ping,
 }
@@ -163,6 +166,19 @@ pub struct CommandAsk {
     pub content: Content,
     /// What to do.
     pub payload: Bytes,
+}
+
+/// A profile as a device sent it, checked in itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileAsk {
+    /// Whose; absent: the sender's.
+    pub device: Option<DeviceId>,
+    /// The sender's id.
+    pub reference: Option<MsgId>,
+    /// The promise.
+    pub qos: Qos,
+    /// The profile.
+    pub profile: Profile,
 }
 
 /// Who a command is for.

@@ -20,6 +20,8 @@ pub const PROFILE_BYTES_MAX: usize = 256 << 10;
 const NAME_BYTES_MAX: usize = 128;
 const UNIT_BYTES_MAX: usize = 32;
 const OPTIONS_MAX: usize = 100;
+/// How many of them an error names.
+const OPTIONS_SHOWN: usize = 8;
 
 /// Name, type and range of a resource that a kind writes.
 type Template = (&'static str, Type, Option<(f64, f64)>);
@@ -353,7 +355,10 @@ impl Resource {
                 if self.options.is_empty() || self.options.iter().any(|option| option == text) {
                     return Ok(Checked::AsWritten);
                 }
-                wrong(&format!("one of {}", self.options.join(", ")))
+                let shown: Vec<&str> =
+                    self.options.iter().take(OPTIONS_SHOWN).map(|o| &**o).collect();
+                let more = if self.options.len() > OPTIONS_SHOWN { " and others" } else { "" };
+                wrong(&format!("one of {}{more}", shown.join(", ")))
             }
             (Type::String, _) => wrong("a text"),
         }

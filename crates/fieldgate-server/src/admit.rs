@@ -6,7 +6,7 @@ use fieldgate_core::{
     access::{Identity, Principal},
     dialect::{Draft, Target},
     fault::{Code, Fault},
-    id::{MsgId, UnixMs},
+    id::{DeviceId, MsgId, UnixMs},
     message::{Kind, Message, Priority},
     reading::{Stamp, decide_time},
     topic::Topic,
@@ -80,21 +80,30 @@ fn topic_of(
         Target::Telemetry(device) => (device, "telemetry"),
         Target::Event(device) => (device, "events"),
     };
-    let device = match (device, &principal.identity) {
-        (Some(device), _) => device,
-        (None, Identity::Device { id, .. }) => id.clone(),
-        (None, Identity::Key | Identity::User) => {
-            let text = "who is not a device names one in deviceId";
-            return Err(Fault::new(Code::MissingField, text));
-        }
-    };
+    let device = named_or_own(principal, device)?;
     if !principal.speaks_for(&device) {
         return Err(Fault::new(Code::NotAllowed, format!("no right to speak for {device}")));
     }
     Ok(Topic::of_device(&device, leaf))
 }
 
-/// Appends records under an id of their sender, unless the log has them.
+/// The device that something is about: the one it names, else its sender.
+pub(crate) fn named_or_own(
+    principal: &Principal,
+    device: Option<DeviceId>,
+) -> Result<DeviceId, Fault> {
+    match (device, &principal.identity) {
+        (Some(device), _) => Ok(device),
+        (None, Identity::Device { id, .. }) => Ok(id.clone()),
+        (None, Identity::Key | Identity::User) => {
+            let text = "who is not a device names one in deviceId";
+            Err(Fault::new(Code::MissingField, text))
+        }
+    }
+}
+
+/// Appends records under an id of their sender, unless the log has them: the numbers to acknowledge
+/// them with.
 pub(crate) fn append_once(
     shared: &Shared,
     principal: &Principal,
@@ -102,16 +111,23 @@ pub(crate) fn append_once(
     records: Vec<Record>,
     time: UnixMs,
 ) -> Result<RangeInclusive<u64>, AppendError> {
-    let admitted = shared.state.window().admit(
+    Ok(admit_once(shared, principal, reference, records, time)?.range())
+}
+
+/// The same, for who does more with what is new.
+pub(crate) fn admit_once(
+    shared: &Shared,
+    principal: &Principal,
+    reference: &MsgId,
+    records: Vec<Record>,
+    time: UnixMs,
+) -> Result<Admit, AppendError> {
+    shared.state.window().admit(
         &principal.tenant,
         &principal.name,
         reference,
         time,
         |seq| shared.log.is_refused(seq),
         || shared.log.append(records, time),
-    )?;
-    Ok(match admitted {
-        Admit::New(range) => range,
-        Admit::Repeat(seq) => seq.0..=seq.0,
-    })
+    )
 }

@@ -29,7 +29,7 @@ use crate::{
     fabric::{Shared, append_fault, now},
     hub::{Hub, Then},
     link::Link,
-    subscriptions,
+    profiles, subscriptions,
     worker::Control,
 };
 
@@ -239,6 +239,7 @@ fn on_ask(
             commands::reply(hub, link, principal, command, ok, payload, reference)
         }
         Ask::Ack(position) => commands::acknowledge(hub, link, principal, position),
+        Ask::Profile(ask) => profiles::set(hub, link, principal, *ask),
         Ask::Ping => {
             hub.answer(link, &Answer::Pong { timestamp: now() });
             Ok(())

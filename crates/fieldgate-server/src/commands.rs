@@ -2,6 +2,8 @@
 //!
 //! Every step is a record in the log before anybody hears of it (`guarantees.md`, "Commands").
 
+mod fit;
+
 use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
@@ -14,15 +16,21 @@ use fieldgate_core::{
     topic::Topic,
 };
 use fieldgate_dialects::native::Form;
-use fieldgate_store::{Log, Record, record::CommandChange, state::OpenCommand};
+use fieldgate_store::{
+    Log, Record,
+    record::CommandChange,
+    registry::Device,
+    state::{Admit, OpenCommand},
+};
 
 use crate::{
-    admit::append_once,
+    admit::admit_once,
     asks::{self, Refused},
     fabric::now,
     hub::{Hub, Then},
     link::Link,
 };
+use fit::Fitted;
 
 /// How long a command waits for its device unless told otherwise, in ms.
 const EXPIRES_MS: u64 = 3_600_000;
@@ -35,7 +43,8 @@ const OPEN_PER_DEVICE_MAX: usize = 1_000;
 const OPEN_PER_TENANT_MAX: usize = 100_000;
 const OPEN_BYTES_PER_TENANT_MAX: usize = 256 << 20;
 
-/// Sends a command: one message for each device, all durable or none.
+/// Sends a command: one message for each device, all durable or none. Of several devices those whose
+/// profile does not take it end `failed` at once; if none takes it, nothing is sent.
 pub(crate) fn send(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
@@ -50,13 +59,14 @@ pub(crate) fn send(
     let devices = devices_of(hub, principal, &ask.to)?;
     let device_count = devices.len();
     for device in &devices {
-        check_room(hub, &principal.tenant, device, ask.payload.len())?;
+        check_room(hub, &principal.tenant, &device.0, ask.payload.len())?;
     }
     // The frame paid for one of them.
     asks::take_rate(hub, link, principal, device_count - 1, 0)?;
-    let message = |device: DeviceId| Message {
+    let fitted = fit::each(&ask, devices)?;
+    let message = |fitted: &Fitted| Message {
         tenant: principal.tenant.clone(),
-        topic: Topic::of_device(&device, "commands"),
+        topic: Topic::of_device(&fitted.device, "commands"),
         kind: Kind::Command,
         from: Arc::clone(&principal.name),
         timestamp: time,
@@ -67,15 +77,18 @@ pub(crate) fn send(
         priority: ask.priority,
         expires: Some(expires),
         content: ask.content,
-        payload: ask.payload.clone(),
+        payload: fitted.payload.clone(),
     };
-    let records = devices.into_iter().map(message).map(Record::Message).collect();
-    let range = match &ask.reference {
-        Some(reference) => append_once(&hub.shared, principal, reference, records, time)?,
-        None => hub.shared.log.append(records, time)?,
+    let records = fitted.iter().map(message).map(Record::Message).collect();
+    let admitted = match &ask.reference {
+        Some(reference) => admit_once(&hub.shared, principal, reference, records, time)?,
+        None => Admit::New(hub.shared.log.append(records, time)?),
     };
+    if let Admit::New(range) = &admitted {
+        fit::fail_refused(&hub.shared, &principal.tenant, *range.start(), fitted);
+    }
     let reference = ask.reference;
-    hub.when_applied(link, range, Then::CommandAccepted { reference, device_count });
+    hub.when_applied(link, admitted.range(), Then::CommandAccepted { reference, device_count });
     Ok(())
 }
 
@@ -109,27 +122,22 @@ fn devices_of(
     hub: &Hub,
     principal: &Principal,
     to: &CommandTarget,
-) -> Result<Vec<DeviceId>, Fault> {
+) -> Result<Vec<(DeviceId, Arc<Device>)>, Fault> {
     let state = &hub.shared.state;
     let tenant = &principal.tenant;
-    let wanted: Vec<DeviceId> = match to {
-        CommandTarget::Device(id) => {
-            state.device(tenant, id).map(|_| id.clone()).into_iter().collect()
-        }
-        CommandTarget::Group(group) => {
-            let devices = state.devices(tenant);
-            let members = devices.iter().filter(|d| d.groups.iter().any(|g| **g == **group));
-            members.filter_map(|device| device.id.parse().ok()).collect()
-        }
-        CommandTarget::Filter(filter) => {
-            let devices = state.devices(tenant);
-            let selected =
-                |id: &str| format!("devices/{id}").parse().is_ok_and(|t| filter.matches(&t));
-            let members = devices.iter().filter(|device| selected(&device.id));
-            members.filter_map(|device| device.id.parse().ok()).collect()
-        }
+    let mut wanted: Vec<Arc<Device>> = match to {
+        CommandTarget::Device(id) => state.device(tenant, id).into_iter().collect(),
+        CommandTarget::Group(_) | CommandTarget::Filter(_) => state.devices(tenant),
     };
-    let allowed: Vec<_> = wanted.iter().filter(|id| principal.may_command(id)).cloned().collect();
+    wanted.retain(|device| match to {
+        CommandTarget::Device(_) => true,
+        CommandTarget::Group(group) => device.groups.iter().any(|g| **g == **group),
+        CommandTarget::Filter(filter) => {
+            format!("devices/{}", device.id).parse().is_ok_and(|topic| filter.matches(&topic))
+        }
+    });
+    let named = wanted.into_iter().filter_map(|device| Some((device.id.parse().ok()?, device)));
+    let allowed: Vec<_> = named.filter(|(id, _)| principal.may_command(id)).collect();
     if let CommandTarget::Device(id) = to
         && !principal.may_command(id)
     {
@@ -207,6 +215,15 @@ fn offer_one(hub: &Rc<Hub>, link: &Rc<Link>, by: &Principal, command: &OpenComma
         || command.expires.is_some_and(|expires| expires <= now())
         || link.offered.borrow().contains_key(&seq)
     {
+        return true;
+    }
+    let resent = command.state == CommandState::Sent && link.form == Form::V1;
+    if (command.state == CommandState::Queued || resent)
+        && let Err(fault) = fit::again(&hub.shared, command)
+    {
+        // Looked at once a connection: its end in the log comes a moment later.
+        link.offered.borrow_mut().insert(seq, true);
+        fit::fail(&hub.shared, command, &fault);
         return true;
     }
     let byte_len = command.payload_len();

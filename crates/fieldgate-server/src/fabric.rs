@@ -163,11 +163,13 @@ impl Shared {
     /// Changes the registry: durable and decided when this returns.
     pub(crate) async fn change_registry(&self, change: RegistryChange) -> Result<Seq, Fault> {
         let seq = self.append_durable(Record::Registry(Box::new(change))).await?;
-        match self.state.outcome(seq) {
-            Some(Ok(())) => Ok(seq),
-            Some(Err(fault)) => Err(fault),
-            None => Err(Fault::new(Code::Busy, "the outcome of this change is not known")),
-        }
+        self.outcome(seq).map(|()| seq)
+    }
+
+    /// How a change of the registry ended whose turn has come.
+    pub(crate) fn outcome(&self, seq: Seq) -> Result<(), Fault> {
+        let unknown = || Err(Fault::new(Code::Busy, "the outcome of this change is not known"));
+        self.state.outcome(seq).unwrap_or_else(unknown)
     }
 }
 

@@ -19,6 +19,7 @@ mod listen;
 mod metrics;
 mod outbox;
 mod present;
+mod profiles;
 mod rest;
 mod router;
 mod share;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use fieldgate_core::{
     close::CloseReason,
     dialect::{
-        Ask, Authenticate, CommandAsk, CommandTarget, Draft, Secret, Since, SlowMode, Subscribe,
-        Target,
+        Ask, Authenticate, CommandAsk, CommandTarget, Draft, ProfileAsk, Secret, Since, SlowMode,
+        Subscribe, Target,
     },
     fault::{Code, Fault},
     id::{MsgId, Position, UnixMs},
@@ -22,6 +22,7 @@ use super::{
     Limits, Refusal,
     frame::{Frame, bad_value, filter, missing, reference_of, topic},
     json::{self, Text},
+    profile::decode_profile,
     protobuf,
     telemetry::{Readings, readings},
 };
@@ -98,9 +99,10 @@ fn ask_of(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Resul
         Some("subscribe") => subscribe(frame),
         Some("unsubscribe") => Ok(Ask::Unsubscribe(filter_of(frame, "unsubscribe")?)),
         Some("command") => command(frame, reference),
+        Some("profile") => profile(frame, reference),
         Some("ping") => Ok(Ask::Ping),
         Some("auth") => Err(Fault::new(Code::Conflict, "this connection is authenticated")),
-        Some(kind @ ("state" | "profile" | "desired" | "release")) => {
+        Some(kind @ ("state" | "desired" | "release")) => {
             let text = format!("frames of type {kind:?} are not served yet");
             Err(Fault::new(Code::UnknownType, text))
         }
@@ -355,6 +357,19 @@ fn command(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
         expires: frame.expires(),
         content,
         payload,
+    })))
+}
+
+fn profile(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
+    if !matches!(frame.to.as_deref(), None | Some("server")) {
+        return Err(bad_value("a profile goes to the server"));
+    }
+    let written = frame.profile.or(frame.payload).ok_or_else(|| missing("profile", "profile"))?;
+    Ok(Ask::Profile(Box::new(ProfileAsk {
+        device: frame.device()?,
+        reference,
+        qos: frame.promise()?,
+        profile: decode_profile(written.get())?,
     })))
 }
 

@@ -63,6 +63,19 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// What a fault says behind its code.
+    fn what(&mut self, fault: &Fault) -> &mut Self {
+        self.text("message", &fault.message);
+        let Some(reading) = &fault.reading else { return self };
+        self.text("resource", &reading.resource);
+        for (name, bound) in [("min", &reading.min), ("max", &reading.max)] {
+            if let Some(bound) = bound {
+                self.raw(name, bound.as_bytes());
+            }
+        }
+        self
+    }
+
     fn end(&mut self) {
         self.out.push(b'}');
     }
@@ -104,10 +117,7 @@ pub fn encode_answer(answer: &Answer, _form: Form, out: &mut Vec<u8>) {
         }
         Answer::Error { fault, reference, refused } => {
             let mut frame = Object::new(out, "error");
-            frame.text("code", fault.code.as_str()).text("message", &fault.message);
-            if let Some(reading) = &fault.reading {
-                frame.text("resource", &reading.resource);
-            }
+            frame.text("code", fault.code.as_str()).what(fault);
             if let Some(reference) = reference {
                 frame.text("ref", reference.as_str());
             }
@@ -210,6 +220,16 @@ const fn gap_reason(reason: GapReason) -> &'static str {
         GapReason::Damaged => "damaged",
         GapReason::Epoch => "epoch",
     }
+}
+
+/// Why the gateway ended a command, in the place of what its device would have said.
+#[must_use]
+pub fn encode_failure(fault: &Fault) -> Vec<u8> {
+    let mut out = b"{\"error\":{\"code\":".to_vec();
+    write_string(&mut out, fault.code.as_str());
+    Object { out: &mut out }.what(fault).end();
+    out.push(b'}');
+    out
 }
 
 /// Appends the `mqtt` frame of a routed message.

@@ -59,6 +59,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) max_rate: Option<f64>,
     #[serde(borrow)]
     pub(crate) ver: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) profile: Option<&'a RawValue>,
 }
 
 impl Frame<'_> {

@@ -132,6 +132,7 @@ impl Deref for Text<'_> {
 }
 
 /// The members of an object, in order, values as written. A name may occur twice.
+#[derive(Debug)]
 pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Members<'a> {

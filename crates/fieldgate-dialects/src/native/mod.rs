@@ -3,6 +3,7 @@
 //! Pure. Server side: [`decode_first`], [`decode_text`], [`decode_binary`], [`encode_answer`],
 //! [`encode_delivery`], [`encode_control`]. Client side: [`client`].
 
+mod canonical;
 pub mod client;
 mod decode;
 mod encode;
@@ -13,8 +14,9 @@ mod profile;
 pub mod protobuf;
 mod telemetry;
 
+pub use canonical::{Canonical, canonical};
 pub use decode::{decode_binary, decode_first, decode_text, decode_text_as};
-pub use encode::{encode_answer, encode_control, encode_delivery};
+pub use encode::{encode_answer, encode_control, encode_delivery, encode_failure};
 pub use frame::reference_of;
 pub use json::{base64_decode, base64_encode};
 pub use merge::{Merge, merge_latest};

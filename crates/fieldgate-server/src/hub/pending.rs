@@ -4,7 +4,11 @@
 //! changes commands or retained messages is acknowledged once the state has it, so that whoever
 //! hears of it may build on it.
 
-use std::{ops::RangeInclusive, rc::Rc, sync::Arc};
+use std::{
+    ops::RangeInclusive,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+};
 
 use fieldgate_core::{
     dialect::{Answer, BatchResult, CommandState, Delivery, Marks},
@@ -21,9 +25,23 @@ use crate::{commands, fabric::message_of, link::Link};
 /// What happens once an admitted record is durable.
 #[derive(Debug)]
 pub(crate) enum Then {
-    Ack { reference: MsgId, batch: Option<BatchResult> },
-    CommandAccepted { reference: Option<MsgId>, device_count: usize },
-    SendCommand { command: Seq, byte_len: usize },
+    Ack {
+        reference: MsgId,
+        batch: Option<BatchResult>,
+    },
+    CommandAccepted {
+        reference: Option<MsgId>,
+        device_count: usize,
+    },
+    SendCommand {
+        command: Seq,
+        byte_len: usize,
+    },
+    /// A change of the registry: only its turn tells whether it was made.
+    Decided {
+        reference: Option<MsgId>,
+        told: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -92,7 +110,7 @@ impl Hub {
     fn refuse(&self, link: &Rc<Link>, then: Then) {
         let reference = match then {
             Then::Ack { reference, .. } => Some(reference),
-            Then::CommandAccepted { reference, .. } => reference,
+            Then::CommandAccepted { reference, .. } | Then::Decided { reference, .. } => reference,
             Then::SendCommand { byte_len, .. } => return commands::sent(link, byte_len),
         };
         let fault = Fault::new(Code::StorageUnavailable, "the disk failed: nothing is stored");
@@ -107,11 +125,26 @@ impl Hub {
             Then::CommandAccepted { reference, device_count } => {
                 self.answer(link, &Answer::CommandAccepted { reference, seq, device_count });
             }
+            Then::Decided { reference, told } => self.tell_outcome(link, seq, reference, told),
             Then::SendCommand { command, byte_len } => {
                 commands::sent(link, byte_len);
                 self.send_command(link, command, false);
             }
         }
+    }
+
+    fn tell_outcome(&self, link: &Rc<Link>, seq: Seq, reference: Option<MsgId>, told: bool) {
+        let fault = match self.shared.outcome(seq) {
+            Ok(()) => {
+                if let Some(reference) = reference.filter(|_| told) {
+                    self.answer(link, &Answer::Ack { reference, seq, batch: None });
+                }
+                return;
+            }
+            Err(fault) => fault,
+        };
+        self.shared.stats.refused.fetch_add(1, Ordering::Relaxed);
+        self.answer(link, &Answer::Error { fault, reference, refused: Vec::new() });
     }
 
     /// Writes the `control` frame of a command whose `Sent` is durable.

@@ -95,6 +95,7 @@ fn outgoing(asker: &Asker, ask: Ask, byte_len: usize) -> Result<Outgoing, Proble
         | Ask::Cancel(_)
         | Ask::Reply { .. }
         | Ask::Ack(_)
+        | Ask::Profile(_)
         | Ask::Ping => {
             return Err(bad("only publish, status, event and batch are published").into());
         }

@@ -40,6 +40,17 @@ pub enum Admit {
     Repeat(Seq),
 }
 
+impl Admit {
+    /// The numbers to acknowledge it with.
+    #[must_use]
+    pub fn range(&self) -> RangeInclusive<u64> {
+        match self {
+            Self::New(range) => range.clone(),
+            Self::Repeat(seq) => seq.0..=seq.0,
+        }
+    }
+}
+
 /// An id as the window and the tables hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KnownId {

@@ -65,7 +65,8 @@ async fn broadcast(
             });
             output::line(&line.to_string())?;
         } else {
-            output::line(&format!("{} {}", update.device, update.state))?;
+            let said = update.payload.as_deref().map(|p| format!(" {p}")).unwrap_or_default();
+            output::line(&format!("{} {}{said}", update.device, update.state))?;
         }
     }
     Ok(())

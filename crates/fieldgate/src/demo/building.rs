@@ -167,13 +167,13 @@ async fn lamp(client: Client) {
             _ = ticks.tick() => (),
             command = commands.next() => {
                 let Some(command) = command else { return };
-                let wanted = command.json::<Value>().ok().and_then(|v| v.get("on")?.as_bool());
+                let wanted = command.json::<Value>().ok().and_then(|v| v.get("set")?.get("on")?.as_bool());
                 let _ = match wanted {
                     Some(wanted) => {
                         on = wanted;
                         command.done(json!({"on": on}))
                     }
-                    None => command.failed("a lamp knows only {\"on\": true or false}"),
+                    None => command.failed("a lamp knows only {\"set\": {\"on\": true or false}}"),
                 };
             }
         }
@@ -187,7 +187,8 @@ async fn switch(app: Client, commands: Arc<Commands>) {
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         let asked = Instant::now();
         commands.sent.fetch_add(1, Ordering::Relaxed);
-        let outcome = app.command("lamp-1", json!({"on": on})).wait(Duration::from_secs(5)).await;
+        let outcome =
+            app.command("lamp-1", json!({"set": {"on": on}})).wait(Duration::from_secs(5)).await;
         if outcome.is_ok_and(|outcome| outcome.state == "completed") {
             commands.completed.fetch_add(1, Ordering::Relaxed);
             let us = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);

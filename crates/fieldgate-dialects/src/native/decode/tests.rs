@@ -296,3 +296,21 @@ proptest::proptest! {
         let _ = decode_binary(&bytes, &Limits::default());
     }
 }
+
+#[test]
+fn a_profile_says_what_its_sender_is() {
+    let profile = r#"{"kind":"plug","resources":[{"name":"on","type":"bool","writable":true}]}"#;
+    let plain = format!(r#"{{"type":"profile","deviceId":"a","msgid":"m","profile":{profile}}}"#);
+    let envelope = format!(
+        r#"{{"ver":"1.0","type":"profile","from":"a","to":"server","msgid":"m","payload":{profile}}}"#
+    );
+    for text in [plain, envelope] {
+        let Ask::Profile(ask) = ask(&text) else { panic!("{text}") };
+        assert_eq!(ask.device, "a".parse().ok());
+        assert_eq!((ask.reference, ask.qos), ("m".parse().ok(), Qos::AtLeastOnce));
+        assert_eq!(ask.profile, decode_profile(profile).unwrap());
+    }
+    assert_eq!(code(r#"{"type":"profile"}"#), Code::MissingField);
+    assert_eq!(code(r#"{"type":"profile","profile":[]}"#), Code::BadValue);
+    assert_eq!(code(r#"{"type":"profile","to":"topic:a","profile":{}}"#), Code::BadValue);
+}

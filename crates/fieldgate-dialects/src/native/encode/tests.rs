@@ -98,3 +98,16 @@ fn notices_say_where_they_stand() {
         r#"{"type":"gap","from":"k659:1","to":"k659:2","reason":"crash"}"#
     );
 }
+
+#[test]
+fn a_fault_names_the_range_of_its_resource() {
+    let fault = Fault::new(Code::BadValue, "bri is a number from 0 to 255").about(None, "bri");
+    let fault = fault.within(Some(0.0), Some(255.0));
+    let failure = String::from_utf8(encode_failure(&fault)).unwrap();
+    let members = r#""code":"bad_value","message":"bri is a number from 0 to 255","resource":"bri","min":0,"max":255"#;
+    assert_eq!(failure, format!("{{\"error\":{{{members}}}}}"));
+    let mut out = Vec::new();
+    let error = Answer::Error { fault, reference: None, refused: Vec::new() };
+    encode_answer(&error, Form::V1, &mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), format!("{{\"type\":\"error\",{members}}}"));
+}

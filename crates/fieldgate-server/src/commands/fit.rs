@@ -1,0 +1,118 @@
+//! Commands and the profiles of the devices that they are for.
+//!
+//! Looked at when a command comes, and again when it is handed over: a profile may have changed. What
+//! a device does not take ends `failed` with the reason, which is a step in the log as any other.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fieldgate_core::{
+    dialect::{CommandAsk, CommandState},
+    fault::Fault,
+    id::{DeviceId, Seq, TenantId},
+    message::Content,
+    profile::Profile,
+};
+use fieldgate_dialects::native;
+use fieldgate_store::{Log, Record, record::CommandChange, registry::Device, state::OpenCommand};
+
+use crate::fabric::{Shared, message_of, now};
+
+/// Most steps that enter the log together.
+const GROUP_LEN_MAX: usize = 256;
+
+/// A command for one device: in its words and units, or as it came and why the device takes none.
+pub(super) struct Fitted {
+    pub(super) device: DeviceId,
+    pub(super) payload: Bytes,
+    fault: Option<Fault>,
+}
+
+fn profile_of(device: &Device) -> Option<&Profile> {
+    device.profile.as_ref().map(|described| &*described.profile)
+}
+
+/// Looks at a command for each of its devices.
+///
+/// # Errors
+///
+/// No device takes it.
+pub(super) fn each(
+    ask: &CommandAsk,
+    devices: Vec<(DeviceId, Arc<Device>)>,
+) -> Result<Vec<Fitted>, Fault> {
+    let canonical = match ask.content {
+        Content::Json => native::canonical(&ask.payload)?,
+        Content::Text | Content::Bytes => None,
+    };
+    let fit = |(id, device): (DeviceId, Arc<Device>)| {
+        let fitted = canonical.as_ref().map_or(Ok(None), |c| c.fit(profile_of(&device)));
+        let (payload, fault) = match fitted {
+            Ok(other) => (other.map_or_else(|| ask.payload.clone(), Bytes::from), None),
+            Err(fault) => (ask.payload.clone(), Some(fault)),
+        };
+        Fitted { device: id, payload, fault }
+    };
+    let mut fitted: Vec<Fitted> = devices.into_iter().map(fit).collect();
+    if fitted.iter().any(|one| one.fault.is_none()) {
+        return Ok(fitted);
+    }
+    let count = fitted.len();
+    let Some(Fitted { device, fault: Some(mut fault), .. }) = fitted.drain(..).next() else {
+        return Ok(Vec::new());
+    };
+    if count > 1 {
+        fault.message =
+            format!("none of {count} devices takes it; {device}: {}", fault.message).into();
+    }
+    Err(fault)
+}
+
+fn failed(tenant: &TenantId, device: &DeviceId, command: Seq, fault: &Fault) -> Record {
+    Record::Command(CommandChange {
+        tenant: tenant.clone(),
+        device: device.clone(),
+        command,
+        state: CommandState::Failed,
+        payload: Some(native::encode_failure(fault).into()),
+        by: "gateway".into(),
+    })
+}
+
+/// Ends what was queued for the devices that do not take it; `first` is the number of the first
+/// device's message.
+pub(super) fn fail_refused(shared: &Shared, tenant: &TenantId, first: u64, fitted: Vec<Fitted>) {
+    let refused = (first..).zip(fitted).filter_map(|(seq, one)| {
+        one.fault.map(|fault| failed(tenant, &one.device, Seq(seq), &fault))
+    });
+    let mut records: Vec<Record> = refused.collect();
+    while !records.is_empty() {
+        let rest = records.split_off(records.len().min(GROUP_LEN_MAX));
+        append(shared, std::mem::replace(&mut records, rest));
+    }
+}
+
+/// Ends a command that its device does not take any more.
+pub(super) fn fail(shared: &Shared, command: &OpenCommand, fault: &Fault) {
+    append(shared, vec![failed(&command.tenant, &command.device, command.entry.seq, fault)]);
+}
+
+fn append(shared: &Shared, records: Vec<Record>) {
+    if let Err(error) = shared.log.append(records, now()) {
+        // They stay queued: looked at again at the next connection of the device, else they expire.
+        tracing::warn!(%error, "a command that does not fit did not end yet");
+    }
+}
+
+/// Looks at a command again that waited for its device.
+///
+/// # Errors
+///
+/// The device does not take it any more.
+pub(super) fn again(shared: &Shared, command: &OpenCommand) -> Result<(), Fault> {
+    let message = message_of(&command.entry).filter(|message| message.content == Content::Json);
+    let Some(message) = message else { return Ok(()) };
+    let Some(canonical) = native::canonical(&message.payload)? else { return Ok(()) };
+    let device = shared.state.device(&command.tenant, &command.device);
+    canonical.still_fits(device.as_deref().and_then(profile_of))
+}
