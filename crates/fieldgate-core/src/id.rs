@@ -2,7 +2,7 @@
 //!
 //! Pure. Invariant: a value of these types obeys its bounds; nothing re-checks it later.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 /// Longest device id, in bytes (`native.md`).
 pub const DEVICE_ID_BYTES_MAX: usize = 128;
@@ -193,6 +193,13 @@ macro_rules! text_id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(self.as_str())
+            }
+        }
+
+        /// Compares, orders and hashes as the text does.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                self.as_str()
             }
         }
 

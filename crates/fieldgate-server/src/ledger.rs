@@ -41,12 +41,14 @@ pub(crate) enum DropReason {
     Expired,
     /// A retained message above the tenant's bound.
     RetainedFull,
+    /// A reading above the bound of its device's state: delivered, and not in the state.
+    StateFull,
 }
 
 impl DropReason {
     /// Every reason.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Conflated, Self::Overflow, Self::Expired, Self::RetainedFull];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Conflated, Self::Overflow, Self::Expired, Self::RetainedFull, Self::StateFull];
 
     /// The word in the ledger and in metrics.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -55,6 +57,7 @@ impl DropReason {
             Self::Overflow => "overflow",
             Self::Expired => "expired",
             Self::RetainedFull => "retained_full",
+            Self::StateFull => "state_full",
         }
     }
 }

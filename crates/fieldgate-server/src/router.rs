@@ -57,6 +57,8 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
                 inbox.route(std::mem::take(routed));
             }
         }
+        // Payloads are read here: behind the messages, and without a lock that anybody waits for.
+        shared.state.settle(&*shared.log).into_iter().for_each(|effect| obey(shared, effect));
         for step in steps.drain(..) {
             notice(shared, &step);
         }
@@ -125,6 +127,9 @@ fn obey(shared: &Shared, effect: Effect) {
         }
         Effect::RetainedRefused { tenant, topic } => {
             shared.ledger.record(&tenant, topic.as_str(), DropReason::RetainedFull, 1, now());
+        }
+        Effect::ReportRefused { tenant, device, count } => {
+            shared.ledger.record(&tenant, &device, DropReason::StateFull, count, now());
         }
     }
 }

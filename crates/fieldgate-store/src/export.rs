@@ -238,7 +238,7 @@ mod tests {
             let key = RowKey::Retained(TenantId::default_tenant(), topic.parse().unwrap());
             (key, Row::Retained(Arc::new(entry)))
         });
-        Snapshot { applied: Seq(applied), rows: rows.collect() }
+        Snapshot { applied: Seq(applied), rows: rows.collect(), slots: Vec::new() }
     }
 
     #[test]

@@ -208,6 +208,7 @@ fn replay(log: &LocalLog, state: &State, from: Seq, end: Seq) -> Result<(), Open
     read_all(log, from, end, |step| {
         learn(state, step);
         state.apply(step);
+        state.settle(log);
     })
 }
 

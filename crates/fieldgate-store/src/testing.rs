@@ -1,4 +1,5 @@
-//! What the tests of this crate share: a message as a record, and the running of seeds.
+//! What the tests of this crate share: a message as a record, a state as rows, and the running of
+//! seeds.
 
 use fieldgate_core::{message::Qos, testing::message};
 
@@ -10,7 +11,46 @@ pub(crate) fn message_at(topic: &str, qos: Qos, payload: &str) -> Record {
 }
 
 #[cfg(test)]
+pub(crate) use rows::{report, rows_of};
+#[cfg(test)]
 pub(crate) use seeds::{failures, seeds};
+
+#[cfg(test)]
+mod rows {
+    use std::collections::BTreeSet;
+
+    use fieldgate_core::message::{Content, Message};
+
+    use crate::{
+        port::Log,
+        state::{
+            State,
+            changes::{Row, RowKey},
+        },
+        tables::{
+            Table,
+            rows::{encode_key, encode_row},
+        },
+    };
+
+    /// What a device reports, in place of what the message says.
+    pub(crate) fn report(message: &mut Message, id: u64) {
+        let leaf = if id % 8 < 4 { "telemetry" } else { "state/reported" };
+        message.topic = format!("devices/{}/{leaf}", id % 3).parse().unwrap();
+        message.kind = message.topic.kind();
+        message.content = Content::Json;
+        message.payload = format!("{{\"r\":{{\"v{}\":{id}}}}}", id % 5).into();
+        message.is_time_given = id.is_multiple_of(5);
+    }
+
+    /// A whole state as the rows that it would be written down in; everything must be durable.
+    pub(crate) fn rows_of(state: &State, log: &dyn Log) -> BTreeSet<(Table, Vec<u8>, Vec<u8>)> {
+        let mut snapshot = state.snapshot(&state.changes());
+        assert_eq!(snapshot.settle(log).len(), 0, "all is durable");
+        let row = |(key, row): &(RowKey, Row)| (encode_key(key), encode_row(row));
+        snapshot.rows.iter().map(row).map(|((table, key), row)| (table, key, row)).collect()
+    }
+}
 
 #[cfg(test)]
 mod seeds {

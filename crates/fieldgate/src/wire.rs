@@ -46,6 +46,7 @@ fn store_options(config: &Config) -> StoreOptions {
     options.log.free_bytes_min = config.store.free_bytes_min;
     options.log.retention_age = Duration::from_millis(config.retention.age_ms);
     options.log.retention_bytes = config.retention.bytes;
+    options.state.reported.resources_max = config.limits.resources_per_device_max;
     options.state.devices_max = config.limits.devices_per_tenant_max;
     options.state.retained_max = config.limits.retained_per_tenant_max;
     options.state.retained_bytes_max =

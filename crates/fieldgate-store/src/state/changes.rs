@@ -7,14 +7,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fieldgate_core::{
     id::{DeviceId, Seq, TenantId},
+    state::Reported,
     topic::Topic,
 };
 
 use super::{
     OpenCommand,
+    reported::Slot,
     window::{IDS_MAX, KnownId},
 };
 use crate::{
+    port::Log,
     record::Entry,
     registry::{ApiKey, Device, User},
 };
@@ -27,6 +30,7 @@ pub(crate) enum RowKey {
     User(TenantId, String),
     Retained(TenantId, Topic),
     Command(Seq),
+    Reported(TenantId, DeviceId),
 }
 
 /// What stands in a row.
@@ -37,6 +41,7 @@ pub(crate) enum Row {
     User(Arc<User>),
     Retained(Arc<Entry>),
     Command(OpenCommand),
+    Reported(Arc<Reported>),
 }
 
 /// What was changed since the last time; `None`: the row is gone.
@@ -45,6 +50,8 @@ pub(crate) struct Changes {
     /// Everything up to this number was applied.
     pub(crate) applied: Seq,
     pub(crate) rows: BTreeMap<RowKey, Option<Row>>,
+    /// What devices reported: a row each, once it is settled.
+    pub(crate) slots: BTreeMap<(TenantId, DeviceId), Arc<Slot>>,
     pub(crate) ids: Vec<KnownId>,
     /// Nobody takes changes: none are gathered.
     pub(crate) paused: bool,
@@ -52,9 +59,41 @@ pub(crate) struct Changes {
 
 impl Changes {
     pub(super) fn row(&mut self, key: RowKey, row: Option<Row>) {
+        if self.paused {
+            return;
+        }
+        if let RowKey::Reported(tenant, device) = &key {
+            self.slots.remove(&(tenant.clone(), device.clone()));
+        }
+        self.rows.insert(key, row);
+    }
+
+    /// Notes that a device reported something.
+    pub(super) fn slot(&mut self, slot: Arc<Slot>) {
         if !self.paused {
+            self.slots.insert(slot.key(), slot);
+        }
+    }
+
+    /// Takes back what could not be settled whole, but for devices that were removed meanwhile.
+    pub(crate) fn keep(&mut self, slots: Vec<Arc<Slot>>) {
+        for slot in slots {
+            let (tenant, device) = slot.key();
+            if !self.rows.contains_key(&RowKey::Reported(tenant, device)) {
+                self.slots.entry(slot.key()).or_insert(slot);
+            }
+        }
+    }
+
+    /// Makes rows of what devices reported, as far as it is durable; returns those of which it is
+    /// not all.
+    pub(crate) fn settle(&mut self, log: &dyn Log) -> Vec<Arc<Slot>> {
+        let mut left = Vec::new();
+        for (_, slot) in std::mem::take(&mut self.slots) {
+            let (key, row) = settle(slot, log, &mut left);
             self.rows.insert(key, row);
         }
+        left
     }
 
     pub(super) fn id(&mut self, known: KnownId) {
@@ -71,8 +110,9 @@ impl Changes {
     /// Takes what was gathered; gathering goes on.
     pub(crate) fn take(&mut self) -> Self {
         let rows = std::mem::take(&mut self.rows);
+        let slots = std::mem::take(&mut self.slots);
         let ids = std::mem::take(&mut self.ids);
-        Self { applied: self.applied, rows, ids, paused: self.paused }
+        Self { applied: self.applied, rows, slots, ids, paused: self.paused }
     }
 }
 
@@ -81,4 +121,27 @@ impl Changes {
 pub(crate) struct Snapshot {
     pub(crate) applied: Seq,
     pub(crate) rows: Vec<(RowKey, Row)>,
+    /// What devices reported: rows once it is settled.
+    pub(crate) slots: Vec<Arc<Slot>>,
+}
+
+impl Snapshot {
+    /// As [`Changes::settle`].
+    pub(crate) fn settle(&mut self, log: &dyn Log) -> Vec<Arc<Slot>> {
+        let mut left = Vec::new();
+        for slot in std::mem::take(&mut self.slots) {
+            let (key, row) = settle(slot, log, &mut left);
+            self.rows.extend(row.map(|row| (key, row)));
+        }
+        left
+    }
+}
+
+/// No row where the log refused all that there was.
+fn settle(slot: Arc<Slot>, log: &dyn Log, left: &mut Vec<Arc<Slot>>) -> (RowKey, Option<Row>) {
+    let (tenant, device) = slot.key();
+    let (reported, is_left) = slot.settle(log);
+    left.extend(is_left.then_some(slot));
+    let row = (reported.taken() > Seq(0)).then_some(Row::Reported(reported));
+    (RowKey::Reported(tenant, device), row)
 }

@@ -1,4 +1,5 @@
-//! What the log means so far, in RAM: registry, retained messages, open commands, known `msgid`s.
+//! What the log means so far, in RAM: registry, retained messages, open commands, known `msgid`s,
+//! what devices reported.
 //!
 //! Written by the one thread that follows the log, in seq order; read by all. Locks are held for a
 //! look-up, never over IO. Invariant: the same log gives the same state.
@@ -7,6 +8,7 @@ pub(crate) mod changes;
 mod commands;
 mod profiles;
 mod registry;
+mod reported;
 mod tenants;
 pub(crate) mod window;
 
@@ -17,6 +19,7 @@ use fieldgate_core::{
     fault::Fault,
     id::{DeviceId, Seq, TenantId, UnixMs},
     message::{Kind, Message},
+    state::Bounds,
     topic::{Filter, Topic},
 };
 use subtle::ConstantTimeEq;
@@ -27,10 +30,11 @@ pub use window::{Admit, Window};
 use crate::{
     port::Followed,
     record::{Entry, Record},
-    registry::{ApiKey, Device, RegistryChange, SecretHash, proof_of},
+    registry::{ApiKey, Change, Device, RegistryChange, SecretHash, proof_of},
     secret::MasterKey,
 };
 use changes::{Changes, Row, RowKey, Snapshot};
+use reported::Desk;
 use tenants::Inner;
 
 const OUTCOMES_MAX: usize = 4_096;
@@ -46,6 +50,8 @@ pub struct StateLimits {
     pub retained_bytes_max: usize,
     /// Most bytes of all profiles together.
     pub profile_bytes_max: usize,
+    /// How large the state of one device may grow.
+    pub reported: Bounds,
 }
 
 impl Default for StateLimits {
@@ -55,6 +61,7 @@ impl Default for StateLimits {
             retained_max: 100_000,
             retained_bytes_max: 256 << 20,
             profile_bytes_max: 256 << 20,
+            reported: Bounds::default(),
         }
     }
 }
@@ -78,6 +85,15 @@ pub enum Effect {
         /// Its topic.
         topic: Topic,
     },
+    /// What a device reported was over its bound, or it was one unknown device too many.
+    ReportRefused {
+        /// Its tenant.
+        tenant: TenantId,
+        /// Its id; `*`: more devices than are told apart.
+        device: Arc<str>,
+        /// How many readings are not kept.
+        count: u64,
+    },
 }
 
 /// The state.
@@ -87,6 +103,7 @@ pub struct State {
     changes: Mutex<Changes>,
     inner: RwLock<Inner>,
     window: Window,
+    desk: Arc<Desk>,
     key: MasterKey,
     limits: StateLimits,
 }
@@ -96,7 +113,8 @@ impl State {
     #[must_use]
     pub fn new(key: MasterKey, limits: StateLimits) -> Self {
         let window = Window::new(key.window_key());
-        Self { changes: Mutex::default(), inner: RwLock::default(), window, key, limits }
+        let desk = Arc::new(Desk::new(limits.reported));
+        Self { changes: Mutex::default(), inner: RwLock::default(), window, desk, key, limits }
     }
 
     pub(crate) fn changes(&self) -> MutexGuard<'_, Changes> {
@@ -161,6 +179,9 @@ impl State {
             let (tenant, from) = (&message.tenant, &message.from);
             changes.id(self.window.name(tenant, from, msgid, entry.seq, entry.arrived));
         }
+        if reported::is_report(message) {
+            self.report(entry, message, changes);
+        }
         if message.kind == Kind::Command {
             let mut inner = self.write();
             inner.commands.queue(entry, message);
@@ -195,6 +216,11 @@ impl State {
         if outcome.is_ok()
             && let Some(key) = Inner::rows_of(change)
         {
+            if let RowKey::Device(tenant, device) = &key
+                && matches!(change.change, Change::DeviceRemove(_))
+            {
+                changes.row(RowKey::Reported(tenant.clone(), device.clone()), None);
+            }
             let row = inner.row(&key);
             changes.row(key, row);
         }
@@ -207,12 +233,13 @@ impl State {
 
     /// Takes a row from the tables or an export, before the log behind it is applied.
     pub(crate) fn restore(&self, key: RowKey, row: Row) {
-        self.write().restore(key, row);
+        self.write().restore(key, row, &self.desk);
     }
 
     /// The whole state at one number. Nothing is applied meanwhile.
     pub(crate) fn snapshot(&self, changes: &Changes) -> Snapshot {
-        Snapshot { applied: changes.applied, rows: self.read().rows() }
+        let inner = self.read();
+        Snapshot { applied: changes.applied, rows: inner.rows(), slots: inner.slots() }
     }
 
     /// How the registry change with this number ended, once its turn came; kept for the newest.

@@ -20,6 +20,7 @@ use super::{
     Effect, StateLimits,
     changes::{Row, RowKey},
     commands::Commands,
+    reported::{Desk, Slot, Slots},
 };
 use crate::{
     record::{Entry, Record},
@@ -35,6 +36,7 @@ pub(super) struct Tenant {
     pub(super) retained_bytes: usize,
     /// Of all its devices' profiles.
     pub(super) profile_bytes: usize,
+    pub(super) slots: Slots,
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +108,7 @@ impl Inner {
                     tenant.devices.remove(&id).ok_or_else(|| no_such("device", id.as_str()))?;
                 tenant.profile_bytes = tenant.profile_bytes.saturating_sub(device.profile_bytes());
                 device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
+                tenant.slots.remove(&id);
                 Ok(changed(device.id.clone()))
             }
             Change::DeviceRotate { id, credential, hash } => {
@@ -167,6 +170,7 @@ impl Inner {
         for hash in device.credentials.values() {
             self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id.clone()));
         }
+        tenant.slots.adopt(&id);
         tenant.devices.insert(id, Arc::new(device.clone()));
         Ok(Vec::new())
     }
@@ -206,10 +210,17 @@ impl Inner {
                 self.tenants.get(tenant)?.retained.get(topic).cloned().map(Row::Retained)
             }
             RowKey::Command(seq) => self.commands.get(*seq).map(Row::Command),
+            // Its row is made when it is written.
+            RowKey::Reported(..) => None,
         }
     }
 
-    /// Every row, by key.
+    /// The state of every device, in an order of its own.
+    pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
+        self.tenants.values().flat_map(|tenant| tenant.slots.all().cloned()).collect()
+    }
+
+    /// Every other row, by key.
     pub(super) fn rows(&self) -> Vec<(RowKey, Row)> {
         let mut rows = Vec::new();
         for (id, tenant) in &self.tenants {
@@ -236,7 +247,7 @@ impl Inner {
     }
 
     /// Takes a row as it was written down: its conditions were decided then.
-    pub(super) fn restore(&mut self, key: RowKey, row: Row) {
+    pub(super) fn restore(&mut self, key: RowKey, row: Row, desk: &Arc<Desk>) {
         match (key, row) {
             (RowKey::Device(tenant_id, id), Row::Device(device)) => {
                 for hash in device.credentials.values() {
@@ -259,6 +270,10 @@ impl Inner {
                 tenant.retained.insert(topic, entry);
             }
             (RowKey::Command(_), Row::Command(command)) => self.commands.restore(command),
+            (RowKey::Reported(tenant_id, device), Row::Reported(reported)) => {
+                let tenant = self.tenants.entry(tenant_id.clone()).or_default();
+                tenant.restore_slot(tenant_id, device, desk, reported);
+            }
             (key, _) => tracing::error!(?key, "a row of another kind"),
         }
     }

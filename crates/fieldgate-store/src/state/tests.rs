@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use fieldgate_core::{dialect::CommandState, fault::Code, message::Qos, testing};
+use fieldgate_core::{
+    dialect::CommandState,
+    fault::Code,
+    message::{Content, Qos},
+    testing,
+};
 
 use super::*;
-use crate::{record::CommandChange, registry::Change};
+use crate::{memory::SimLog, port::Log as _, record::CommandChange, registry::Change};
 
 fn state() -> State {
     State::new(
@@ -201,4 +206,89 @@ fn a_key_that_took_the_place_of_another_does_not_keep_its_streams() {
     assert!(state.refresh(&old, UnixMs(0)).is_none());
     let new = state.verify_token(&tenant(), None, "new", UnixMs(9)).unwrap();
     assert!(state.refresh(&new, UnixMs(9)).is_some() && state.refresh(&new, UnixMs(10)).is_none());
+}
+
+/// What a device told, at QoS 1.
+fn telemetry(device: &str, payload: &str) -> Record {
+    let topic = format!("devices/{device}/telemetry");
+    Record::Message(Message {
+        content: Content::Json,
+        ..testing::message(&topic, Qos::AtLeastOnce, payload)
+    })
+}
+
+fn value(state: &State, device: &str, name: &str) -> Option<String> {
+    let reported = state.reported(&tenant(), &device.parse().unwrap())?;
+    reported.resource(name)?.value.as_deref().map(str::to_owned)
+}
+
+/// A log in which everything is durable.
+fn durable_log(until: u64) -> Arc<SimLog> {
+    let log = SimLog::new();
+    for _ in 0..until {
+        log.append(vec![telemetry("d", "{}")], UnixMs(1)).unwrap();
+    }
+    log
+}
+
+#[test]
+fn what_a_device_reported_is_known_at_once_and_merged_when_many_messages_wait() {
+    let (state, log) = (state(), durable_log(200));
+    for seq in 1..=130 {
+        apply(&state, seq, telemetry("lamp", &format!("{{\"n\":{seq}}}")));
+        assert_eq!(value(&state, "lamp", "n"), Some(seq.to_string()));
+    }
+    let waiting = || state.read().tenants[&tenant()].slots.waiting_count("lamp");
+    assert_eq!(waiting(), 130);
+    state.settle(&*log);
+    assert_eq!((waiting(), value(&state, "lamp", "n")), (0, Some("130".to_owned())));
+    apply(&state, 131, telemetry("lamp", "{\"n\":7}"));
+    state.settle(&*log);
+    assert_eq!((waiting(), value(&state, "lamp", "n")), (1, Some("7".to_owned())));
+}
+
+#[test]
+fn large_messages_do_not_wait() {
+    let (state, log) = (state(), durable_log(200));
+    let payload = format!("{{\"n\":\"{}\"}}", "x".repeat(1 << 20));
+    for seq in 1..=20 {
+        apply(&state, seq, telemetry(&format!("d{seq}"), &payload));
+        state.settle(&*log);
+    }
+    let inner = state.read();
+    let waiting = (1..=20).map(|n| inner.tenants[&tenant()].slots.waiting_count(&format!("d{n}")));
+    assert_eq!(waiting.sum::<usize>(), 15, "16 MiB wait, and no more");
+}
+
+#[test]
+fn a_device_that_is_removed_takes_its_state_along() {
+    let state = state();
+    apply(&state, 1, change(device(&state, "lamp", "t1")));
+    apply(&state, 2, telemetry("lamp", "{\"on\":true}"));
+    assert_eq!(value(&state, "lamp", "on").as_deref(), Some("true"));
+    apply(&state, 3, change(Change::DeviceRemove("lamp".to_owned())));
+    assert_eq!(state.reported(&tenant(), &"lamp".parse().unwrap()), None);
+}
+
+#[test]
+fn devices_that_nobody_added_have_a_state_up_to_a_bound_and_the_others_always() {
+    let (state, log) = (state(), durable_log(20_000));
+    let strangers = 10_000;
+    for seq in 1..=strangers {
+        apply(&state, seq, telemetry(&format!("s{seq}"), "{\"n\":1}"));
+    }
+    apply(&state, strangers + 1, telemetry("late", "{\"n\":1}"));
+    assert_eq!(value(&state, "late", "n"), None);
+    let effects = state.settle(&*log);
+    let [Effect::ReportRefused { device, count: 1, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(&**device, "late");
+    apply(&state, strangers + 2, change(self::device(&state, "known", "t1")));
+    apply(&state, strangers + 3, telemetry("known", "{\"n\":1}"));
+    assert_eq!(value(&state, "known", "n").as_deref(), Some("1"));
+    // One of them is added: there is room for another.
+    apply(&state, strangers + 4, change(self::device(&state, "s7", "t2")));
+    apply(&state, strangers + 5, telemetry("late", "{\"n\":2}"));
+    assert_eq!(value(&state, "late", "n").as_deref(), Some("2"));
 }

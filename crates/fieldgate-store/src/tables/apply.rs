@@ -200,10 +200,11 @@ impl Work {
     }
 
     fn follow(&mut self, last: bool) -> Result<(), TablesError> {
-        let changes = {
+        let mut changes = {
             let mut changes = self.state.changes();
             let ahead = changes.applied.0.saturating_sub(self.written.0);
-            let quiet = changes.rows.is_empty() && changes.ids.is_empty();
+            let quiet =
+                changes.rows.is_empty() && changes.ids.is_empty() && changes.slots.is_empty();
             let early =
                 !last && self.written_at.elapsed() < QUIET_PERIOD && ahead < QUIET_RECORDS_MAX;
             if ahead == 0 || quiet && early {
@@ -214,6 +215,8 @@ impl Work {
         if !self.wait_durable(changes.applied, last) {
             return Ok(());
         }
+        let left = changes.settle(&*self.log);
+        self.state.changes().keep(left);
         let Changes { applied, rows, mut ids, .. } = changes;
         drop_older(&mut ids);
         if EAGER_WINDOW.is_on() {
@@ -232,11 +235,13 @@ impl Work {
 
     /// Writes the whole state into empty tables. What comes meanwhile is gathered.
     fn rebuild(&mut self, last: bool) -> Result<(), TablesError> {
-        let snapshot = self.snapshot();
+        let mut snapshot = self.snapshot();
         let ids = self.state.window().all();
         if !self.wait_durable(snapshot.applied, last) {
             return Ok(());
         }
+        let left = snapshot.settle(&*self.log);
+        self.state.changes().keep(left);
         self.tables.reset()?;
         // What was refused is known to this process alone: the next would take it for stored.
         let stored =
@@ -281,13 +286,15 @@ impl Work {
         if !(due || self.log.wants_removable()) || self.written <= self.status.exported() {
             return;
         }
-        let snapshot = {
+        let mut snapshot = {
             let changes = self.state.changes();
             self.state.snapshot(&changes)
         };
         if !self.wait_durable(snapshot.applied, last) {
             return;
         }
+        // What is left is in the changes, and behind this number in the log.
+        snapshot.settle(&*self.log);
         match self.exports.write(self.log.epoch(), &snapshot) {
             Ok(()) => {
                 self.status.exported.store(snapshot.applied.0, Ordering::Relaxed);

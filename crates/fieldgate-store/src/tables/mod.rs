@@ -9,6 +9,7 @@ pub(crate) mod fjall;
 pub(crate) mod load;
 #[cfg(test)]
 pub(crate) mod memory;
+mod reported;
 pub(crate) mod rows;
 #[cfg(test)]
 mod suite;
@@ -34,11 +35,13 @@ pub(crate) enum Table {
     Command = 3,
     /// Known `msgid`s, a row for each batch.
     MsgId = 4,
+    /// What devices reported, a row each.
+    Reported = 5,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Meta, Self::Registry, Self::Retained, Self::Command, Self::MsgId];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Meta, Self::Registry, Self::Retained, Self::Command, Self::MsgId, Self::Reported];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -47,6 +50,7 @@ impl Table {
             Self::Retained => "retained",
             Self::Command => "command",
             Self::MsgId => "msgid",
+            Self::Reported => "reported",
         }
     }
 }

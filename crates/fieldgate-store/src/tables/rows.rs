@@ -10,7 +10,7 @@ use fieldgate_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Table;
+use super::{Table, reported};
 use crate::{
     codec,
     record::{Entry, Record},
@@ -79,6 +79,7 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::User(tenant, name) => (Table::Registry, named(tenant, Some(USER), name)),
         RowKey::Retained(tenant, topic) => (Table::Retained, named(tenant, None, topic.as_str())),
         RowKey::Command(seq) => (Table::Command, seq.0.to_be_bytes().to_vec()),
+        RowKey::Reported(tenant, id) => (Table::Reported, named(tenant, None, id.as_str())),
     }
 }
 
@@ -94,6 +95,7 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
             out.push(command.state as u8);
             put_entry(&command.entry, &mut out);
         }
+        Row::Reported(state) => reported::put(state, &mut out),
     }
     out
 }
@@ -127,6 +129,12 @@ pub(crate) fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<(RowKey, 
             let Record::Message(message) = &entry.record else { return Err(BadRow) };
             let command = OpenCommand::of(&entry, message, open_state(*state)?).ok_or(BadRow)?;
             Ok((RowKey::Command(entry.seq), Row::Command(command)))
+        }
+        Table::Reported => {
+            let (tenant, device) = split_tenant(key)?;
+            let device = text(device)?.parse().map_err(|_| BadRow)?;
+            let state = reported::take(value).ok_or(BadRow)?;
+            Ok((RowKey::Reported(tenant, device), Row::Reported(Arc::new(state))))
         }
         Table::Meta | Table::MsgId | Table::Registry => Err(BadRow),
     }
@@ -276,6 +284,34 @@ mod tests {
             }
             let _ = decode_ids(&versioned);
             let _ = Applied::decode(&versioned);
+        }
+
+        #[test]
+        fn what_a_device_reported_survives_the_round_trip(parts in proptest::collection::btree_map(
+            "[a-zä]{1,9}",
+            (any::<(Option<u8>, bool, u64, u64)>(), 0..3usize, proptest::option::of("[kPa%]{1,3}")),
+            0..9,
+        ), taken: u64) {
+            use fieldgate_core::state::{Origin, Quality, Reported, Resource};
+            let parts = parts.into_iter().map(|(name, ((value, is_given, time, seq), quality, unit))| {
+                let origin = Origin { time: UnixMs(time), is_given, seq: Seq(seq) };
+                let quality = [Quality::Good, Quality::Uncertain, Quality::Bad][quality];
+                let value = value.map(|value| value.to_string().into());
+                let unit = unit.map(Into::into);
+                (name.into(), Resource { value, unit, quality, origin })
+            });
+            let reported = Reported::of_parts(Seq(taken), parts.collect()).unwrap();
+            let key = RowKey::Reported(TenantId::default_tenant(), "lamp".parse().unwrap());
+            let (table, place) = encode_key(&key);
+            let bytes = encode_row(&Row::Reported(Arc::new(reported.clone())));
+            let (back, row) = decode(table, &place, &bytes).unwrap();
+            let Row::Reported(again) = row else { panic!("{row:?}") };
+            prop_assert_eq!((back, &*again), (key, &reported));
+            for cut in 1..bytes.len() {
+                if let Ok((_, Row::Reported(less))) = decode(table, &place, &bytes[..cut]) {
+                    prop_assert!(less.all().len() < reported.all().len(), "cut to {}", cut);
+                }
+            }
         }
 
         #[test]

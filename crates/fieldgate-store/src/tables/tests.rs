@@ -5,8 +5,9 @@ use std::sync::Arc;
 use fieldgate_core::{
     dialect::CommandState,
     id::{DeviceId, Seq, TenantId, UnixMs},
-    message::Qos,
+    message::{Content, Qos},
     profile::Profile,
+    state::Bounds,
 };
 use proptest::prelude::*;
 
@@ -14,7 +15,6 @@ use super::{
     apply::Work,
     load::{LogFacts, load},
     memory::MemoryTables,
-    rows::{encode_key, encode_row},
 };
 use crate::{
     export::Exports,
@@ -24,7 +24,7 @@ use crate::{
     registry::{Change, Device, RegistryChange},
     secret::MasterKey,
     state::{State, StateLimits},
-    testing::message_at,
+    testing::{message_at, rows_of},
 };
 
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ enum Step {
     Describe { id: u8, model: u8 },
     Retain { topic: u8, len: u8 },
     Command(u8),
+    Report { device: u8, time: Option<u8>, is_state: bool, what: &'static str },
+    Settle,
     Move { back: u64, state: CommandState },
     Write,
     Restart,
@@ -55,10 +57,27 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u8..3).prop_map(Step::Command),
         3 => (0u64..6, proptest::sample::select(states))
             .prop_map(|(back, state)| Step::Move { back, state }),
+        8 => (0u8..4, proptest::option::of(0u8..5), any::<bool>(), report()).prop_map(
+            |(device, time, is_state, what)| Step::Report { device, time, is_state, what }
+        ),
+        2 => Just(Step::Settle),
         4 => Just(Step::Write),
         2 => Just(Step::Restart),
         1 => any::<bool>().prop_map(Step::StoreFails),
     ]
+}
+
+fn report() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        r#"{"a":1}"#,
+        r#"{"a":{"x":1}}"#,
+        r#"{"a":{"x":null,"y":[2]},"b":true}"#,
+        r#"{"a":null}"#,
+        r#"{"values":[{"tag":"b","value":7,"unit":"kPa"}],"quality":"uncertain"}"#,
+        r#"{"values":[{"tag":"b","value":8}],"quality":"bad"}"#,
+        r#"{"c":"a value that leaves no room for another one of its length in the state"}"#,
+        r#"{"d":"a value that leaves no room for another one of its length in the state"}"#,
+    ])
 }
 
 struct Gateway {
@@ -79,7 +98,9 @@ fn key() -> MasterKey {
 
 /// A bound that is reached, so that what is refused depends on what is there.
 fn empty() -> Arc<State> {
-    let limits = StateLimits { retained_max: 3, devices_max: 3, ..StateLimits::default() };
+    let reported = Bounds { resources_max: 3, bytes_max: 350 };
+    let limits =
+        StateLimits { retained_max: 3, devices_max: 3, reported, ..StateLimits::default() };
     Arc::new(State::new(key(), limits))
 }
 
@@ -90,11 +111,6 @@ fn replay(log: &LocalLog, state: &State, from: Seq) {
         chunk.items.iter().for_each(|step| drop(state.apply(step)));
         next = chunk.next;
     }
-}
-
-fn rows(state: &State) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let snapshot = state.snapshot(&state.changes());
-    snapshot.rows.iter().map(|(key, row)| (encode_key(key).1, encode_row(row))).collect()
 }
 
 impl Gateway {
@@ -174,6 +190,17 @@ impl Gateway {
                 let device = device.to_string().parse().unwrap();
                 self.commands.push((self.log.frontier().ordered, device));
             }
+            Step::Report { device, time, is_state, what } => {
+                let leaf = if *is_state { "state/reported" } else { "telemetry" };
+                let topic = format!("devices/{device}/{leaf}");
+                let record = message_at(&topic, Qos::AtLeastOnce, what);
+                let Record::Message(mut message) = record else { panic!("a message") };
+                message.content = Content::Json;
+                message.is_time_given = time.is_some();
+                message.timestamp = UnixMs(time.unwrap_or(9).into());
+                self.put(Record::Message(message));
+            }
+            Step::Settle => drop(self.state.settle(&*self.log)),
             Step::Move { back, state } => {
                 let at = usize::try_from(*back).unwrap();
                 let Some((command, device)) = self.commands.iter().rev().nth(at).cloned() else {
@@ -208,12 +235,13 @@ proptest! {
         }
         let whole = empty();
         replay(&gateway.log, &whole, Seq(1));
-        prop_assert_eq!(rows(&gateway.state), rows(&whole));
+        let log = &*gateway.log;
+        prop_assert_eq!(rows_of(&gateway.state, log), rows_of(&whole, log));
         gateway.tables.fail(false);
         gateway.work.step(true);
         gateway.work.step(true);
         gateway.restart();
-        prop_assert_eq!(rows(&gateway.state), rows(&whole));
+        prop_assert_eq!(rows_of(&gateway.state, &*gateway.log), rows_of(&whole, &*gateway.log));
         prop_assert!(!gateway.work.status.is_failing());
     }
 }

@@ -52,6 +52,7 @@ fn the_status_has_one_shape_from_near_and_far() {
         "drops.expired",
         "drops.overflow",
         "drops.retained_full",
+        "drops.state_full",
         "durability",
         "links",
         "links.behind",
