@@ -12,6 +12,7 @@ pub mod fault;
 pub mod heartbeat;
 pub mod id;
 pub mod index;
+pub mod json;
 pub mod lane;
 pub mod message;
 pub mod pace;
@@ -19,6 +20,7 @@ pub mod profile;
 pub mod rate;
 pub mod reading;
 pub mod resource;
-#[cfg(any(fuzzing, feature = "testing"))]
+pub mod state;
+#[cfg(any(test, fuzzing, feature = "testing"))]
 pub mod testing;
 pub mod topic;

@@ -49,6 +49,8 @@ pub enum Kind {
     Reply,
     /// `devices/{id}/state`.
     State,
+    /// `devices/{id}/state/reported`: what a device is in, as far as it changed.
+    Reported,
     /// `devices/{id}/presence`.
     Presence,
     /// Any other topic.
@@ -79,6 +81,8 @@ pub struct Message {
     pub from: Arc<str>,
     /// When it happened; the arrival time where the sender gave none or an unbelievable one.
     pub timestamp: UnixMs,
+    /// Whether `timestamp` is the sender's.
+    pub is_time_given: bool,
     /// The sender's own time, only where admission replaced it (`resources.md` 1).
     pub device_timestamp: Option<UnixMs>,
     /// The sender's own id of this message.

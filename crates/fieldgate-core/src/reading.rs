@@ -16,6 +16,8 @@ pub const DEVICE_TIME_AHEAD_MS_MAX: u64 = 5 * 60 * 1_000;
 pub struct Stamp {
     /// When it counts as having happened.
     pub timestamp: UnixMs,
+    /// Whether that is the sender's own time.
+    pub is_given: bool,
     /// The sender's own time, only where it was not believed.
     pub device_timestamp: Option<UnixMs>,
 }
@@ -36,9 +38,9 @@ pub fn decide_time(claimed: Option<UnixMs>, arrival: UnixMs) -> Stamp {
     let latest = UnixMs(arrival.0.saturating_add(DEVICE_TIME_AHEAD_MS_MAX));
     match claimed {
         Some(time) if time >= DEVICE_TIME_MIN && time <= latest => {
-            Stamp { timestamp: time, device_timestamp: None }
+            Stamp { timestamp: time, is_given: true, device_timestamp: None }
         }
-        _ => Stamp { timestamp: arrival, device_timestamp: claimed },
+        _ => Stamp { timestamp: arrival, is_given: false, device_timestamp: claimed },
     }
 }
 
@@ -62,7 +64,7 @@ mod tests {
             let timestamp = if believed { claimed } else { arrival };
             assert_eq!(stamp.timestamp, UnixMs(timestamp), "{claimed}");
             assert_eq!(stamp.device_timestamp, (!believed).then_some(UnixMs(claimed)));
-            assert_eq!(stamp.is_uncertain(), !believed);
+            assert_eq!((stamp.is_uncertain(), stamp.is_given), (!believed, believed));
         }
     }
 
@@ -70,5 +72,6 @@ mod tests {
     fn no_time_means_the_arrival_and_is_certain() {
         let stamp = decide_time(None, UnixMs(7));
         assert_eq!((stamp.timestamp, stamp.is_uncertain()), (UnixMs(7), false));
+        assert!(!stamp.is_given);
     }
 }

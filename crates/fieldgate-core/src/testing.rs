@@ -25,6 +25,7 @@ pub fn message(topic: &str, qos: Qos, payload: impl AsRef<[u8]>) -> Message {
         topic,
         from: "a".into(),
         timestamp: UnixMs(1),
+        is_time_given: false,
         device_timestamp: None,
         reference: None,
         qos,

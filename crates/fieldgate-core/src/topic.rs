@@ -77,6 +77,7 @@ impl Topic {
             "/commands" => Kind::Command,
             "/replies" => Kind::Reply,
             "/state" => Kind::State,
+            "/state/reported" => Kind::Reported,
             "/presence" => Kind::Presence,
             _ => Kind::Application,
         }

@@ -40,7 +40,7 @@ pub(crate) fn admit(
     if draft.expires.is_some_and(|expires| expires <= time) {
         return Err(Fault::new(Code::Expired, "expires is in the past"));
     }
-    let Stamp { timestamp, device_timestamp } = decide_time(draft.timestamp, time);
+    let Stamp { timestamp, is_given, device_timestamp } = decide_time(draft.timestamp, time);
     let kind = topic.kind();
     let may_command = || {
         topic.device().and_then(|id| id.parse().ok()).is_some_and(|id| principal.may_command(&id))
@@ -56,6 +56,7 @@ pub(crate) fn admit(
         kind,
         from: Arc::clone(&principal.name),
         timestamp,
+        is_time_given: is_given,
         device_timestamp,
         reference: draft.reference,
         retain: draft.retain,

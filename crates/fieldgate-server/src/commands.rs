@@ -70,6 +70,7 @@ pub(crate) fn send(
         kind: Kind::Command,
         from: Arc::clone(&principal.name),
         timestamp: time,
+        is_time_given: false,
         device_timestamp: None,
         reference: ask.reference.clone(),
         qos: Qos::AtLeastOnce,

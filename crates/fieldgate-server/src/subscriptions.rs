@@ -51,7 +51,10 @@ impl Subscription {
         }
         let mode = self.slow.unwrap_or(match message.kind {
             Kind::Telemetry | Kind::State | Kind::Presence => SlowMode::Latest,
-            Kind::Event | Kind::Command | Kind::Reply | Kind::Application => SlowMode::DropOldest,
+            // Of what changed in a device no piece stands for the ones before.
+            Kind::Event | Kind::Command | Kind::Reply | Kind::Reported | Kind::Application => {
+                SlowMode::DropOldest
+            }
         });
         match mode {
             SlowMode::Latest => Slow::Latest(message.topic.clone()),

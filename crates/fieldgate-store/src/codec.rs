@@ -58,7 +58,8 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 fn encode_message(message: &Message, out: &mut Vec<u8>) {
     let optional = |time: Option<UnixMs>| time.map_or(u64::MAX, |t| t.0).to_le_bytes();
     out.push(MESSAGE_V1);
-    out.push(message.qos as u8 | u8::from(message.retain) << 2);
+    let flags = u8::from(message.retain) << 2 | u8::from(message.is_time_given) << 3;
+    out.push(message.qos as u8 | flags);
     out.push(message.priority as u8 | (message.content as u8) << 4);
     out.extend_from_slice(&message.timestamp.0.to_le_bytes());
     out.extend_from_slice(&optional(message.device_timestamp));
@@ -208,6 +209,7 @@ fn decode_message(reader: &mut Reader<'_>) -> Result<Message, BadRecord> {
         topic,
         from,
         timestamp,
+        is_time_given: promise & 8 != 0,
         device_timestamp,
         reference,
         qos,
@@ -249,11 +251,12 @@ mod tests {
         fn messages_survive_the_round_trip(
             topic in "[a-z]{1,8}(/[a-z]{0,8}){0,3}", from in "[a-z]{0,20}", id in "[a-z0-9]{0,10}",
             payload in proptest::collection::vec(any::<u8>(), 0..100), retain: bool, time: u32,
+            is_time_given: bool,
         ) {
             let topic: Topic = topic.parse().unwrap();
             let record = Record::Message(Message {
                 tenant: TenantId::default_tenant(), kind: topic.kind(), topic, from: Arc::from(from),
-                timestamp: UnixMs(time.into()), device_timestamp: None,
+                timestamp: UnixMs(time.into()), is_time_given, device_timestamp: None,
                 reference: id.parse().ok(), qos: Qos::AtLeastOnce, retain,
                 priority: Priority::Bulk, expires: Some(UnixMs(9)), content: Content::Bytes,
                 payload: payload.into(),
