@@ -29,8 +29,8 @@ fn folder() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// What the lesson's samples ask for, beside what the examples have.
-const SAMPLE_MODULES: &[&str] = &["ws@8.18.3", "protobufjs@7.5.4"];
+/// What the lesson's samples ask for, beside what the examples have, and a reader of streams.
+const SAMPLE_MODULES: &[&str] = &["ws@8.18.3", "protobufjs@7.5.4", "eventsource@3.0.7"];
 
 const REDOCLY: &str = "@redocly/cli@2.77.0";
 
@@ -46,7 +46,8 @@ pub(crate) struct Clients {
 pub(crate) fn install_clients() -> anyhow::Result<Clients> {
     let node = folder()?.join("node");
     let modules = node.join("node_modules");
-    if !modules.join("protobufjs").is_dir() || !modules.join("ws").is_dir() {
+    let missing = |name: &&str| !modules.join(name).is_dir();
+    if ["ws", "protobufjs", "eventsource"].iter().any(missing) {
         fs::create_dir_all(&node)?;
         let mut arguments = vec!["install", "--no-audit", "--no-fund", "--no-package-lock"];
         arguments.extend(SAMPLE_MODULES);

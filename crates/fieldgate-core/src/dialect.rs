@@ -151,6 +151,19 @@ pub enum SlowMode {
     Disconnect,
 }
 
+impl SlowMode {
+    /// Reads the word that every dialect has for it.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        match word {
+            "latest" => Some(Self::Latest),
+            "drop-oldest" => Some(Self::DropOldest),
+            "disconnect" => Some(Self::Disconnect),
+            _ => None,
+        }
+    }
+}
+
 /// A command, before its devices are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandAsk {

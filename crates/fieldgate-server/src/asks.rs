@@ -18,7 +18,8 @@ use fieldgate_core::{
     message::Qos,
 };
 use fieldgate_dialects::{
-    native::{self, Form},
+    native,
+    wire::Form,
     ws::{self, Event},
 };
 use fieldgate_store::{AppendError, Log, Record};
@@ -280,7 +281,12 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     let timestamp = now();
     hub.answer(link, &Answer::Authenticated { timestamp, session, epoch, heartbeat_ms });
     let principal = link.set_principal(principal);
-    let predecessors = shared.present.enter(&principal, hub.link_ref(link));
+    let predecessors = if link.is_stream() {
+        shared.present.enter_stream(&principal, hub.link_ref(link));
+        Vec::new()
+    } else {
+        shared.present.enter(&principal, hub.link_ref(link))
+    };
     if link.authenticate(!predecessors.is_empty()).is_err() {
         link.close(CloseReason::NoCapacity);
         return;

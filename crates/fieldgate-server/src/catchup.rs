@@ -12,17 +12,19 @@ use std::{
 
 use fieldgate_core::{
     dialect::{Answer, GapReason, Marks, Since},
-    id::{Position, Seq},
+    id::{Position, Seq, UnixMs},
     message::{Message, Qos},
 };
 use fieldgate_store::{Chunk, Followed, Log, ReadFilter};
 
 use crate::{
-    fabric::{message_of, now},
+    fabric::{Shared, message_of, now},
     hub::Hub,
     ledger::DropReason,
     link::Link,
-    subscriptions::{Subscription, granted, paced_alone, send_retained},
+    subscriptions::{
+        Subscription, begin_stream, granted, paced_alone, send_all_retained, send_retained,
+    },
 };
 
 const CHUNK_BYTES_MAX: usize = 256 * 1024;
@@ -49,45 +51,23 @@ pub(crate) fn start_replay(
 
 async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>, since: Since) {
     let shared = Arc::clone(&hub.shared);
-    let mut filter = ReadFilter {
+    let start = start_of(&shared, since).await;
+    let (filter, qos) = (subscription.filter.clone(), subscription.qos);
+    let position = shared.position(start.next.prev());
+    hub.answer(link, &Answer::Subscribed { filter, qos, position });
+    if let Some(from) = start.foreign {
+        hub.answer(link, &Answer::Gap { from, to: position, reason: GapReason::Epoch });
+        send_retained(hub, link, subscription, position.seq, &[]);
+    }
+    let filter = ReadFilter {
         tenant: Some(subscription.tenant.clone()),
         filters: vec![subscription.filter.clone()],
-        arrived_from: None,
+        arrived_from: start.arrived_from,
     };
-    let subscribed = |position: Position| Answer::Subscribed {
-        filter: subscription.filter.clone(),
-        qos: subscription.qos,
-        position,
-    };
-    let next = match since {
-        Since::All => shared.log.oldest(),
-        Since::After(position) if position.epoch != shared.log.epoch() => {
-            let routed = shared.routing().routed;
-            hub.answer(link, &subscribed(shared.position(routed)));
-            let (to, reason) = (shared.position(routed), GapReason::Epoch);
-            hub.answer(link, &Answer::Gap { from: position, to, reason });
-            send_retained(hub, link, subscription, routed);
-            routed.next()
-        }
-        // Nobody saw a number that was not given: what is on its way is new to whoever says so.
-        Since::After(position) if position.seq > shared.log.frontier().ordered => {
-            shared.routing().routed.next()
-        }
-        Since::After(position) => position.seq.next(),
-        Since::Time(time) => {
-            filter.arrived_from = Some(time);
-            let log = Arc::clone(&shared.log);
-            let found = tokio::task::spawn_blocking(move || log.seek_time(time)).await;
-            found.unwrap_or_else(|_| shared.log.oldest())
-        }
-    };
-    if !matches!(since, Since::After(position) if position.epoch != shared.log.epoch()) {
-        hub.answer(link, &subscribed(shared.position(next.prev())));
-    }
     let mark = subscription.filter.as_str();
     let qos_of = |_: Seq, message: &Message| Some(subscription.qos.min(message.qos));
     let done = || link.is_closing() || subscription.ended.get();
-    let next = Cell::new(next);
+    let next = Cell::new(start.next);
     let Some(routed) =
         follow(hub, link, &next, || filter.clone(), Some(mark), &qos_of, &done).await
     else {
@@ -99,6 +79,67 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
     subscription.live_after.set(reached);
     let (filter, position) = (subscription.filter.clone(), shared.position(reached));
     hub.answer(link, &Answer::CaughtUp { filter, position });
+}
+
+/// Where history begins.
+struct Start {
+    next: Seq,
+    arrived_from: Option<UnixMs>,
+    /// What was asked for, where it is of another life of the log.
+    foreign: Option<Position>,
+}
+
+async fn start_of(shared: &Shared, since: Since) -> Start {
+    let (mut arrived_from, mut foreign) = (None, None);
+    let next = match since {
+        Since::All => shared.log.oldest(),
+        Since::After(position) if position.epoch != shared.log.epoch() => {
+            foreign = Some(position);
+            shared.routing().routed.next()
+        }
+        // Nobody saw a number that was not given: what is on its way is new to whoever says so.
+        Since::After(position) if position.seq > shared.log.frontier().ordered => {
+            shared.routing().routed.next()
+        }
+        Since::After(position) => position.seq.next(),
+        Since::Time(time) => {
+            arrived_from = Some(time);
+            let log = Arc::clone(&shared.log);
+            let found = tokio::task::spawn_blocking(move || log.seek_time(time)).await;
+            found.unwrap_or_else(|_| shared.log.oldest())
+        }
+    };
+    Start { next, arrived_from, foreign }
+}
+
+/// Begins a stream with history. All of its subscriptions are read together, as those of a link that
+/// fell behind are: a stream has one position.
+pub(crate) fn start_stream(hub: &Rc<Hub>, link: &Rc<Link>, since: Since) {
+    link.behind.set(true);
+    link.outbox.set_elsewhere(true);
+    let (hub, link) = (Rc::clone(hub), Rc::clone(link));
+    tokio::task::spawn_local(async move {
+        stream(&hub, &link, since).await;
+        hub.flush();
+    });
+}
+
+async fn stream(hub: &Rc<Hub>, link: &Rc<Link>, since: Since) {
+    let start = start_of(&hub.shared, since).await;
+    let subscriptions: Vec<_> = link.subscriptions.borrow().values().cloned().collect();
+    let position = hub.shared.position(start.next.prev());
+    begin_stream(hub, link, &subscriptions, position);
+    if let Some(from) = start.foreign {
+        hub.answer(link, &Answer::Gap { from, to: position, reason: GapReason::Epoch });
+        send_all_retained(hub, link, &subscriptions, position.seq);
+    }
+    link.log_next.set(start.next);
+    let Some(routed) = catch_up(hub, link, start.arrived_from).await else { return };
+    let position = hub.shared.position(routed.max(position.seq));
+    for subscription in &subscriptions {
+        let filter = subscription.filter.clone();
+        hub.answer(link, &Answer::CaughtUp { filter, position });
+    }
 }
 
 /// Reads the log until the present; returns the number behind which live begins, or nothing if the
@@ -256,13 +297,15 @@ pub(crate) fn fall_behind(hub: &Rc<Hub>, link: &Rc<Link>, from: Seq) {
     link.outbox.set_elsewhere(true);
     let (hub, link) = (Rc::clone(hub), Rc::clone(link));
     tokio::task::spawn_local(async move {
-        catch_up(&hub, &link).await;
+        catch_up(&hub, &link, None).await;
         hub.flush();
     });
 }
 
-async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>) {
-    let Some(principal) = link.principal() else { return };
+/// Reads the log for all subscriptions of a link together, until it keeps up again; returns the
+/// number behind which it is live.
+async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>, arrived_from: Option<UnixMs>) -> Option<Seq> {
+    let principal = link.principal()?;
     let own = |seq: Seq, message: &Message| -> Option<Qos> {
         let overtook = link.overtook.borrow().contains(&seq);
         if overtook { None } else { granted(link, seq, message) }
@@ -270,19 +313,20 @@ async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>) {
     let filter = || ReadFilter {
         tenant: Some(principal.tenant.clone()),
         filters: link.subscriptions.borrow().values().map(|s| s.filter.clone()).collect(),
-        arrived_from: None,
+        arrived_from,
     };
     let done = || link.is_closing() || link.subscriptions.borrow().is_empty();
     let reached = follow(hub, link, &link.log_next, filter, None, &own, &done).await;
     link.behind.set(false);
     link.outbox.set_elsewhere(false);
     link.overtook.take();
-    let Some(routed) = reached else { return };
+    let routed = reached?;
     for subscription in link.subscriptions.borrow().values() {
         if !subscription.replaying.get() {
             subscription.live_after.set(routed.max(subscription.live_after.get()));
         }
     }
+    Some(routed)
 }
 
 #[cfg(test)]

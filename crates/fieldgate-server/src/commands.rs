@@ -15,7 +15,7 @@ use fieldgate_core::{
     message::{Kind, Message, Qos},
     topic::Topic,
 };
-use fieldgate_dialects::native::Form;
+use fieldgate_dialects::wire::Form;
 use fieldgate_store::{
     Log, Record,
     record::CommandChange,

@@ -69,7 +69,7 @@ struct Client(IpAddr);
 pub(crate) enum Admitted {
     /// It has a place.
     Yes(Permit),
-    /// Its place went on to a WebSocket.
+    /// Its place went on to a WebSocket or a stream.
     Upgraded,
     /// It is told why not.
     No { why: NoPlace, _refusal: Refusal },
@@ -89,6 +89,29 @@ impl Caller {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
+    }
+
+    pub(crate) fn phase(&self) -> &Arc<Phase> {
+        &self.0.phase
+    }
+
+    /// Takes the place of this connection for what it becomes.
+    pub(crate) fn take_place(&self, client: IpAddr) -> Result<Permit, Problem> {
+        let admitted = std::mem::replace(&mut *self.0.admitted(), Admitted::Upgraded);
+        let Admitted::Yes(mut permit) = admitted else {
+            return Err(refuse(Code::Busy, "this connection is being upgraded already"));
+        };
+        if permit.locate(client).is_err() {
+            self.put_back(permit);
+            let text = "limits.connections_per_address_max is reached";
+            return Err(refuse(Code::RateLimited, text));
+        }
+        Ok(permit)
+    }
+
+    /// The connection stays what it was.
+    pub(crate) fn put_back(&self, permit: Permit) {
+        *self.0.admitted() = Admitted::Yes(permit);
     }
 }
 
@@ -364,24 +387,17 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Result<R
     }
     let offered = all("sec-websocket-protocol");
     let subprotocol = ws::choose_subprotocol(offered.as_deref(), native::SUBPROTOCOLS);
-    let admitted = std::mem::replace(&mut *caller.0.admitted(), Admitted::Upgraded);
-    let Admitted::Yes(mut permit) = admitted else {
-        return Err(refuse(Code::Busy, "this connection is being upgraded already"));
-    };
-    if permit.locate(peer).is_err() {
-        *caller.0.admitted() = Admitted::Yes(permit);
-        return Err(refuse(Code::RateLimited, "limits.connections_per_address_max is reached"));
-    }
+    let permit = caller.take_place(peer)?;
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (shared, form) = (Arc::clone(&caller.0.shared), form_of(subprotocol));
     tokio::spawn(async move {
-        match on_upgrade.await {
-            Ok(upgraded) => match take_back(upgraded) {
-                Ok((sink, read_ahead)) => {
-                    shared.hand_over(Handover { sink, read_ahead, form, principal, peer, permit });
-                }
-                Err(error) => tracing::warn!(%error, "an upgraded socket was lost"),
-            },
+        match on_upgrade.await.map(take_back) {
+            Ok(Ok((sink, read_ahead))) => {
+                let stream = None;
+                let all = Handover { sink, read_ahead, form, principal, peer, permit, stream };
+                shared.hand_over(all);
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "an upgraded socket was lost"),
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }
     });

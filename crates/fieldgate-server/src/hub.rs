@@ -25,10 +25,7 @@ use fieldgate_core::{
     message::Message,
     topic::Filter,
 };
-use fieldgate_dialects::{
-    native::{self, Form},
-    ws::{self, Opcode},
-};
+use fieldgate_dialects::wire::Form;
 use fieldgate_store::{AppendError, Log, Record};
 
 use crate::{
@@ -45,6 +42,9 @@ use crate::{
 pub(crate) use paced::Paced;
 pub(crate) use pending::Then;
 pub(crate) use roll::{Client, RollCall};
+
+/// About what a frame has beside its payload.
+const FRAME_BYTES: usize = 256;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -190,11 +190,10 @@ impl Hub {
         marks: Marks<'_>,
         form: Form,
     ) -> Bytes {
-        let mut text = self.text.borrow_mut();
-        text.clear();
         let delivery = Delivery { position: self.shared.position(seq), message, marks };
-        native::encode_delivery(&delivery, form, &mut text);
-        ws::frame(Opcode::Text, &text)
+        let mut frame = Vec::with_capacity(FRAME_BYTES + message.payload.len());
+        form.write_delivery(&delivery, &mut self.text.borrow_mut(), &mut frame);
+        frame.into()
     }
 
     /// The frame of something that waited, now that its turn has come.
@@ -214,20 +213,32 @@ impl Hub {
     /// One whole frame, header included.
     fn encode_gap(&self, link: &Link, first: Seq, last: Seq, reason: GapReason) -> Bytes {
         let (from, to) = (self.shared.position(first), self.shared.position(last));
-        let mut text = self.text.borrow_mut();
-        text.clear();
-        native::encode_answer(&Answer::Gap { from, to, reason }, link.form, &mut text);
-        ws::frame(Opcode::Text, &text)
+        let mut frame = Vec::new();
+        let gap = Answer::Gap { from, to, reason };
+        link.form.write_answer(&gap, &mut self.text.borrow_mut(), &mut frame);
+        frame.into()
     }
 
     /// Tells every subscriber here of numbers that will not come.
     pub(crate) fn tell_gap(&self, range: &RangeInclusive<u64>, reason: GapReason) {
+        let (first, last) = (Seq(*range.start()), Seq(*range.end()));
+        let (from, to) = (self.shared.position(first), self.shared.position(last));
+        let gap = Answer::Gap { from, to, reason };
+        let mut text = self.text.borrow_mut();
         for link in self.links.borrow().values() {
-            if !link.subscriptions.borrow().is_empty() {
-                let frame = self.encode_gap(link, Seq(*range.start()), Seq(*range.end()), reason);
-                self.touch(link);
-                link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+            // Who is still before it in the log finds it there, in its place.
+            let finds_it = link.behind.get() && link.log_next.get() <= first;
+            if finds_it || link.subscriptions.borrow().is_empty() {
+                continue;
             }
+            self.touch(link);
+            link.outbox.push_tick(|tick| {
+                if link.delivered.get() > last {
+                    link.form.write_aside(&gap, &mut text, tick);
+                } else {
+                    link.form.write_answer(&gap, &mut text, tick);
+                }
+            });
         }
     }
 
@@ -240,17 +251,8 @@ impl Hub {
     /// Queues an answer for the end of this tick.
     pub(crate) fn answer(&self, link: &Rc<Link>, answer: &Answer) {
         let mut text = self.text.borrow_mut();
-        text.clear();
-        native::encode_answer(answer, link.form, &mut text);
-        self.push_text(link, &text);
-    }
-
-    fn push_text(&self, link: &Rc<Link>, text: &[u8]) {
         self.touch(link);
-        link.outbox.push_tick(|tick| {
-            ws::write_header(tick, Opcode::Text, text.len());
-            tick.extend_from_slice(text);
-        });
+        link.outbox.push_tick(|tick| link.form.write_answer(answer, &mut text, tick));
     }
 
     /// Appends records that nobody waits for; they are routed together with the rest of this tick.
@@ -341,7 +343,7 @@ impl Hub {
         for link in self.links.borrow().values() {
             if link.wants_ping(&self.shared) {
                 self.touch(link);
-                link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::ping_frame(b"")));
+                link.outbox.push_tick(|tick| link.form.write_ping(tick));
             }
         }
         told

@@ -1,4 +1,5 @@
-//! How long an HTTP connection may take: for a request head, for a request, and without one.
+//! How long an HTTP connection may take: for a request head, for a request, and without one. What
+//! streams has no end of its own.
 //!
 //! Watches what is read. Absent: what happens when the time is over, which is `listen`'s.
 
@@ -21,7 +22,9 @@ const REST: u64 = 0;
 const HEAD: u64 = 1;
 /// A request is being answered; its body may still come.
 const BUSY: u64 = 2;
-const PHASES: u64 = 3;
+/// An answer is being given that does not end by itself.
+const STREAM: u64 = 3;
+const PHASES: u64 = 4;
 
 /// Where a connection is, and since when.
 #[derive(Debug)]
@@ -49,7 +52,15 @@ impl Phase {
 
     /// Its answer is.
     pub(crate) fn answered(&self) {
-        self.set(REST);
+        if self.since.load(Ordering::Relaxed) % PHASES != STREAM {
+            self.set(REST);
+        }
+    }
+
+    /// Its answer goes on until what is returned is dropped.
+    pub(crate) fn stream(self: &Arc<Self>) -> Streaming {
+        self.set(STREAM);
+        Streaming(Arc::clone(self))
     }
 
     fn on_bytes(&self) {
@@ -61,8 +72,21 @@ impl Phase {
     /// When the time is over.
     pub(crate) fn end(&self, head: Duration, idle: Duration) -> Instant {
         let since = self.since.load(Ordering::Relaxed);
+        if since % PHASES == STREAM {
+            return Instant::now() + idle;
+        }
         let allowed = if since % PHASES == HEAD { head } else { idle };
         self.started + Duration::from_millis(since / PHASES) + allowed
+    }
+}
+
+/// An answer that goes on; behind it the connection is at rest.
+#[derive(Debug)]
+pub(crate) struct Streaming(Arc<Phase>);
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.set(REST);
     }
 }
 
@@ -109,6 +133,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_streams_has_time_until_it_ends() {
+        let (head, idle) = (Duration::from_secs(5), Duration::ZERO);
+        let phase = Phase::new();
+        phase.asked();
+        let streaming = phase.stream();
+        phase.answered();
+        phase.on_bytes();
+        let asked = Instant::now();
+        assert!(phase.end(head, Duration::from_secs(1)) > asked);
+        drop(streaming);
+        assert!(phase.end(head, idle) <= Instant::now());
+    }
 
     #[test]
     fn a_head_has_less_time_than_a_connection_at_rest_and_more_bytes_give_it_no_more() {

@@ -18,7 +18,7 @@ use fieldgate_core::{
     rate::Insistence, topic::Topic,
 };
 use fieldgate_dialects::{
-    native::Form,
+    wire::Form,
     ws::{self, Decoder},
 };
 use tokio::sync::Notify;
@@ -32,7 +32,7 @@ use crate::{
     present::Predecessor,
     share::Held,
     sink::Socket,
-    subscriptions::Subscriptions,
+    subscriptions::{self, Subscriptions},
     throttle::{Permit, Sender},
     worker::Handover,
 };
@@ -108,6 +108,11 @@ impl Link {
         principal
     }
 
+    /// Whether it only receives: it sends nothing, and takes no commands.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.form == Form::Events
+    }
+
     pub(crate) fn age_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -163,6 +168,9 @@ impl Link {
     pub(crate) fn on_tick(&self, shared: &Shared) {
         let now = self.age_ms();
         let expires = self.principal.borrow().as_ref().and_then(|principal| principal.expires);
+        if self.socket.was_read() {
+            self.heard_ms.set(now);
+        }
         if self.principal.borrow().is_none() && now >= shared.config.limits.auth_ms {
             self.close(CloseReason::AuthTimeout);
         } else if expires.is_some_and(|end| end <= fabric::now()) {
@@ -227,7 +235,7 @@ impl Drop for Entered<'_> {
 /// There are many of these at rest, and a future has room for all that it may ever wait for: what
 /// happens seldom is boxed.
 pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
-    let Handover { sink, read_ahead, form, principal, peer, permit } = *handover;
+    let Handover { sink, read_ahead, form, principal, peer, permit, stream } = *handover;
     let Ok(socket) = sink.into_socket() else { return };
     let link = Rc::new(Link {
         id: hub.next_id(),
@@ -276,6 +284,9 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
     }
     if let Some(principal) = principal {
         asks::welcome(&hub, &link, principal);
+    }
+    if let Some(ask) = stream {
+        subscriptions::open_stream(&hub, &link, &ask);
     }
     let reason = serve(&hub, &link, first).await;
     // Before the close is said: whoever takes over need not wait until the peer has heard it.
@@ -406,7 +417,7 @@ async fn take_turn(hub: &Rc<Hub>, link: &Rc<Link>) {
             }
         }
     }
-    if !link.is_closing() {
+    if !link.is_closing() && !link.is_stream() {
         link.served.set(true);
         commands::offer_open(hub, link);
     }
@@ -464,8 +475,7 @@ async fn finish(hub: &Hub, link: &Link, reason: CloseReason) {
         link.socket.end();
         return;
     }
-    let frame = ws::close_frame(reason);
-    link.outbox.wait(frame);
+    link.outbox.wait(link.form.close_frame(reason));
     let deadline = tokio::time::Instant::now() + CLOSE_WAIT;
     while link.has_unsent() {
         let writable = tokio::time::timeout_at(deadline, link.socket.writable()).await;

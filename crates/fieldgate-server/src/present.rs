@@ -33,6 +33,8 @@ pub(crate) struct Predecessor {
 #[derive(Debug)]
 struct Place {
     link: LinkRef,
+    /// Whether it takes commands and, for a device, is the only one that does.
+    serves: bool,
     /// Made when somebody waits for it.
     ended: Option<CancellationToken>,
 }
@@ -87,12 +89,22 @@ impl Present {
             ended: place.ended.get_or_insert_with(CancellationToken::new).clone(),
         };
         let predecessors = match principal.identity {
-            Identity::Device { .. } => places.iter_mut().map(predecessor).collect(),
+            Identity::Device { .. } => {
+                places.iter_mut().filter(|place| place.serves).map(predecessor).collect()
+            }
             Identity::Key | Identity::User => Vec::new(),
         };
-        places.push(Place { link, ended: None });
+        places.push(Place { link, serves: true, ended: None });
         *self.counted().of(&principal.identity) += 1;
         predecessors
+    }
+
+    /// Enters a stream: it takes nobody's place, and nobody takes its own.
+    pub(crate) fn enter_stream(&self, principal: &Principal, link: LinkRef) {
+        let key = (principal.tenant.clone(), Arc::clone(&principal.name));
+        let place = Place { link, serves: false, ended: None };
+        self.places().entry(key).or_default().push(place);
+        *self.counted().of(&principal.identity) += 1;
     }
 
     /// Takes a link out, and tells those who waited for it.
@@ -114,9 +126,24 @@ impl Present {
 
     /// The links of a principal, oldest first.
     pub(crate) fn of(&self, tenant: &TenantId, name: &Arc<str>) -> Vec<LinkRef> {
+        self.those(tenant, name, |_| true)
+    }
+
+    /// Those of them that take commands, and what is said of commands.
+    pub(crate) fn serving(&self, tenant: &TenantId, name: &Arc<str>) -> Vec<LinkRef> {
+        self.those(tenant, name, |place| place.serves)
+    }
+
+    fn those(
+        &self,
+        tenant: &TenantId,
+        name: &Arc<str>,
+        wanted: impl Fn(&Place) -> bool,
+    ) -> Vec<LinkRef> {
         let places = self.places();
         let links = places.get(&(tenant.clone(), Arc::clone(name)));
-        links.map(|links| links.iter().map(|place| place.link).collect()).unwrap_or_default()
+        let links = links.map(Vec::as_slice).unwrap_or_default();
+        links.iter().filter(|place| wanted(place)).map(|place| place.link).collect()
     }
 }
 
@@ -156,6 +183,20 @@ mod tests {
         present.leave(&device, at(1, 1));
         present.leave(&device, at(0, 2));
         assert!(third[1].ended.is_cancelled() && present.places().is_empty());
+        assert_eq!(present.counts(), Counts::default());
+    }
+
+    #[test]
+    fn a_stream_of_a_device_takes_no_place_and_keeps_its_own() {
+        let present = Present::default();
+        let device = principal(Identity::Device { id: "d".parse().unwrap(), gateway_for: None });
+        assert!(present.enter(&device, at(0, 1)).is_empty());
+        present.enter_stream(&device, at(0, 2));
+        let before = present.enter(&device, at(0, 3));
+        assert_eq!(before.iter().map(|one| one.link).collect::<Vec<_>>(), [at(0, 1)]);
+        assert_eq!(present.serving(&device.tenant, &device.name), [at(0, 1), at(0, 3)]);
+        assert_eq!(present.of(&device.tenant, &device.name).len(), 3);
+        (1..=3).for_each(|link| present.leave(&device, at(0, link)));
         assert_eq!(present.counts(), Counts::default());
     }
 

@@ -14,7 +14,9 @@ mod keys;
 mod list;
 mod profiles;
 mod publish;
+mod query;
 mod status;
+mod stream;
 mod users;
 
 use std::{convert::Infallible, sync::LazyLock};
@@ -54,6 +56,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(status::router())
         .merge(drops::router())
         .merge(clients::router())
+        .merge(stream::router())
         .split_for_parts();
     let router = router
         .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })

@@ -99,7 +99,7 @@ fn notice(shared: &Shared, step: &Followed) {
             };
             let Some(device) = message.topic.device() else { return };
             // A command goes to the newest connection of its device.
-            if let Some(link) = shared.present.of(&message.tenant, &device.into()).last() {
+            if let Some(link) = shared.present.serving(&message.tenant, &device.into()).last() {
                 shared.tell(*link, Control::Command { link: link.link, seq: entry.seq });
             }
         }
@@ -114,7 +114,7 @@ fn obey(shared: &Shared, effect: Effect) {
                 let who = command.device.as_str();
                 shared.ledger.record(&command.tenant, who, DropReason::Expired, 1, now());
             }
-            for link in shared.present.of(&moved.command.tenant, &moved.command.sender) {
+            for link in shared.present.serving(&moved.command.tenant, &moved.command.sender) {
                 let control =
                     Control::CommandMoved { link: link.link, moved: Box::new(moved.clone()) };
                 shared.tell(link, control);

@@ -1,8 +1,10 @@
-//! Where a link reads and writes: a socket that is never waited for, plain or with TLS.
+//! Where a link reads and writes: a socket that is never waited for, plain or with TLS, or the body of
+//! an HTTP answer.
 //!
-//! In: the socket behind an upgrade. Out: reads and writes that take what there is. Absent: any
+//! In: the socket behind an upgrade, or a pipe. Out: reads and writes that take what there is. Absent: any
 //! buffer of plain bytes. Owned by one worker, so that a TLS session has one thread.
 
+mod pipe;
 mod tls;
 mod together;
 
@@ -14,6 +16,7 @@ use std::{
 use rustls::ServerConnection;
 use tokio::{io::Interest, net::TcpStream};
 
+pub(crate) use pipe::{Pipe, pipe};
 use tls::TlsSocket;
 pub(crate) use together::Writer;
 
@@ -24,6 +27,8 @@ pub(crate) enum Sink {
     Tcp(StdTcpStream),
     /// A TLS connection with its session.
     Tls(StdTcpStream, Box<ServerConnection>),
+    /// The body of an answer.
+    Pipe(Pipe),
 }
 
 /// A socket of this worker.
@@ -31,6 +36,7 @@ pub(crate) enum Sink {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Tls(Box<TlsSocket>),
+    Pipe(Pipe),
 }
 
 impl Sink {
@@ -41,27 +47,41 @@ impl Sink {
                 let stream = TcpStream::from_std(stream)?;
                 Ok(Socket::Tls(Box::new(TlsSocket::new(stream, *session))))
             }
+            Self::Pipe(pipe) => Ok(Socket::Pipe(pipe)),
         }
     }
 }
 
 impl Socket {
-    const fn stream(&self) -> &TcpStream {
-        match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(socket) => socket.stream(),
-        }
-    }
-
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
+            Self::Tcp(stream) => stream.readable().await,
             Self::Tls(socket) if socket.has_unread() => Ok(()),
-            Self::Tcp(_) | Self::Tls(_) => self.stream().readable().await,
+            Self::Tls(socket) => socket.stream().readable().await,
+            Self::Pipe(pipe) => {
+                pipe.readable().await;
+                Ok(())
+            }
         }
     }
 
     pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.stream().writable().await
+        match self {
+            Self::Tcp(stream) => stream.writable().await,
+            Self::Tls(socket) => socket.stream().writable().await,
+            Self::Pipe(pipe) => {
+                pipe.writable().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether who cannot say anything has read something since the last time this was asked.
+    pub(crate) fn was_read(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Tls(_) => false,
+            Self::Pipe(pipe) => pipe.was_read(),
+        }
     }
 
     /// Reads what there is; 0 at the end of the stream.
@@ -69,6 +89,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => read_some(stream, buffer),
             Self::Tls(socket) => socket.try_read(buffer),
+            Self::Pipe(pipe) => pipe.try_read(),
         }
     }
 
@@ -78,13 +99,14 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Tls(socket) => socket.try_write(bytes),
+            Self::Pipe(pipe) => pipe.try_write(bytes),
         }
     }
 
     /// Whether bytes that were taken are still to be sent, by [`Socket::try_send`].
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
-            Self::Tcp(_) => false,
+            Self::Tcp(_) | Self::Pipe(_) => false,
             Self::Tls(socket) => socket.has_unsent(),
         }
     }
@@ -92,7 +114,7 @@ impl Socket {
     /// Sends what was taken; tells whether all of it is gone.
     pub(crate) fn try_send(&self) -> io::Result<bool> {
         match self {
-            Self::Tcp(_) => Ok(true),
+            Self::Tcp(_) | Self::Pipe(_) => Ok(true),
             Self::Tls(socket) => socket.try_send(),
         }
     }
@@ -100,11 +122,16 @@ impl Socket {
     /// Tells the peer that nothing follows; what it says can still be read. A client that has heard
     /// the close frame waits for this end (RFC 6455, 7.1.1).
     pub(crate) fn end(&self) {
-        if let Self::Tls(socket) = self {
-            socket.end();
-        }
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(socket) => {
+                socket.end();
+                socket.stream()
+            }
+            Self::Pipe(pipe) => return pipe.end(),
+        };
         // A peer that is gone needs no end.
-        let _gone = rustix::net::shutdown(self.stream(), rustix::net::Shutdown::Write);
+        let _gone = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
     }
 }
 

@@ -7,9 +7,9 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use fieldgate_core::{
     access::Principal,
-    dialect::{Answer, Marks, SlowMode, Subscribe},
+    dialect::{Answer, Marks, Since, SlowMode, Subscribe},
     fault::{Code, Fault},
-    id::{Seq, TenantId},
+    id::{Position, Seq, TenantId},
     lane::Slow,
     message::{Kind, Message, Qos},
     topic::Filter,
@@ -18,7 +18,7 @@ use fieldgate_store::Entry;
 
 use crate::{
     catchup,
-    fabric::{message_of, now},
+    fabric::{Shared, message_of, now},
     hub::{Hub, Paced},
     ledger::DropReason,
     link::Link,
@@ -103,6 +103,36 @@ impl Subscriptions {
     }
 }
 
+/// What a stream follows, and from where; its `subscribes` name no beginning of their own.
+#[derive(Debug)]
+pub(crate) struct StreamAsk {
+    pub(crate) subscribes: Vec<Subscribe>,
+    pub(crate) since: Option<Since>,
+}
+
+/// Tells whether a principal whose link has so many others may subscribe.
+///
+/// # Errors
+///
+/// The right or the limit that says no.
+pub(crate) fn check(
+    shared: &Shared,
+    principal: &Principal,
+    ask: &Subscribe,
+    other_count: usize,
+) -> Result<(), Fault> {
+    let limits = &shared.config.limits;
+    limits.check_topic(ask.filter.as_str())?;
+    if !principal.may_subscribe(&ask.filter) {
+        let text = format!("no right to subscribe to {}", ask.filter);
+        return Err(Fault::new(Code::NotAllowed, text));
+    }
+    if other_count >= limits.topics_per_connection_max {
+        return Err(Fault::new(Code::TooLarge, "limits.topics_per_connection_max is reached"));
+    }
+    Ok(())
+}
+
 /// Starts a subscription: with what is retained, or with history.
 pub(crate) fn subscribe(
     hub: &Rc<Hub>,
@@ -110,22 +140,35 @@ pub(crate) fn subscribe(
     principal: &Principal,
     ask: &Subscribe,
 ) -> Result<(), Fault> {
-    let limits = &hub.shared.config.limits;
-    limits.check_topic(ask.filter.as_str())?;
-    if !principal.may_subscribe(&ask.filter) {
-        let text = format!("no right to subscribe to {}", ask.filter);
-        return Err(Fault::new(Code::NotAllowed, text));
-    }
     let count = {
         let subscriptions = link.subscriptions.borrow();
         subscriptions.len() - usize::from(subscriptions.contains(&ask.filter))
     };
-    if count >= limits.topics_per_connection_max {
-        return Err(Fault::new(Code::TooLarge, "limits.topics_per_connection_max is reached"));
-    }
+    check(&hub.shared, principal, ask, count)?;
     if let Some(old) = link.subscriptions.borrow_mut().remove(&ask.filter) {
         hub.remove_member(link, &old);
     }
+    let (subscription, routed) = enter(hub, link, principal, ask);
+    match ask.since {
+        Some(since) => catchup::start_replay(hub, link, &subscription, since),
+        None => {
+            subscription.live_after.set(routed);
+            let position = hub.shared.position(routed);
+            let (filter, qos) = (ask.filter.clone(), ask.qos);
+            hub.answer(link, &Answer::Subscribed { filter, qos, position });
+            send_retained(hub, link, &subscription, routed, &[]);
+        }
+    }
+    Ok(())
+}
+
+/// Enters a subscription that is not live yet; tells the number behind which it can be.
+fn enter(
+    hub: &Hub,
+    link: &Rc<Link>,
+    principal: &Principal,
+    ask: &Subscribe,
+) -> (Rc<Subscription>, Seq) {
     let subscription = Rc::new(Subscription {
         tenant: principal.tenant.clone(),
         filter: ask.filter.clone(),
@@ -138,17 +181,38 @@ pub(crate) fn subscribe(
     });
     link.subscriptions.borrow_mut().insert(Rc::clone(&subscription));
     let routed = hub.add_member(link, &subscription);
-    match ask.since {
-        Some(since) => catchup::start_replay(hub, link, &subscription, since),
-        None => {
-            subscription.live_after.set(routed);
-            let position = hub.shared.position(routed);
-            let (filter, qos) = (ask.filter.clone(), ask.qos);
-            hub.answer(link, &Answer::Subscribed { filter, qos, position });
-            send_retained(hub, link, &subscription, routed);
-        }
+    (subscription, routed)
+}
+
+/// Starts all subscriptions of a stream at one position. They were checked when it was asked for; a
+/// right that went since then has ended the link.
+pub(crate) fn open_stream(hub: &Rc<Hub>, link: &Rc<Link>, ask: &StreamAsk) {
+    let Some(principal) = link.principal().filter(|_| !link.is_closing()) else { return };
+    let entered = ask.subscribes.iter().map(|ask| enter(hub, link, &principal, ask));
+    let (subscriptions, routed): (Vec<_>, Vec<_>) = entered.unzip();
+    if let Some(since) = ask.since {
+        return catchup::start_stream(hub, link, since);
     }
-    Ok(())
+    // Where the last of them is live the others are, too.
+    let routed = routed.into_iter().max().unwrap_or_default();
+    begin_stream(hub, link, &subscriptions, hub.shared.position(routed));
+    send_all_retained(hub, link, &subscriptions, routed);
+}
+
+/// Tells a stream where it begins: what comes live is behind that.
+pub(crate) fn begin_stream(
+    hub: &Hub,
+    link: &Rc<Link>,
+    subscriptions: &[Rc<Subscription>],
+    position: Position,
+) {
+    for subscription in subscriptions {
+        subscription.live_after.set(position.seq);
+    }
+    if let Some(first) = subscriptions.first() {
+        let (filter, qos) = (first.filter.clone(), first.qos);
+        hub.answer(link, &Answer::Subscribed { filter, qos, position });
+    }
 }
 
 /// At what promise a link gets a message that comes live, if at all.
@@ -170,16 +234,33 @@ pub(crate) fn paced_alone(link: &Link, seq: Seq, message: &Message) -> Option<Rc
     live.all(|s| s.paced.is_some()).then(|| Rc::clone(first))
 }
 
-/// Sends the retained messages of a subscription, as they were when it began: so many at once, and
-/// what is left as the socket takes it.
+/// Sends the retained messages of a stream, each once.
+pub(crate) fn send_all_retained(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    subscriptions: &[Rc<Subscription>],
+    until: Seq,
+) {
+    for (nth, subscription) in subscriptions.iter().enumerate() {
+        let before = subscriptions.get(..nth).unwrap_or_default();
+        send_retained(hub, link, subscription, until, before);
+    }
+}
+
+/// Sends the retained messages of a subscription, as they were when it began, but for what others of
+/// its link send: so many at once, and what is left as the socket takes it.
 pub(crate) fn send_retained(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
     subscription: &Rc<Subscription>,
     until: Seq,
+    others: &[Rc<Subscription>],
 ) {
+    let sent_by = |entry: &Entry, other: &Subscription| {
+        message_of(entry).is_some_and(|message| other.filter.matches(&message.topic))
+    };
     let mut entries = hub.shared.state.retained(&subscription.tenant, &subscription.filter);
-    entries.retain(|entry| entry.seq <= until);
+    entries.retain(|entry| entry.seq <= until && !others.iter().any(|other| sent_by(entry, other)));
     let mut left = entries.into_iter();
     if link.outbox.byte_len() <= link.outbox.bytes_max() {
         send_some(hub, link, subscription, &mut left);

@@ -23,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use fieldgate_core::{access::Principal, close::CloseReason, dialect::GapReason, id::Seq};
-use fieldgate_dialects::native::Form;
+use fieldgate_dialects::wire::Form;
 use fieldgate_store::{Entry, state::CommandMoved};
 use tokio::sync::Notify;
 
@@ -32,6 +32,7 @@ use crate::{
     hub::{Hub, RollCall},
     link,
     sink::Sink,
+    subscriptions::StreamAsk,
 };
 
 /// Most messages that wait for a worker.
@@ -46,7 +47,7 @@ pub(crate) struct Routed {
     pub(crate) slots: Vec<u32>,
 }
 
-/// A new connection, its upgrade answered.
+/// A new connection, its upgrade answered, or the answer begun that is its stream.
 #[derive(Debug)]
 pub(crate) struct Handover {
     pub(crate) sink: Sink,
@@ -55,6 +56,8 @@ pub(crate) struct Handover {
     pub(crate) principal: Option<Principal>,
     pub(crate) peer: std::net::IpAddr,
     pub(crate) permit: crate::throttle::Permit,
+    /// What it follows from the beginning on.
+    pub(crate) stream: Option<Box<StreamAsk>>,
 }
 
 /// What a worker must do beside delivering.

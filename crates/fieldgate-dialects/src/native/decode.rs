@@ -304,13 +304,11 @@ fn subscribe(frame: &Frame<'_>) -> Result<Ask, Fault> {
     let filter = filter_of(frame, "subscribe")?;
     let qos = frame.promise()?;
     let since = frame.since.map(|raw| since_of(raw.get())).transpose()?;
-    let slow = match frame.mode.as_deref() {
-        None => None,
-        Some("latest") => Some(SlowMode::Latest),
-        Some("drop-oldest") => Some(SlowMode::DropOldest),
-        Some("disconnect") => Some(SlowMode::Disconnect),
-        Some(_) => return Err(bad_value("mode is one of latest, drop-oldest and disconnect")),
+    let known = |word| {
+        SlowMode::of_word(word)
+            .ok_or_else(|| bad_value("mode is one of latest, drop-oldest and disconnect"))
     };
+    let slow = frame.mode.as_deref().map(known).transpose()?;
     let rate_max = frame.max_rate;
     if rate_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
         return Err(bad_value("maxRate is a number above 0"));

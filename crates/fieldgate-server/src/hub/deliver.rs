@@ -13,10 +13,7 @@ use fieldgate_core::{
     lane::{Pushed, Slow, Way},
     message::{Message, Priority, Qos},
 };
-use fieldgate_dialects::{
-    native::{self, Form},
-    ws::{self, Opcode},
-};
+use fieldgate_dialects::wire::Form;
 
 use super::{
     Hub,
@@ -128,11 +125,8 @@ impl Hub {
         let mut text = self.text.borrow_mut();
         Run::new(cars, granted, &mut self.joined.borrow_mut(), |seq, message, qos, out| {
             let marks = Marks { qos, ..Marks::default() };
-            text.clear();
             let delivery = Delivery { position: self.shared.position(seq), message, marks };
-            native::encode_delivery(&delivery, form, &mut text);
-            ws::write_header(out, Opcode::Text, text.len());
-            out.extend_from_slice(&text);
+            form.write_delivery(&delivery, &mut text, out);
         })
     }
 

@@ -16,7 +16,6 @@ use fieldgate_core::{
     id::{MsgId, Seq},
     message::Qos,
 };
-use fieldgate_dialects::native;
 use fieldgate_store::{Log, state::CommandMoved};
 
 use super::Hub;
@@ -154,9 +153,11 @@ impl Hub {
         let marks = Marks { qos: Qos::AtLeastOnce, dup, ..Marks::default() };
         let delivery = Delivery { position: self.shared.position(command), message, marks };
         let mut text = self.text.borrow_mut();
-        text.clear();
-        native::encode_control(&delivery, &open.device, link.form, &mut text);
-        self.push_text(link, &text);
+        self.touch(link);
+        let write = |tick: &mut Vec<u8>| {
+            link.form.write_control(&delivery, &open.device, &mut text, tick);
+        };
+        link.outbox.push_tick(write);
     }
 
     /// A command waits for the device of this link.

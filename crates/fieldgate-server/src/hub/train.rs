@@ -9,7 +9,7 @@ use fieldgate_core::{
     id::Seq,
     message::{Message, Qos},
 };
-use fieldgate_dialects::native::Form;
+use fieldgate_dialects::wire::Form;
 
 use crate::worker::Routed;
 

@@ -33,7 +33,7 @@ impl Writer {
         let is_worth_it = writes.clone().nth(RING_LEN_MIN - 1).is_some();
         let plain = writes.clone().filter_map(|(socket, bytes)| match socket {
             Socket::Tcp(stream) => Some(Send { socket: stream.as_fd(), bytes }),
-            Socket::Tls(_) => None,
+            Socket::Tls(_) | Socket::Pipe(_) => None,
         });
         let ring = self.ring.as_mut().filter(|_| is_worth_it);
         let mut sent = ring.map(|ring| ring.send_each(plain));

@@ -6,7 +6,7 @@ use crate::support::{Gateway, Wire, wait_for};
 
 const WANTED: usize = 10_000;
 /// Files that the other tests of this process may need meanwhile.
-const FILES_KEPT: usize = 1_000;
+const FILES_KEPT: usize = 3_000;
 /// About twice what a connection at rest takes.
 const BYTES_PER_CONNECTION_MAX: u64 = 8 << 10;
 

@@ -31,6 +31,7 @@ mod secrets;
 mod shutdown;
 mod since;
 mod slow;
+mod stream;
 mod support;
 mod takeover;
 mod tidy;

@@ -123,7 +123,7 @@ async fn a_slow_reader_gets_everything_and_little_is_encrypted_ahead() {
     assert!(unsent.len() <= UNSENT_BYTES_MAX + 4_096, "{} bytes", unsent.len());
     // They are the client's next bytes all the same.
     go.send(()).unwrap();
-    let stream = socket.stream();
+    let stream = tls.stream();
     let mut sent = 0;
     while sent < unsent.len() {
         stream.writable().await.unwrap();

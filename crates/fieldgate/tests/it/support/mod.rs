@@ -2,6 +2,7 @@
 //!
 //! Every gateway has its own folder and a free port, and ends with its value. Reads have a limit.
 
+mod events;
 mod proxy;
 mod script;
 mod wire;
@@ -14,6 +15,7 @@ use std::{
 
 use serde_json::Value;
 
+pub(crate) use events::Events;
 pub(crate) use proxy::Proxy;
 pub(crate) use script::{NodeScript, Script, node_modules, python};
 pub(crate) use wire::{Seen, Wire, exchange, post, request};
