@@ -31,6 +31,8 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// Bounds on what a client may cost.
     pub limits: Limits,
+    /// Who else may say who somebody is.
+    pub auth: AuthConfig,
     /// The log.
     pub store: StoreConfig,
     /// How long the log keeps.
@@ -125,9 +127,22 @@ section! {
     }
 }
 
+mod issuers;
 mod limits;
 
+pub use issuers::{Algorithm, Issuer};
+pub(crate) use issuers::{Right, discovery_address, is_loopback, key_address};
 pub use limits::Limits;
+
+section! {
+    /// Who else may say who somebody is.
+    AuthConfig {
+        /// Issuers whose tokens (JWT) are taken: a table `[[auth.issuers]]` for each. See
+        /// docs/operate/access.md.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        issuers: Vec<Issuer> = Vec::new(),
+    }
+}
 
 section! {
     /// The log.
@@ -172,7 +187,14 @@ section! {
 
 impl Config {
     /// What does not go together: the key to change, and what is wrong with it.
-    fn contradictions(&self) -> Vec<(&'static str, &'static str)> {
+    fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let owned = |(key, why): (&'static str, &str)| (key, why.to_owned());
+        let of_issuers = issuers::wrong(&self.auth.issuers).into_iter();
+        let of_issuers = of_issuers.map(|why| ("auth.issuers", why));
+        self.simple_contradictions().into_iter().map(owned).chain(of_issuers).collect()
+    }
+
+    fn simple_contradictions(&self) -> Vec<(&'static str, &'static str)> {
         let mut wrong = Vec::new();
         match (&self.listen.tls.cert, &self.listen.tls.key) {
             (Some(_), None) => wrong.push(("listen.tls.cert", "needs `listen.tls.key` beside it")),

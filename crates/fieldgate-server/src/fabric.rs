@@ -27,6 +27,7 @@ use fieldgate_store::{
 };
 
 use crate::{
+    auth::Auth,
     config::{Config, LiveConfig},
     forwarded::Proxies,
     ledger::{self, Ledger},
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) listeners: std::sync::OnceLock<serde_json::Value>,
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) proxies: Proxies,
+    pub(crate) auth: Auth,
     /// What waits for slow receivers, and the unfinished frames of all links.
     pub(crate) outboxes: Arc<Share>,
     pub(crate) inputs: Arc<Share>,
@@ -211,6 +213,7 @@ impl Fabric {
             started: Instant::now(),
             throttle: Arc::new(Throttle::new(&config.limits, open_files_max())),
             proxies: Proxies::new(&config.listen.trusted_proxies),
+            auth: Auth::open(&config.auth)?,
             outboxes: Share::new(config.limits.outbox_total_bytes_max),
             inputs: Share::new(config.limits.input_total_bytes_max),
             config: config.into(),

@@ -252,7 +252,7 @@ fn host_is_known(shared: &Shared, host: &str) -> bool {
 
 impl Caller {
     /// Who a request's credential names. `None`: it has none.
-    pub(crate) fn principal(
+    pub(crate) async fn principal(
         &self,
         headers: &HeaderMap,
         uri: &Uri,
@@ -269,8 +269,12 @@ impl Caller {
         if !shared.throttle.may_try(client) {
             return Err(refuse(Code::RateLimited, "too many failed authentications"));
         }
-        let tenant = TenantId::default_tenant();
-        shared.state.verify_token(&tenant, None, &token, time).map(Some).ok_or_else(|| {
+        let found = if shared.auth.concerns(&token) {
+            shared.auth.verify(&token, time).await?
+        } else {
+            shared.state.verify_token(&TenantId::default_tenant(), None, &token, time)
+        };
+        found.map(Some).ok_or_else(|| {
             shared.throttle.failed(client);
             shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
             unauthorized("the credential is not valid")
@@ -323,7 +327,7 @@ async fn keyed_metrics(
     uri: Uri,
     extensions: Extensions,
 ) -> Result<Response, Problem> {
-    let principal = caller.principal(&headers, &uri, caller.client(&extensions))?;
+    let principal = caller.principal(&headers, &uri, caller.client(&extensions)).await?;
     let principal = principal.ok_or_else(|| unauthorized("send Authorization: Bearer"))?;
     let everything: Option<Filter> = "#".parse().ok();
     if !everything.is_some_and(|all| principal.may(Verb::Metrics, &all)) {
@@ -378,7 +382,7 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Result<R
         return Err(refuse(Code::Busy, "the gateway is draining"));
     }
     let peer = caller.client(request.extensions());
-    let principal = caller.principal(headers, request.uri(), peer)?;
+    let principal = caller.principal(headers, request.uri(), peer).await?;
     if let (Some(hint), Some(principal)) = (text(headers, "device-id"), &principal)
         && matches!(principal.identity, fieldgate_core::access::Identity::Device { .. })
         && *principal.name != *hint

@@ -5,6 +5,7 @@
 pub mod admin;
 mod admit;
 mod asks;
+mod auth;
 mod catchup;
 mod commands;
 pub mod config;

@@ -6,7 +6,10 @@
 use serde_json::{Map, json};
 use toml::{Table, Value};
 
-use super::{Config, Drain, Heartbeat, Limits, Listen, LogConfig, Retention, StoreConfig, Tls};
+use super::{
+    AuthConfig, Config, Drain, Heartbeat, Limits, Listen, LogConfig, Retention, StoreConfig, Tls,
+    issuers,
+};
 
 /// A section as its type has it.
 #[derive(Debug, Clone, Copy)]
@@ -25,11 +28,12 @@ pub(super) struct AboutField {
 }
 
 /// The sections, in the order of the template.
-const SECTIONS: [(&str, About); 8] = [
+const SECTIONS: [(&str, About); 9] = [
     ("listen", Listen::ABOUT),
     ("listen.tls", Tls::ABOUT),
     ("heartbeat", Heartbeat::ABOUT),
     ("limits", Limits::ABOUT),
+    ("auth", AuthConfig::ABOUT),
     ("store", StoreConfig::ABOUT),
     ("retention", Retention::ABOUT),
     ("drain", Drain::ABOUT),
@@ -78,6 +82,7 @@ pub(super) enum Kind {
     Time,
     File,
     Plaintext,
+    Issuers,
     Choice(&'static [&'static str]),
 }
 
@@ -94,6 +99,7 @@ impl Kind {
             "Vec<String>" => Self::Texts,
             "Option<PathBuf>" => Self::File,
             "Plaintext" => Self::Plaintext,
+            "Vec<Issuer>" => Self::Issuers,
             "String" => Self::Text,
             _ => Self::Count,
         }
@@ -110,6 +116,7 @@ impl Kind {
             Self::Time => "milliseconds, or a time such as \"7d\"".to_owned(),
             Self::File => "a path in quotes".to_owned(),
             Self::Plaintext => "\"loopback\", or a list of listeners".to_owned(),
+            Self::Issuers => format!("a list of tables such as {}", issuers::EXAMPLE),
             Self::Choice(words) => {
                 let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
                 format!("one of {}", words.join(", "))
@@ -133,6 +140,7 @@ impl Kind {
                 {"type": "string", "pattern": "^ *[0-9]+ *(?:[dhmsDHMS]|[mM][sS]) *$"},
             ]}),
             Self::Plaintext => json!({"anyOf": [{"const": "loopback"}, texts]}),
+            Self::Issuers => issuers::schema(),
             Self::Choice(words) => json!({"enum": words}),
         }
     }
@@ -261,6 +269,9 @@ pub fn template() -> String {
             text.push_str(&format!("# {}{restart}\n", key.doc.replace('`', "")));
             text.push_str(&match key.default {
                 Some(default) => format!("{name} = {default}\n"),
+                None if key.kind == Kind::Issuers => {
+                    format!("# {name} = {}\n", issuers::EXAMPLE)
+                }
                 None => format!("# {name} = \"\"\n"),
             });
         }

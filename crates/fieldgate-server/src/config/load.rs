@@ -130,6 +130,17 @@ impl Text<'_> {
     }
 }
 
+/// Whether a key can have a value; else why not.
+fn fits(path: &str, kind: Kind, value: &Value) -> Result<(), String> {
+    if let (Kind::Choice(words), Value::String(word)) = (kind, value) {
+        return words.contains(&word.as_str()).then_some(()).ok_or_else(String::new);
+    }
+    let mut alone = Table::new();
+    about::put(&mut alone, path, Some(value.clone()));
+    let taken = Value::Table(alone).try_into::<Config>();
+    taken.map(drop).map_err(|error| error.message().to_owned())
+}
+
 impl Reader {
     fn wrong(&mut self, place: &str, why: String) {
         self.errors.push(ConfigError::Value { place: place.to_owned(), why });
@@ -188,16 +199,12 @@ impl Reader {
         let Some(kind) = self.keys.iter().find(|key| key.path == path).map(|key| key.kind) else {
             return self.unknown(path, place);
         };
-        let fits = match (kind, &value) {
-            (Kind::Choice(words), Value::String(word)) => words.contains(&word.as_str()),
-            _ => {
-                let mut alone = Table::new();
-                about::put(&mut alone, path, Some(value.clone()));
-                Value::Table(alone).try_into::<Config>().is_ok()
-            }
-        };
-        if !fits {
-            let why = format!("`{path}` cannot be {value}: write {}", kind.wanted());
+        if let Err(error) = fits(path, kind, &value) {
+            let why = match (kind, &value) {
+                // Of what has fields of its own it is said which of them is wrong.
+                (Kind::Issuers, Value::Array(_)) => format!("`{path}`: {}", error.trim_end()),
+                _ => format!("`{path}` cannot be {value}: write {}", kind.wanted()),
+            };
             return self.wrong(place, why);
         }
         about::put(&mut self.table, path, Some(value));

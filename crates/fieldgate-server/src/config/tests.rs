@@ -148,7 +148,7 @@ fn every_key_is_known_with_its_default_and_says_what_it_is_for() {
     let unset: Vec<_> = about::keys().into_iter().filter(|key| key.default.is_none()).collect();
     assert_eq!(
         unset.iter().map(|key| key.path.as_str()).collect::<Vec<_>>(),
-        ["listen.tls.cert", "listen.tls.key",]
+        ["listen.tls.cert", "listen.tls.key", "auth.issuers"]
     );
 }
 
@@ -249,4 +249,29 @@ fn the_schema_describes_every_key_with_its_default() {
     }
     assert_eq!(schema["properties"]["limits"]["additionalProperties"], false);
     assert_eq!(schema["properties"]["store"]["properties"]["durability"]["enum"][1], "os");
+}
+
+#[test]
+fn issuers_are_tables_of_their_own_and_each_mistake_is_told_with_its_place() {
+    let good = "[[auth.issuers]]\nname = \"corp\"\nissuer = \"https://id.example.com\"\n\
+                algorithm = \"ES256\"\naudience = \"fieldgate\"\nrole_claim = \"roles\"\n\
+                rights = { staff = [\"viewer\", \"!subscribe:private/#\"] }\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.toml");
+    std::fs::write(&file, good).unwrap();
+    let config = load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
+    let issuer = &config.auth.issuers[0];
+    assert_eq!((issuer.algorithm, issuer.leeway_ms), (Algorithm::ES256, 30_000));
+    // What is in force is written down and read back when it changes.
+    let told = LiveConfig::from(Config::default()).reload(&config);
+    assert_eq!(told.needs_restart, ["auth.issuers"]);
+
+    let told = errors_of(&good.replace("name =", "nmae ="));
+    assert!(told[0].starts_with("f.toml:1:") && told[0].contains("nmae"), "{told:?}");
+    let told = errors_of(&good.replace("ES256", "none"));
+    assert!(told[0].contains("none") && told[0].contains("RS256"), "{told:?}");
+    let told = errors_of(&good.replace("https://", "http://"));
+    assert!(told[0].contains("`auth.issuers` of \"corp\": without `jwks_url`"), "{told:?}");
+    let told = errors_of("[auth]\nissuers = 3\n");
+    assert!(told[0].contains("`auth.issuers` cannot be 3: write a list of tables"), "{told:?}");
 }

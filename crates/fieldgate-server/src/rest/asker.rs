@@ -101,7 +101,7 @@ impl<S: Sync> FromRequestParts<S> for Asker {
                 Ok(Self { shared: Arc::clone(shared), principal })
             }
             Entrance::Listener(caller, client) => {
-                let principal = caller.principal(&parts.headers, &parts.uri, *client)?;
+                let principal = caller.principal(&parts.headers, &parts.uri, *client).await?;
                 let principal = principal
                     .ok_or_else(|| unauthorized("send Authorization: Bearer with an API key"))?;
                 Ok(Self { shared: Arc::clone(caller.shared()), principal })

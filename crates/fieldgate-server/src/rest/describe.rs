@@ -59,7 +59,9 @@ impl Modify for Common {
     fn modify(&self, openapi: &mut openapi::OpenApi) {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("An API key or the token of a device."))
+            .description(Some(
+                "An API key, the token of a device, or a token of an outside issuer.",
+            ))
             .build();
         let components = openapi.components.get_or_insert_with(Default::default);
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));

@@ -15,7 +15,7 @@ pub(crate) mod window;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fieldgate_core::{
-    access::Principal,
+    access::{Identity, Principal},
     fault::Fault,
     id::{DeviceId, Seq, TenantId, UnixMs},
     message::{Kind, Message},
@@ -296,9 +296,14 @@ impl State {
     /// The principal again, with the rights that it has now; nothing if it is gone.
     #[must_use]
     pub fn refresh(&self, principal: &Principal, now: UnixMs) -> Option<Principal> {
+        if principal.identity == Identity::User {
+            // Somebody else said who this is, and until when.
+            let holds = principal.expires.is_some_and(|end| now < end);
+            return holds.then(|| principal.clone());
+        }
         let inner = self.read();
         let tenant = inner.tenants.get(&principal.tenant)?;
-        if let fieldgate_core::access::Identity::Device { id, .. } = &principal.identity {
+        if let Identity::Device { id, .. } = &principal.identity {
             return tenant.devices.get(id)?.principal(&principal.tenant, principal.proof?);
         }
         let name = principal.name.strip_prefix("key:").unwrap_or(&principal.name);

@@ -18,6 +18,7 @@ mod conformance;
 mod crowd;
 mod edge;
 mod foreign;
+mod issuers;
 mod lanes;
 mod lesson;
 mod limits;

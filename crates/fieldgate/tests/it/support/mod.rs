@@ -3,6 +3,7 @@
 //! Every gateway has its own folder and a free port, and ends with its value. Reads have a limit.
 
 mod events;
+mod issuer;
 mod proxy;
 mod script;
 mod wire;
@@ -16,6 +17,7 @@ use std::{
 use serde_json::Value;
 
 pub(crate) use events::Events;
+pub(crate) use issuer::{Issuer, Signer, now_s};
 pub(crate) use proxy::Proxy;
 pub(crate) use script::{NodeScript, Script, node_modules, python};
 pub(crate) use wire::{Seen, Wire, exchange, post, request};
