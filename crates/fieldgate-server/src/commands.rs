@@ -26,7 +26,7 @@ use fieldgate_store::{
 use crate::{
     admit::admit_once,
     asks::{self, Refused},
-    fabric::now,
+    fabric::{Shared, now},
     hub::{Hub, Then},
     link::Link,
 };
@@ -43,27 +43,48 @@ const OPEN_PER_DEVICE_MAX: usize = 1_000;
 const OPEN_PER_TENANT_MAX: usize = 100_000;
 const OPEN_BYTES_PER_TENANT_MAX: usize = 256 << 20;
 
-/// Sends a command: one message for each device, all durable or none. Of several devices those whose
-/// profile does not take it end `failed` at once; if none takes it, nothing is sent.
+/// A command that is in the log, or was before.
+#[derive(Debug)]
+pub(crate) struct Issued {
+    pub(crate) admitted: Admit,
+    /// Each device that it is for, in the order of their numbers.
+    pub(crate) devices: Vec<String>,
+}
+
+/// Sends a command of a link.
 pub(crate) fn send(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
     principal: &Principal,
     ask: CommandAsk,
 ) -> Result<(), Refused> {
+    let pay = |more| asks::take_rate(hub, link, principal, more, 0);
+    let Issued { admitted, devices } = issue(&hub.shared, principal, &ask, pay)?;
+    let (reference, device_count) = (ask.reference, devices.len());
+    hub.when_applied(link, admitted.range(), Then::CommandAccepted { reference, device_count });
+    Ok(())
+}
+
+/// Appends a command: one message for each device, all durable or none. Of several devices those
+/// whose profile does not take it end `failed` at once; if none takes it, nothing is sent. `pay` is
+/// asked for the devices beyond the first.
+pub(crate) fn issue(
+    shared: &Shared,
+    principal: &Principal,
+    ask: &CommandAsk,
+    pay: impl FnOnce(usize) -> Result<(), Fault>,
+) -> Result<Issued, Refused> {
     let time = now();
     if ask.expires.is_some_and(|expires| expires <= time) {
         return Err(Fault::new(Code::Expired, "expires is in the past").into());
     }
-    let expires = end_of(hub, ask.expires, time);
-    let devices = devices_of(hub, principal, &ask.to)?;
-    let device_count = devices.len();
+    let expires = end_of(shared, ask.expires, time);
+    let devices = devices_of(shared, principal, &ask.to)?;
     for device in &devices {
-        check_room(hub, &principal.tenant, &device.0, ask.payload.len())?;
+        check_room(shared, &principal.tenant, &device.0, ask.payload.len())?;
     }
-    // The frame paid for one of them.
-    asks::take_rate(hub, link, principal, device_count - 1, 0)?;
-    let fitted = fit::each(&ask, devices)?;
+    pay(devices.len().saturating_sub(1))?;
+    let fitted = fit::each(ask, devices)?;
     let message = |fitted: &Fitted| Message {
         tenant: principal.tenant.clone(),
         topic: Topic::of_device(&fitted.device, "commands"),
@@ -80,33 +101,32 @@ pub(crate) fn send(
         content: ask.content,
         payload: fitted.payload.clone(),
     };
+    let devices = fitted.iter().map(|one| one.device.as_str().to_owned()).collect();
     let records = fitted.iter().map(message).map(Record::Message).collect();
     let admitted = match &ask.reference {
-        Some(reference) => admit_once(&hub.shared, principal, reference, records, time)?,
-        None => Admit::New(hub.shared.log.append(records, time)?),
+        Some(reference) => admit_once(shared, principal, reference, records, time)?,
+        None => Admit::New(shared.log.append(records, time)?),
     };
     if let Admit::New(range) = &admitted {
-        fit::fail_refused(&hub.shared, &principal.tenant, *range.start(), fitted);
+        fit::fail_refused(shared, &principal.tenant, *range.start(), fitted);
     }
-    let reference = ask.reference;
-    hub.when_applied(link, admitted.range(), Then::CommandAccepted { reference, device_count });
-    Ok(())
+    Ok(Issued { admitted, devices })
 }
 
 /// When a command becomes worthless: as asked, at the latest when the log forgets it.
-fn end_of(hub: &Hub, asked: Option<UnixMs>, time: UnixMs) -> UnixMs {
-    let latest = UnixMs(time.0.saturating_add(hub.shared.config.retention.age_ms));
+fn end_of(shared: &Shared, asked: Option<UnixMs>, time: UnixMs) -> UnixMs {
+    let latest = UnixMs(time.0.saturating_add(shared.config.retention.age_ms));
     asked.unwrap_or(UnixMs(time.0.saturating_add(EXPIRES_MS))).min(latest)
 }
 
 /// Looks whether one more command may wait for a device.
 fn check_room(
-    hub: &Hub,
+    shared: &Shared,
     tenant: &TenantId,
     device: &DeviceId,
     payload_len: usize,
 ) -> Result<(), Fault> {
-    let open = hub.shared.state.open_count(tenant, device);
+    let open = shared.state.open_count(tenant, device);
     let text = if open.device_count >= OPEN_PER_DEVICE_MAX {
         format!("{OPEN_PER_DEVICE_MAX} commands wait for {device} already")
     } else if open.tenant_count >= OPEN_PER_TENANT_MAX
@@ -120,11 +140,11 @@ fn check_room(
 }
 
 fn devices_of(
-    hub: &Hub,
+    shared: &Shared,
     principal: &Principal,
     to: &CommandTarget,
 ) -> Result<Vec<(DeviceId, Arc<Device>)>, Fault> {
-    let state = &hub.shared.state;
+    let state = &shared.state;
     let tenant = &principal.tenant;
     let mut wanted: Vec<Arc<Device>> = match to {
         CommandTarget::Device(id) => state.device(tenant, id).into_iter().collect(),

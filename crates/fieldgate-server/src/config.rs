@@ -133,6 +133,7 @@ mod limits;
 pub use issuers::{Algorithm, Issuer};
 pub(crate) use issuers::{Right, discovery_address, is_loopback, key_address};
 pub use limits::Limits;
+pub(crate) use units::duration_of as duration;
 
 section! {
     /// Who else may say who somebody is.

@@ -32,6 +32,7 @@ use crate::{
     forwarded::Proxies,
     ledger::{self, Ledger},
     metrics::Stats,
+    outcomes::Outcomes,
     present::{LinkRef, Present},
     share::Share,
     throttle::{Throttle, open_files_max},
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) outboxes: Arc<Share>,
     pub(crate) inputs: Arc<Share>,
     pub(crate) present: Present,
+    pub(crate) outcomes: Outcomes,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -225,6 +227,7 @@ impl Fabric {
             routing: Mutex::new(Routing { routed: store.applied, ..Routing::default() }),
             applied: AtomicU64::new(store.applied.0),
             present: Present::default(),
+            outcomes: Outcomes::default(),
             next_worker: AtomicUsize::new(0),
             moved: tokio::sync::Notify::new(),
         });

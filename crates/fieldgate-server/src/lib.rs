@@ -19,6 +19,7 @@ mod link;
 mod listen;
 mod metrics;
 mod outbox;
+mod outcomes;
 mod present;
 mod profiles;
 mod rest;

@@ -6,6 +6,7 @@
 
 mod asker;
 mod clients;
+mod commands;
 mod describe;
 mod devices;
 mod drops;
@@ -53,6 +54,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(keys::router())
         .merge(users::router())
         .merge(publish::router())
+        .merge(commands::router())
         .merge(status::router())
         .merge(drops::router())
         .merge(clients::router())

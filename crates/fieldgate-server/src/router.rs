@@ -109,6 +109,7 @@ fn notice(shared: &Shared, step: &Followed) {
 fn obey(shared: &Shared, effect: Effect) {
     match effect {
         Effect::CommandMoved(moved) => {
+            shared.outcomes.moved(&moved);
             if moved.command.state == CommandState::Expired {
                 let command = &moved.command;
                 let who = command.device.as_str();

@@ -200,7 +200,8 @@ fn write_refused(out: &mut Vec<u8>, refused: &[(usize, Fault)]) {
 }
 
 /// The word of a state on the wire.
-pub(super) const fn command_state(state: CommandState) -> &'static str {
+#[must_use]
+pub const fn command_state(state: CommandState) -> &'static str {
     match state {
         CommandState::Queued => "queued",
         CommandState::Sent => "sent",

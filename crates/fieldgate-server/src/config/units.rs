@@ -45,6 +45,11 @@ fn read<'de, D: Deserializer<'de>>(
     }
 }
 
+/// A duration as people write it, in ms; the unit must be there.
+pub(crate) fn duration_of(text: &str) -> Option<u64> {
+    parse(text, &DURATIONS)
+}
+
 /// Bytes.
 pub(super) mod size {
     use super::{Deserializer, SIZES, Serializer, print, read};

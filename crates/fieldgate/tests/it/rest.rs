@@ -187,3 +187,48 @@ fn a_profile_is_replaced_only_by_who_knows_it() {
     assert_eq!(request(&gateway.address, "PUT", path, &viewer, &light.to_string()).0, 403);
     assert_eq!(get(&gateway, path, &viewer).1["kind"], "light");
 }
+
+#[test]
+fn a_command_by_request_can_be_waited_for() {
+    let gateway = Gateway::start();
+    let admin = gateway.key("admin");
+    let mut lamp = gateway.as_device("lamp-1", &gateway.device("lamp-1"));
+    gateway.device("lamp-2");
+    let send = |query: &str, body: &Value| {
+        post(&gateway.address, &format!("/v1/commands{query}"), &admin, &body.to_string())
+    };
+    let (status, sent) = send("", &json!({"to": "lamp-2", "payload": {"blink": 3}}));
+    assert_eq!((status, &sent["devices"][0]["state"]), (201, &json!("queued")), "{sent}");
+    let path = format!("/v1/commands/{}", sent["position"].as_str().unwrap());
+    assert_eq!(get(&gateway, &path, &admin).1["device"], "lamp-2");
+    let ended = std::thread::scope(|scope| {
+        let body = json!({"to": "devices/+", "payload": {"blink": 1}});
+        let asked = scope.spawn(move || send("?wait=1500ms", &body));
+        let control = lamp.next_of("control");
+        let reply = json!({"type": "reply", "msgid": control["msgid"], "status": "ok",
+            "payload": {"blinked": 1}});
+        lamp.send(&reply);
+        asked.join().unwrap().1
+    });
+    let of = |id: &str| {
+        let devices = ended["devices"].as_array().unwrap();
+        devices.iter().find(|one| one["device"] == id).unwrap().clone()
+    };
+    assert_eq!(of("lamp-1")["state"], "completed", "{ended}");
+    assert_eq!(
+        (&of("lamp-1")["payload"], &of("lamp-2")["state"]),
+        (&json!({"blinked": 1}), &json!("queued"))
+    );
+    let path = format!("/v1/commands/{}", of("lamp-1")["position"].as_str().unwrap());
+    assert_eq!(get(&gateway, &path, &admin).1["state"], "completed");
+    let viewer = gateway.key("viewer");
+    let refused = |key: &str, query: &str, body: &str| {
+        post(&gateway.address, &format!("/v1/commands{query}"), key, body).0
+    };
+    assert_eq!(refused(&viewer, "", r#"{"to":"lamp-1","payload":1}"#), 403);
+    assert_eq!(refused(&admin, "", r#"{"to":"lamp-9","payload":1}"#), 404);
+    assert_eq!(refused(&admin, "?wait=2m", r#"{"to":"lamp-1","payload":1}"#), 400);
+    assert_eq!(refused(&admin, "?until=2s", r#"{"to":"lamp-1","payload":1}"#), 400);
+    assert_eq!(refused(&admin, "", r#"{"topic":"a","payload":1,"type":"publish"}"#), 400);
+    assert_eq!(get(&gateway, &path, &viewer).0, 404);
+}
