@@ -22,6 +22,8 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("native_binary", native_binary),
     ("native_server_frame", native_server_frame),
     ("native_merge", native_merge),
+    ("native_profile", native_profile),
+    ("native_command", native_command),
 ];
 
 const LIMITS: ws::Limits =
@@ -121,5 +123,35 @@ pub(crate) fn native_merge(data: &[u8]) {
     if let Merge::Merged(merged) = native::merge_latest(older, newer) {
         assert!(matches!(native::merge_latest(&merged, newer), Merge::Merged(_)));
         assert_eq!(native::merge_latest(newer, &merged), Merge::Newer);
+    }
+}
+
+/// What is shown of a profile reads back as the same.
+pub(crate) fn native_profile(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match native::decode_profile(text) {
+        Ok(profile) => {
+            let shown = native::encode_profile(&profile);
+            assert_eq!(native::decode_profile(&shown), Ok(profile));
+        }
+        Err(fault) => assert!(fault.message.len() < 2_048, "{}", fault.message.len()),
+    }
+}
+
+/// The payload of a command and the profile of its device, cut at the first line end. What was fitted
+/// to a device goes to it as it is.
+pub(crate) fn native_command(data: &[u8]) {
+    let cut = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (payload, profile) = data.split_at(cut);
+    let profile = std::str::from_utf8(profile).ok().and_then(|p| native::decode_profile(p).ok());
+    let Ok(Some(read)) = native::canonical(payload) else { return };
+    match read.fit(profile.as_ref()) {
+        Ok(fitted) => {
+            let sent = fitted.unwrap_or_else(|| payload.to_vec());
+            let again = native::canonical(&sent);
+            let Ok(Some(again)) = again else { panic!("{again:?}") };
+            assert_eq!(again.still_fits(profile.as_ref()), Ok(()));
+        }
+        Err(fault) => assert!(fault.message.len() < 2_048, "{}", fault.message.len()),
     }
 }

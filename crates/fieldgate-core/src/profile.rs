@@ -204,6 +204,9 @@ impl Resource {
         if numbers.iter().any(Option::is_some) && !self.is_number() {
             return bad("min, max and step belong to numbers");
         }
+        if self.value == Type::Integer && numbers.iter().flatten().any(|n| n.fract() != 0.0) {
+            return bad("min, max and step of an integer are whole numbers");
+        }
         if self.min.zip(self.max).is_some_and(|(min, max)| min > max) {
             return bad("min is above max");
         }

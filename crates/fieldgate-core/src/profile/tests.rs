@@ -153,6 +153,8 @@ fn a_profile_that_contradicts_itself_is_refused() {
     assert_eq!(wrong(|r| r.min = Some(2.0)), Code::BadValue);
     assert_eq!(wrong(|r| r.max = Some(f64::NAN)), Code::BadValue);
     assert_eq!(wrong(|r| r.step = Some(0.0)), Code::BadValue);
+    let half = |r: &mut Resource| (r.value, r.min) = (Type::Integer, Some(0.5));
+    assert_eq!(wrong(half), Code::BadValue);
     assert_eq!(wrong(|r| r.value = Type::Bool), Code::BadValue);
     assert_eq!(wrong(|r| r.options = vec!["a".into()]), Code::BadValue);
     assert_eq!(wrong(|r| r.alias_of = Some("levitation".into())), Code::BadValue);

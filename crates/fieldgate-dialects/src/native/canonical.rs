@@ -186,9 +186,18 @@ fn write_value(out: &mut Vec<u8>, resource: &Resource, checked: &Checked, raw: &
         Checked::Number(number) if resource.value == Type::Integer => {
             Cow::Owned(format!("{:.0}", number + 0.0))
         }
-        Checked::Number(number) => Cow::Owned(format_converted(*number)),
+        Checked::Number(number) => Cow::Owned(converted(*number, resource)),
     };
     out.extend_from_slice(text.as_bytes());
+}
+
+/// Nine digits, unless just those missing lead out of the range.
+fn converted(number: f64, resource: &Resource) -> String {
+    let short = format_converted(number);
+    let is_inside = |number: f64| {
+        resource.min.is_none_or(|min| number >= min) && resource.max.is_none_or(|max| number <= max)
+    };
+    if short.parse().is_ok_and(is_inside) { short } else { number.to_string() }
 }
 
 #[cfg(test)]
@@ -326,6 +335,21 @@ mod tests {
             let wanted = format_converted(f64::from(bri) / 255.0);
             let payload = format!("{{\"set\":{{\"brightness\":{wanted}}}}}");
             prop_assert_eq!(fit(&payload), Ok(Some(format!("{{\"set\":{{\"bri\":{bri}}}}}"))));
+        }
+    }
+
+    #[test]
+    fn a_converted_value_stays_in_its_range() {
+        let profile = super::super::decode_profile(
+            r#"{"resources":[{"name":"heat","as":"target_temperature","unit":"K","type":"number","writable":true,"min":290.1234567891,"max":300.1234567891}]}"#,
+        )
+        .unwrap();
+        for celsius in ["16.9734567891001", "26.9734567890999"] {
+            let payload = format!("{{\"set\":{{\"target_temperature\":{celsius}}}}}");
+            let read = canonical(payload.as_bytes()).unwrap().unwrap();
+            let fitted = read.fit(Some(&profile)).unwrap().unwrap();
+            let again = canonical(&fitted).unwrap().unwrap();
+            assert_eq!(again.still_fits(Some(&profile)), Ok(()), "{fitted:?}");
         }
     }
 
