@@ -109,6 +109,8 @@ pub enum Target {
     Telemetry(Option<DeviceId>),
     /// `devices/{id}/events` of the device named, or of the sender.
     Event(Option<DeviceId>),
+    /// `devices/{id}/state/reported` of the device named, or of the sender.
+    Reported(Option<DeviceId>),
     /// A topic.
     Topic(Topic),
 }

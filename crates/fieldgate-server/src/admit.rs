@@ -80,6 +80,7 @@ fn topic_of(
         }
         Target::Telemetry(device) => (device, "telemetry"),
         Target::Event(device) => (device, "events"),
+        Target::Reported(device) => (device, "state/reported"),
     };
     let device = named_or_own(principal, device)?;
     if !principal.speaks_for(&device) {

@@ -24,7 +24,7 @@ use super::{
     json::{self, Text},
     profile::decode_profile,
     protobuf,
-    telemetry::{Readings, readings},
+    telemetry::{Readings, readings, reported},
 };
 
 /// Decodes the first frame of a connection without a credential on its upgrade.
@@ -90,6 +90,7 @@ fn ask_of(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Resul
     match frame.kind.as_deref() {
         Some("status") => telemetry(frame, reference, limits),
         None if frame.values.is_some() => telemetry(frame, reference, limits),
+        Some("state") => state(frame, reference, limits),
         Some("event") => event(frame, reference),
         Some("batch") => batch(frame, reference, limits),
         Some("reply") => reply(frame, reference),
@@ -102,7 +103,7 @@ fn ask_of(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Resul
         Some("profile") => profile(frame, reference),
         Some("ping") => Ok(Ask::Ping),
         Some("auth") => Err(Fault::new(Code::Conflict, "this connection is authenticated")),
-        Some(kind @ ("state" | "desired" | "release")) => {
+        Some(kind @ ("desired" | "release")) => {
             let text = format!("frames of type {kind:?} are not served yet");
             Err(Fault::new(Code::UnknownType, text))
         }
@@ -131,11 +132,27 @@ fn draft(
     })
 }
 
-/// A status, an industrial sample, or an envelope of either. Readings that do not stand make it a
-/// batch: what was refused, and one message of what was not.
+/// A status, an industrial sample, or an envelope of either.
 fn telemetry(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Result<Ask, Fault> {
     let target = frame.target(Target::Telemetry)?;
-    let Readings { payload, refused } = readings(frame, limits)?;
+    standing(frame, reference, target, readings(frame, limits)?)
+}
+
+/// What of the sender is different now.
+fn state(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Result<Ask, Fault> {
+    let target = frame.target(Target::Reported)?;
+    standing(frame, reference, target, reported(frame, limits)?)
+}
+
+/// Readings that do not stand make a frame a batch: what was refused, and one message of what was
+/// not.
+fn standing(
+    frame: &Frame<'_>,
+    reference: Option<MsgId>,
+    target: Target,
+    readings: Readings,
+) -> Result<Ask, Fault> {
+    let Readings { payload, refused } = readings;
     if refused.is_empty() {
         let draft = draft(frame, reference, target, Content::Json, payload)?;
         return Ok(Ask::Publish(Box::new(draft)));

@@ -32,6 +32,8 @@ pub(crate) struct Frame<'a> {
     #[serde(borrow)]
     pub(crate) values: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub(crate) reported: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub(crate) quality: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) event: Option<Text<'a>>,

@@ -1,6 +1,6 @@
-//! Telemetry: the readings of one frame checked one by one, the sender's bytes kept.
+//! Telemetry and state: the readings of one frame checked one by one, the sender's bytes kept.
 //!
-//! Pure. In: `data` or `values` as written. Out: the payload to route, and what of it was refused.
+//! Pure. In: `data`, `values` or `reported` as written. Out: the payload to route, and what of it was refused.
 //! Invariant: where nothing is refused the payload is the sender's, byte for byte; where something
 //! is, what stands keeps its bytes. Source: `resources.md` 1.
 
@@ -43,9 +43,19 @@ pub(super) fn readings(frame: &Frame<'_>, limits: &Limits) -> Result<Readings, F
     match (frame.values, data) {
         (Some(_), Some(_)) => Err(bad_value("a frame holds data or values, not both")),
         (Some(values), None) => samples(values, quality(frame.quality.as_deref())?, limits),
-        (None, Some(data)) => members(data, limits),
+        (None, Some(data)) => members("data", data, limits),
         (None, None) => Err(missing("data", "status")),
     }
+}
+
+/// Checks what a state frame reports: resources that changed, null for one that is no more.
+///
+/// # Errors
+///
+/// As [`readings`].
+pub(super) fn reported(frame: &Frame<'_>, limits: &Limits) -> Result<Readings, Fault> {
+    let reported = frame.reported.or(frame.payload).ok_or_else(|| missing("reported", "state"))?;
+    members("reported", reported, limits)
 }
 
 fn quality(text: Option<&str>) -> Result<Option<&str>, Fault> {
@@ -63,9 +73,9 @@ fn check_count(count: usize, limits: &Limits) -> Result<(), Fault> {
     Err(Fault::new(Code::TooLarge, text))
 }
 
-fn members(data: &RawValue, limits: &Limits) -> Result<Readings, Fault> {
+fn members(field: &str, data: &RawValue, limits: &Limits) -> Result<Readings, Fault> {
     let Members(members) = serde_json::from_str(data.get())
-        .map_err(|_| bad_value("the field \"data\" is an object of resources"))?;
+        .map_err(|_| bad_value(format!("the field {field:?} is an object of resources")))?;
     check_count(members.len(), limits)?;
     if let Some(twice) = repeated(members.iter().map(|(name, _)| name.as_ref())) {
         return Err(bad_value(format!("the resource {:?} occurs twice", json::clip(twice))));

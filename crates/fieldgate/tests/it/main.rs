@@ -33,6 +33,7 @@ mod shutdown;
 mod since;
 mod slow;
 mod stream;
+mod state;
 mod support;
 mod takeover;
 mod tidy;

@@ -28,6 +28,20 @@ fn the_lessons_status_is_telemetry_byte_for_byte() {
 }
 
 #[test]
+fn what_a_device_reports_is_kept_byte_for_byte_with_its_nulls() {
+    let text =
+        r#"{"type":"state","deviceId":"lamp-1","timestamp":7,"reported":{"on": true,"hue":null}}"#;
+    let draft = published(text);
+    assert_eq!(draft.target, Target::Reported(Some("lamp-1".parse().unwrap())));
+    assert_eq!(draft.payload, r#"{"on": true,"hue":null}"#);
+    assert_eq!((draft.content, draft.timestamp), (Content::Json, Some(UnixMs(7))));
+    let text = r#"{"type":"state","msgid":"m","reported":{"on":true,"":1,"level":1e400}}"#;
+    let Ask::Batch { items, .. } = ask(text) else { panic!("some of it is refused") };
+    let standing: Vec<_> = items.iter().flatten().map(|draft| draft.payload.clone()).collect();
+    assert_eq!((items.len(), standing), (3, vec![Bytes::from(r#"{"on":true}"#)]));
+}
+
+#[test]
 fn an_industrial_sample_needs_no_type() {
     let text = r#"{"deviceId":"plc-101","timestamp":1,"values":[{"tag":"t","value":42.5,"unit":"C"}],"quality":"good"}"#;
     let payload = published(text).payload;
@@ -102,7 +116,12 @@ fn each_fault_has_its_code() {
         (r#"{"type":"command","to":"topic:a","payload":1}"#, Code::BadValue),
         (r#"{"type":"command","to":"d","payload":1,"qos":2}"#, Code::BadValue),
         (r#"{"type":"auth","token":"t"}"#, Code::Conflict),
-        (r#"{"type":"state","reported":{}}"#, Code::UnknownType),
+        (r#"{"type":"state"}"#, Code::MissingField),
+        (r#"{"type":"state","data":{"t":1}}"#, Code::MissingField),
+        (r#"{"type":"state","reported":[1]}"#, Code::BadValue),
+        (r#"{"type":"state","reported":{"t":1e400}}"#, Code::BadValue),
+        (r#"{"type":"state","reported":{"t":1,"t":null}}"#, Code::BadValue),
+        (r#"{"type":"desired","to":"d","state":{}}"#, Code::UnknownType),
         (r#"{"type":"release","msgid":"m"}"#, Code::UnknownType),
         ("[]", Code::BadValue),
         (r#"["ping"]"#, Code::BadValue),
