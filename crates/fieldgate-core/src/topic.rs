@@ -99,8 +99,14 @@ impl Filter {
     /// Tells whether this filter selects `topic` (MQTT 5.0 4.7.1 to 4.7.3).
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
+        self.matches_name(topic.as_str())
+    }
+
+    /// The same for the name of a topic.
+    #[must_use]
+    pub fn matches_name(&self, name: &str) -> bool {
         let mut filter = self.levels();
-        let mut levels = topic.levels();
+        let mut levels = name.split('/');
         let mut first = true;
         loop {
             match (filter.next(), levels.next()) {

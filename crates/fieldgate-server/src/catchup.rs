@@ -63,6 +63,7 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
         tenant: Some(subscription.tenant.clone()),
         filters: vec![subscription.filter.clone()],
         arrived_from: start.arrived_from,
+        arrived_until: None,
     };
     let mark = subscription.filter.as_str();
     let qos_of = |_: Seq, message: &Message| Some(subscription.qos.min(message.qos));
@@ -106,7 +107,14 @@ async fn start_of(shared: &Shared, since: Since) -> Start {
             arrived_from = Some(time);
             let log = Arc::clone(&shared.log);
             let found = tokio::task::spawn_blocking(move || log.seek_time(time)).await;
-            found.unwrap_or_else(|_| shared.log.oldest())
+            // Then all of it is read, and what is too early passed over.
+            found
+                .map_err(std::io::Error::other)
+                .and_then(|found| found.map_err(std::io::Error::other))
+                .unwrap_or_else(|error| {
+                    tracing::error!(%error, "times in the log are unreadable");
+                    shared.log.oldest()
+                })
         }
     };
     Start { next, arrived_from, foreign }
@@ -314,6 +322,7 @@ async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>, arrived_from: Option<UnixMs>) 
         tenant: Some(principal.tenant.clone()),
         filters: link.subscriptions.borrow().values().map(|s| s.filter.clone()).collect(),
         arrived_from,
+        arrived_until: None,
     };
     let done = || link.is_closing() || link.subscriptions.borrow().is_empty();
     let reached = follow(hub, link, &link.log_next, filter, None, &own, &done).await;

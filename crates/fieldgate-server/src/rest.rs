@@ -11,6 +11,7 @@ mod describe;
 mod devices;
 mod drops;
 mod etag;
+mod history;
 mod keys;
 mod list;
 mod profiles;
@@ -59,6 +60,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(drops::router())
         .merge(clients::router())
         .merge(stream::router())
+        .merge(history::router())
         .split_for_parts();
     let router = router
         .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })

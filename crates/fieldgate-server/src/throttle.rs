@@ -39,7 +39,7 @@ pub(crate) struct Sender {
     rates: Mutex<Rates>,
     /// Turns at the log (`limits.replays_per_principal_max`), first come, first served. One is held
     /// while a stretch is read, never while a receiver is waited for.
-    pub(crate) log_turns: tokio::sync::Semaphore,
+    pub(crate) log_turns: Arc<tokio::sync::Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -163,7 +163,8 @@ impl Throttle {
         let fresh = || {
             let (messages, burst) = (limits.messages_per_second, limits.message_burst);
             let rates = Rates::new(messages, burst, limits.bytes_per_second, now_ms);
-            let log_turns = tokio::sync::Semaphore::new(limits.replays_per_principal_max.max(1));
+            let turns_max = limits.replays_per_principal_max.max(1);
+            let log_turns = Arc::new(tokio::sync::Semaphore::new(turns_max));
             Arc::new(Sender { rates: Mutex::new(rates), log_turns })
         };
         let key = (principal.tenant.clone(), Arc::clone(&principal.name));

@@ -225,10 +225,10 @@ impl Log for SimLog {
         Seq(1)
     }
 
-    fn seek_time(&self, time: UnixMs) -> Seq {
+    fn seek_time(&self, time: UnixMs) -> Result<Seq, ReadError> {
         let state = self.shared.lock();
         let found = state.entries.values().find(|entry| entry.arrived >= time);
-        found.map_or(Seq(state.next), |entry| entry.seq)
+        Ok(found.map_or(Seq(state.next), |entry| entry.seq))
     }
 
     fn close(&self) {

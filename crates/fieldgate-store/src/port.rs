@@ -8,7 +8,10 @@ use fieldgate_core::{
     topic::Filter,
 };
 
-use crate::record::{Entry, Record};
+use crate::{
+    codec::{self, About},
+    record::{Entry, Record},
+};
 
 /// How far the log has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +63,8 @@ pub struct ReadFilter {
     pub filters: Vec<Filter>,
     /// Only entries that arrived at this time or later.
     pub arrived_from: Option<UnixMs>,
+    /// Only entries that arrived at this time or before.
+    pub arrived_until: Option<UnixMs>,
 }
 
 /// A stretch of the log.
@@ -136,17 +141,40 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     fn oldest(&self) -> Seq;
 
     /// The first number that arrived at `time` or later, or the next to be given. Blocking.
-    fn seek_time(&self, time: UnixMs) -> Seq;
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    fn seek_time(&self, time: UnixMs) -> Result<Seq, ReadError>;
 
     /// Takes nothing more, writes and syncs the rest with an end mark, and returns when done.
     fn close(&self);
 }
 
 impl ReadFilter {
+    fn is_in_time(&self, arrived: UnixMs) -> bool {
+        self.arrived_from.is_none_or(|from| from <= arrived)
+            && self.arrived_until.is_none_or(|until| arrived <= until)
+    }
+
+    /// Tells whether a reader with this filter may see what these bytes are the record of, or has to
+    /// look at it: most records in a log are somebody else's, and need not be made to know that.
+    pub(crate) fn may_select(&self, arrived: UnixMs, body: &[u8]) -> bool {
+        match codec::about(body) {
+            Ok(About::Message { tenant, topic }) => {
+                self.is_in_time(arrived)
+                    && self.tenant.as_ref().is_none_or(|wanted| wanted.as_str() == tenant)
+                    && (self.filters.is_empty()
+                        || self.filters.iter().any(|filter| filter.matches_name(topic)))
+            }
+            Ok(About::Other | About::Gap) | Err(_) => true,
+        }
+    }
+
     /// Tells whether a reader with this filter sees `entry`.
     #[must_use]
     pub fn selects(&self, entry: &Entry) -> bool {
-        if self.arrived_from.is_some_and(|from| entry.arrived < from) {
+        if !self.is_in_time(entry.arrived) {
             return false;
         }
         let Record::Message(message) = &entry.record else {

@@ -198,7 +198,11 @@ fn restore_export(
         // An export does not hold `msgid`s; those that count are in the log still.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let from = log.seek_time(UnixMs(now.saturating_sub(WINDOW_MS)));
+        let found = log.seek_time(UnixMs(now.saturating_sub(WINDOW_MS)));
+        let from = found.unwrap_or_else(|error| {
+            tracing::error!(%error, "times in the log are unreadable: all of it is read");
+            log.oldest()
+        });
         read_all(log, from, applied, |step| learn(state, step))?;
     }
     Ok(applied)

@@ -84,15 +84,20 @@ fn a_filter_selects_and_moves_on(log: &dyn Log) {
         tenant: Some(TenantId::default_tenant()),
         filters: vec!["devices/3/#".parse().unwrap()],
         arrived_from: Some(UnixMs(10)),
+        arrived_until: None,
     };
     let chunk = log.read(Seq(1), &filter, 1 << 20).unwrap();
     assert_eq!(seqs(&chunk.items), [14, 19, 24, 29, 34, 39, 44, 49]);
     assert_eq!(chunk.next, Seq(51));
+    let filter = ReadFilter { arrived_until: Some(UnixMs(38)), ..filter };
+    let chunk = log.read(Seq(1), &filter, 1 << 20).unwrap();
+    assert_eq!(seqs(&chunk.items), [14, 19, 24, 29, 34, 39]);
+    assert_eq!(chunk.next, Seq(51));
     let other = ReadFilter { tenant: Some("other".parse().unwrap()), ..ReadFilter::default() };
     let chunk = log.read(Seq(1), &other, 1 << 20).unwrap();
     assert!(chunk.items.is_empty() && chunk.next == Seq(51));
-    assert_eq!(log.seek_time(UnixMs(10)), Seq(11));
-    assert_eq!(log.seek_time(UnixMs(1_000)), Seq(51));
+    assert_eq!(log.seek_time(UnixMs(10)).unwrap(), Seq(11));
+    assert_eq!(log.seek_time(UnixMs(1_000)).unwrap(), Seq(51));
 }
 
 fn a_small_chunk_is_continued(log: &dyn Log) {

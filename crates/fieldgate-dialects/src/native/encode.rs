@@ -7,7 +7,7 @@ use std::io::Write as _;
 use fieldgate_core::{
     dialect::{Answer, BatchResult, CommandState, Delivery, GapReason},
     fault::Fault,
-    id::{DeviceId, Position},
+    id::{DeviceId, Position, UnixMs},
     message::{Content, Qos},
 };
 
@@ -213,7 +213,9 @@ pub const fn command_state(state: CommandState) -> &'static str {
     }
 }
 
-const fn gap_reason(reason: GapReason) -> &'static str {
+/// The word of a gap on the wire.
+#[must_use]
+pub const fn gap_reason(reason: GapReason) -> &'static str {
     match reason {
         GapReason::Retention => "retention",
         GapReason::Overflow => "overflow",
@@ -235,8 +237,31 @@ pub fn encode_failure(fault: &Fault) -> Vec<u8> {
 
 /// Appends the `mqtt` frame of a routed message.
 pub fn encode_delivery(delivery: &Delivery<'_>, form: Form, out: &mut Vec<u8>) {
-    let Delivery { position, message, marks } = delivery;
+    let marks = &delivery.marks;
     let mut frame = Object::new(out, "mqtt");
+    write_message(&mut frame, delivery, form);
+    frame.flag("retain", marks.retain).flag("dup", marks.dup).flag("ahead", marks.ahead);
+    if marks.conflated_count > 1 {
+        frame.number("conflated", marks.conflated_count.into());
+    }
+    if let Some(filter) = marks.replay {
+        frame.text("replay", filter);
+    }
+    frame.end();
+}
+
+/// Appends a message as it stands in a history: what its delivery says, and when it arrived.
+pub fn encode_record(delivery: &Delivery<'_>, arrived: UnixMs, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"arrived\":");
+    write_number(out, arrived.0);
+    let mut frame = Object { out };
+    write_message(&mut frame, delivery, Form::V1);
+    frame.flag("retain", delivery.marks.retain).end();
+}
+
+/// What is told of a message wherever it is told.
+fn write_message(frame: &mut Object<'_>, delivery: &Delivery<'_>, form: Form) {
+    let Delivery { position, message, marks } = delivery;
     frame.text("topic", message.topic.as_str());
     write_payload(frame.name("payload"), message.content, &message.payload, form);
     frame.number("seq", position.seq.0).number("timestamp", message.timestamp.0);
@@ -250,14 +275,6 @@ pub fn encode_delivery(delivery: &Delivery<'_>, form: Form, out: &mut Vec<u8>) {
     if marks.qos > Qos::AtMostOnce {
         frame.number("qos", marks.qos as u64);
     }
-    frame.flag("retain", marks.retain).flag("dup", marks.dup).flag("ahead", marks.ahead);
-    if marks.conflated_count > 1 {
-        frame.number("conflated", marks.conflated_count.into());
-    }
-    if let Some(filter) = marks.replay {
-        frame.text("replay", filter);
-    }
-    frame.end();
 }
 
 fn write_payload(out: &mut Vec<u8>, content: Content, payload: &[u8], form: Form) {

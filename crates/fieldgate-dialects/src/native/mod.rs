@@ -16,7 +16,10 @@ mod telemetry;
 
 pub use canonical::{Canonical, canonical};
 pub use decode::{decode_binary, decode_first, decode_text, decode_text_as};
-pub use encode::{command_state, encode_answer, encode_control, encode_delivery, encode_failure};
+pub use encode::{
+    command_state, encode_answer, encode_control, encode_delivery, encode_failure, encode_record,
+    gap_reason,
+};
 pub use frame::reference_of;
 pub use json::{base64_decode, base64_encode};
 pub use merge::{Merge, merge_latest};

@@ -240,6 +240,18 @@ impl BlockIndex {
         Some((seq, offset.unwrap_or(self.covered.max(HEADER_BYTES as u64))))
     }
 
+    /// Where to look for the first record that arrived at `time` or later: everything before that
+    /// offset is older, and the number is the first that is not.
+    pub(super) fn seek_time(&self, time: UnixMs) -> (Seq, u64) {
+        match self.blocks.iter().find(|block| block.arrived >= time) {
+            Some(block) => (block.first, block.offset),
+            None => {
+                let behind = self.blocks.last().map_or(Seq(0), |block| block.last.next());
+                (behind, self.covered.max(HEADER_BYTES as u64))
+            }
+        }
+    }
+
     fn encode(&self, segment: &Segment) -> Vec<u8> {
         let mut out = Vec::new();
         let mut put = |value: u64| out.extend_from_slice(&value.to_le_bytes());

@@ -224,16 +224,10 @@ impl Log for LocalLog {
         self.segments.oldest()
     }
 
-    fn seek_time(&self, time: UnixMs) -> Seq {
+    fn seek_time(&self, time: UnixMs) -> Result<Seq, ReadError> {
         let Frontier { ordered, durable } = self.intake.frontier();
-        match self.segments.seek_time(time, durable) {
-            Ok(Some(seq)) => seq,
-            Ok(None) => ordered.next(),
-            Err(error) => {
-                tracing::error!(%error, "times in the log are unreadable");
-                self.segments.oldest()
-            }
-        }
+        let found = self.segments.seek_time(time, durable).map_err(ReadError::Io)?;
+        Ok(found.unwrap_or_else(|| ordered.next()))
     }
 
     fn close(&self) {

@@ -17,6 +17,7 @@ use super::{
     segments::Segments,
 };
 use crate::{
+    codec,
     port::{Chunk, Followed, ReadError, ReadFilter},
     record::{Entry, Record},
 };
@@ -132,8 +133,13 @@ impl Segments {
         }
         let Some(segment) = found else { return Ok(None) };
         let mut hit = None;
-        let mut behind = segment.header.first;
-        segment.walk(HEADER_BYTES as u64, &mut |_, step| {
+        let (mut behind, mut offset) = (segment.header.first, HEADER_BYTES as u64);
+        if segment.first_arrived()?.is_some_and(|first| first < time) {
+            let full = self.of(segment.header.first).1.is_some();
+            let at = self.with_index(&segment, end, full, |index| index.seek_time(time))?;
+            (behind, offset) = (behind.max(at.0), at.1);
+        }
+        segment.walk(offset, &mut |_, step| {
             let Ok(batch) = step else { return step.is_err_and(|hole| hole == Hole::Damage) };
             behind = batch.last.next();
             hit = batch.arrivals().find(|(_, arrived)| *arrived >= time).map(|(seq, _)| seq);
@@ -158,16 +164,21 @@ impl Stretch<'_> {
         if batch.last < self.chunk.next {
             return self.scanned < SCAN_BYTES_MAX || self.chunk.items.is_empty();
         }
-        for (seq, entry) in batch.entries() {
+        for (seq, arrived, body) in batch.bodies() {
             if seq < self.chunk.next {
                 continue;
             }
             if seq > self.end || self.bytes >= self.bytes_max {
                 return false;
             }
-            match entry {
-                Some(entry) => self.take_entry(entry, batch),
-                None => self.skip_to(seq.next(), GapReason::Damaged),
+            if !self.filter.may_select(arrived, body) {
+                self.skip_to(seq, GapReason::Damaged);
+                self.chunk.next = seq.next();
+                continue;
+            }
+            match codec::decode(body) {
+                Ok(record) => self.take_entry(Entry { seq, arrived, record }, batch),
+                Err(_) => self.skip_to(seq.next(), GapReason::Damaged),
             }
         }
         self.bytes < self.bytes_max && self.scanned < SCAN_BYTES_MAX && batch.last < self.end

@@ -185,3 +185,24 @@ fn concurrent_groups_are_contiguous_and_nothing_is_lost() {
     });
     assert_eq!(read_all(&log).0.len(), 6_000);
 }
+
+#[test]
+fn a_time_is_found_where_the_first_record_that_late_is_whatever_the_clock_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions { segment_bytes: 1 << 20, ..small() };
+    let (log, _) = LocalLog::open(folder.path(), options).unwrap();
+    // The clock is set back now and then, and blocks end where they end.
+    let arrived: Vec<u64> = (0..12_000_u64).map(|n| n - (n / 700 % 3) * 500 % n.max(1)).collect();
+    for run in arrived.chunks(100) {
+        for at in run {
+            log.append(vec![message(Qos::AtMostOnce, "x")], UnixMs(*at)).unwrap();
+        }
+        log.announce();
+    }
+    wait_durable(&log, 12_000);
+    for time in (0..12_500).step_by(97) {
+        let first = arrived.iter().position(|at| *at >= time).unwrap_or(arrived.len());
+        assert_eq!(log.seek_time(UnixMs(time)).unwrap().0, first as u64 + 1, "{time}");
+    }
+    log.close();
+}

@@ -18,6 +18,7 @@ mod conformance;
 mod crowd;
 mod edge;
 mod foreign;
+mod history;
 mod issuers;
 mod lanes;
 mod lesson;
