@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use argon2::{Argon2, PasswordHasher, password_hash::phc};
+use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc};
 use aws_lc_rs::{hmac, rand};
 use fieldgate_core::id::{DeviceId, TenantId};
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,17 @@ impl MasterKey {
         self.hash_parts(&["thing", token])
     }
 
+    /// Hashes a part of a sign-in: each kind counts as what it is alone.
+    #[must_use]
+    pub fn hash_sign_in(&self, part: SignInPart, text: &str) -> SecretHash {
+        let kind = match part {
+            SignInPart::Family => "family",
+            SignInPart::Refresh => "refresh",
+            SignInPart::Link => "link",
+        };
+        self.hash_parts(&[kind, text])
+    }
+
     fn hash_parts(&self, parts: &[&str]) -> SecretHash {
         let mut context = hmac::Context::with_key(&self.0);
         for part in parts {
@@ -126,6 +137,17 @@ pub fn is_thing_token(token: &str) -> bool {
     token.len() == THING_TOKEN_LEN && token.bytes().all(|byte| ALPHABET.contains(&byte))
 }
 
+/// What of a sign-in is hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignInPart {
+    /// The name that the tokens of one session share.
+    Family,
+    /// The token that new ones are made with.
+    Refresh,
+    /// A code to sign in with once.
+    Link,
+}
+
 /// What a token is for; its prefix says so to people and scanners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
@@ -133,6 +155,10 @@ pub enum TokenKind {
     Device,
     /// An API key: `fg_k_…`.
     Key,
+    /// One that a person who signed in shows: `fg_a_…`.
+    Access,
+    /// A code to sign in with once: `fg_l_…`.
+    Link,
     /// A thing's, for the thethings.iO dialect: 43 characters and no prefix, as things send it.
     Thing,
 }
@@ -146,6 +172,8 @@ pub fn make_token(kind: TokenKind) -> io::Result<String> {
     let prefix = match kind {
         TokenKind::Device => "fg_d_",
         TokenKind::Key => "fg_k_",
+        TokenKind::Access => "fg_a_",
+        TokenKind::Link => "fg_l_",
         TokenKind::Thing => "",
     };
     Ok(format!("{prefix}{}", random_text(THING_TOKEN_LEN)?))
@@ -188,20 +216,25 @@ pub fn hash_password(password: &str) -> io::Result<PasswordHash> {
     hashed.map(|hash| PasswordHash(hash.to_string())).map_err(io::Error::other)
 }
 
+/// Whether a password is the one that was hashed. Takes as long as hashing it.
+#[must_use]
+pub fn verify_password(password: &str, kept: &PasswordHash) -> bool {
+    let parsed = phc::PasswordHash::new(&kept.0);
+    let verify = |parsed| Argon2::default().verify_password(password.as_bytes(), &parsed);
+    parsed.is_ok_and(|parsed| verify(parsed).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
-    use argon2::PasswordVerifier;
-
     use super::*;
 
     #[test]
     fn a_password_is_kept_as_argon2id_with_the_costs_that_owasp_asks_for() {
         let hash = hash_password("correct horse").unwrap();
         assert!(hash.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.0);
-        let parsed = phc::PasswordHash::new(&hash.0).unwrap();
-        let matches = |text: &str| Argon2::default().verify_password(text.as_bytes(), &parsed);
-        assert!(matches("correct horse").is_ok());
-        assert!(matches("correct horse ").is_err());
+        assert!(verify_password("correct horse", &hash));
+        assert!(!verify_password("correct horse ", &hash));
+        assert!(!verify_password("", &PasswordHash(String::new())));
         assert_ne!(hash, hash_password("correct horse").unwrap(), "each has a salt of its own");
         assert_eq!(format!("{hash:?}"), "PasswordHash(…)");
     }

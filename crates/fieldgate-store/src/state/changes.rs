@@ -19,7 +19,7 @@ use super::{
 use crate::{
     port::Log,
     record::Entry,
-    registry::{ApiKey, Device, User},
+    registry::{ApiKey, Device, SignIns, User},
 };
 
 /// The name of a row.
@@ -28,6 +28,7 @@ pub(crate) enum RowKey {
     Device(TenantId, DeviceId),
     Key(TenantId, String),
     User(TenantId, String),
+    SignIns(TenantId, String),
     Retained(TenantId, Topic),
     Command(Seq),
     Reported(TenantId, DeviceId),
@@ -39,6 +40,7 @@ pub(crate) enum Row {
     Device(Arc<Device>),
     Key(Arc<ApiKey>),
     User(Arc<User>),
+    SignIns(Arc<SignIns>),
     Retained(Arc<Entry>),
     Command(OpenCommand),
     Reported(Arc<Reported>),

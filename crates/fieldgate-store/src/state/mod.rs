@@ -9,6 +9,7 @@ mod commands;
 mod profiles;
 mod registry;
 mod reported;
+mod sign_ins;
 mod tenants;
 pub(crate) mod window;
 
@@ -25,6 +26,7 @@ use fieldgate_core::{
 use subtle::ConstantTimeEq;
 
 pub use commands::{CommandMoved, OpenCommand, OpenCount};
+pub use sign_ins::SignedIn;
 pub use window::{Admit, Window};
 
 use crate::{
@@ -164,7 +166,7 @@ impl State {
                 }
                 moved.map(Effect::CommandMoved).into_iter().collect()
             }
-            Record::Registry(change) => self.apply_change(entry.seq, change, &mut changes),
+            Record::Registry(change) => self.apply_change(entry, change, &mut changes),
             Record::Gap { .. } => Vec::new(),
         }
     }
@@ -203,28 +205,28 @@ impl State {
 
     fn apply_change(
         &self,
-        seq: Seq,
+        entry: &Entry,
         change: &RegistryChange,
         changes: &mut Changes,
     ) -> Vec<Effect> {
         let mut inner = self.write();
-        let result = inner.change(change, &self.limits);
+        let result = inner.change(change, entry.arrived, &self.limits);
         let (outcome, effects) = match result {
             Ok(effects) => (Ok(()), effects),
             Err(fault) => (Err(fault), Vec::new()),
         };
-        if outcome.is_ok()
-            && let Some(key) = Inner::rows_of(change)
-        {
-            if let RowKey::Device(tenant, device) = &key
-                && matches!(change.change, Change::DeviceRemove(_))
-            {
-                changes.row(RowKey::Reported(tenant.clone(), device.clone()), None);
+        if outcome.is_ok() {
+            for key in Inner::rows_of(change) {
+                if let RowKey::Device(tenant, device) = &key
+                    && matches!(change.change, Change::DeviceRemove(_))
+                {
+                    changes.row(RowKey::Reported(tenant.clone(), device.clone()), None);
+                }
+                let row = inner.row(&key);
+                changes.row(key, row);
             }
-            let row = inner.row(&key);
-            changes.row(key, row);
         }
-        inner.outcomes.insert(seq, outcome);
+        inner.outcomes.insert(entry.seq, outcome);
         if inner.outcomes.len() > OUTCOMES_MAX {
             inner.outcomes.pop_first();
         }
@@ -296,7 +298,7 @@ impl State {
     /// The principal again, with the rights that it has now; nothing if it is gone.
     #[must_use]
     pub fn refresh(&self, principal: &Principal, now: UnixMs) -> Option<Principal> {
-        if principal.identity == Identity::User {
+        if principal.identity == Identity::User && principal.proof.is_none() {
             // Somebody else said who this is, and until when.
             let holds = principal.expires.is_some_and(|end| now < end);
             return holds.then(|| principal.clone());
@@ -305,6 +307,10 @@ impl State {
         let tenant = inner.tenants.get(&principal.tenant)?;
         if let Identity::Device { id, .. } = &principal.identity {
             return tenant.devices.get(id)?.principal(&principal.tenant, principal.proof?);
+        }
+        if principal.identity == Identity::User {
+            let name = principal.name.strip_prefix("user:")?;
+            return tenant.signed_in(&principal.tenant, name, principal.proof?, now);
         }
         let name = principal.name.strip_prefix("key:").unwrap_or(&principal.name);
         let key = tenant.keys.get(name)?;

@@ -14,7 +14,7 @@ use super::{
     Effect, State,
     tenants::{Inner, Owner, Tenant, no_such},
 };
-use crate::registry::{Change, User};
+use crate::registry::{Change, SignIns, User};
 
 /// Most people of a tenant.
 const USERS_MAX: usize = 10_000;
@@ -28,15 +28,17 @@ impl State {
         let inner = self.read();
         inner.tenants.get(tenant).map(|t| t.users.values().cloned().collect()).unwrap_or_default()
     }
+
+    /// The person of this name.
+    #[must_use]
+    pub fn user(&self, tenant: &TenantId, name: &str) -> Option<Arc<User>> {
+        self.read().tenants.get(tenant)?.users.get(name).cloned()
+    }
 }
 
 impl Tenant {
     /// Applies a change that is about a person; does nothing with any other.
-    pub(super) fn change_user(
-        &mut self,
-        tenant: &TenantId,
-        change: &Change,
-    ) -> Result<Vec<Effect>, Fault> {
+    fn change_user(&mut self, tenant: &TenantId, change: &Change) -> Result<Vec<Effect>, Fault> {
         match change {
             Change::UserAdd(user) => {
                 if self.users.contains_key(&user.name) {
@@ -58,7 +60,8 @@ impl Tenant {
             Change::UserPassword { name, password } => {
                 let user = self.users.get_mut(name).ok_or_else(|| no_such("user", name))?;
                 Arc::make_mut(user).password = password.clone();
-                Ok(Vec::new())
+                let name = format!("user:{name}").into();
+                Ok(vec![Effect::RightsChanged { tenant: tenant.clone(), name }])
             }
             Change::DeviceAdd(_)
             | Change::DeviceRemove(_)
@@ -67,12 +70,28 @@ impl Tenant {
             | Change::KeyRevoke(_)
             | Change::CredentialAdd { .. }
             | Change::CredentialRemove { .. }
-            | Change::ProfileSet { .. } => Ok(Vec::new()),
+            | Change::ProfileSet { .. }
+            | Change::SignIns { .. } => Ok(Vec::new()),
         }
     }
 }
 
 impl Inner {
+    /// Applies a change that is about a person: with them, or with their password, everything ends
+    /// that they were let in with. Does nothing with any other.
+    pub(super) fn change_person(
+        &mut self,
+        tenant_id: &TenantId,
+        change: &Change,
+    ) -> Result<Vec<Effect>, Fault> {
+        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
+        let effects = tenant.change_user(tenant_id, change)?;
+        if let Change::UserRemove(name) | Change::UserPassword { name, .. } = change {
+            self.set_sign_ins(tenant_id, name, SignIns::default());
+        }
+        Ok(effects)
+    }
+
     /// Applies a change that is about one secret of a device; does nothing with any other.
     pub(super) fn change_credential(
         &mut self,
@@ -92,7 +111,8 @@ impl Inner {
             | Change::UserAdd(_)
             | Change::UserRemove(_)
             | Change::UserPassword { .. }
-            | Change::ProfileSet { .. } => return Ok(Vec::new()),
+            | Change::ProfileSet { .. }
+            | Change::SignIns { .. } => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;

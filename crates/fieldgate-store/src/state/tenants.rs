@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     record::{Entry, Record},
-    registry::{ApiKey, Change, Device, RegistryChange, SecretHash, User, proof_of},
+    registry::{ApiKey, Change, Device, RegistryChange, SecretHash, SignIns, User, proof_of},
 };
 
 #[derive(Debug, Default)]
@@ -32,6 +32,7 @@ pub(super) struct Tenant {
     pub(super) devices: BTreeMap<DeviceId, Arc<Device>>,
     pub(super) keys: BTreeMap<String, Arc<ApiKey>>,
     pub(super) users: BTreeMap<String, Arc<User>>,
+    pub(super) sign_ins: BTreeMap<String, Arc<SignIns>>,
     pub(super) retained: BTreeMap<Topic, Arc<Entry>>,
     pub(super) retained_bytes: usize,
     /// Of all its devices' profiles.
@@ -43,6 +44,8 @@ pub(super) struct Tenant {
 pub(super) enum Owner {
     Device(TenantId, DeviceId),
     Key(TenantId, String),
+    /// A person, by something of their sign-ins.
+    User(TenantId, String),
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +65,9 @@ impl Inner {
             Owner::Key(tenant, name) => {
                 let key = self.tenants.get(tenant)?.keys.get(name)?;
                 key.is_valid_at(now).then(|| key.principal(tenant))
+            }
+            Owner::User(tenant, name) => {
+                self.tenants.get(tenant)?.signed_in(tenant, name, proof_of(hash), now)
             }
         }
     }
@@ -91,6 +97,7 @@ impl Inner {
     pub(super) fn change(
         &mut self,
         change: &RegistryChange,
+        arrived: UnixMs,
         limits: &StateLimits,
     ) -> Result<Vec<Effect>, Fault> {
         let invalid =
@@ -140,8 +147,9 @@ impl Inner {
                 Ok(changed(format!("key:{name}")))
             }
             Change::UserAdd(_) | Change::UserRemove(_) | Change::UserPassword { .. } => {
-                tenant.change_user(&tenant_id, &change.change)
+                self.change_person(&tenant_id, &change.change)
             }
+            Change::SignIns { user, step } => self.change_sign_ins(&tenant_id, user, step, arrived),
             Change::CredentialAdd { .. } | Change::CredentialRemove { .. } => {
                 self.change_credential(&tenant_id, &change.change)
             }
@@ -176,22 +184,28 @@ impl Inner {
     }
 
     /// The rows that a change may touch.
-    pub(super) fn rows_of(change: &RegistryChange) -> Option<RowKey> {
-        let tenant: TenantId = change.tenant.parse().ok()?;
-        Some(match &change.change {
+    pub(super) fn rows_of(change: &RegistryChange) -> Vec<RowKey> {
+        let Ok(tenant) = change.tenant.parse::<TenantId>() else { return Vec::new() };
+        match &change.change {
             Change::DeviceAdd(Device { id, .. })
             | Change::DeviceRemove(id)
             | Change::DeviceRotate { id, .. }
             | Change::CredentialAdd { device: id, .. }
             | Change::CredentialRemove { device: id, .. }
-            | Change::ProfileSet { device: id, .. } => RowKey::Device(tenant, id.parse().ok()?),
+            | Change::ProfileSet { device: id, .. } => {
+                id.parse().map(|id| RowKey::Device(tenant, id)).into_iter().collect()
+            }
             Change::KeyAdd(ApiKey { name, .. }) | Change::KeyRevoke(name) => {
-                RowKey::Key(tenant, name.clone())
+                vec![RowKey::Key(tenant, name.clone())]
             }
             Change::UserAdd(User { name, .. })
             | Change::UserRemove(name)
-            | Change::UserPassword { name, .. } => RowKey::User(tenant, name.clone()),
-        })
+            | Change::UserPassword { name, .. } => {
+                let sign_ins = RowKey::SignIns(tenant.clone(), name.clone());
+                vec![RowKey::User(tenant, name.clone()), sign_ins]
+            }
+            Change::SignIns { user, .. } => vec![RowKey::SignIns(tenant, user.clone())],
+        }
     }
 
     /// What stands in a row now.
@@ -205,6 +219,9 @@ impl Inner {
             }
             RowKey::User(tenant, name) => {
                 self.tenants.get(tenant)?.users.get(name).cloned().map(Row::User)
+            }
+            RowKey::SignIns(tenant, name) => {
+                self.tenants.get(tenant)?.sign_ins.get(name).cloned().map(Row::SignIns)
             }
             RowKey::Retained(tenant, topic) => {
                 self.tenants.get(tenant)?.retained.get(topic).cloned().map(Row::Retained)
@@ -232,6 +249,9 @@ impl Inner {
             }
             for (name, row) in &tenant.users {
                 rows.push((RowKey::User(id.clone(), name.clone()), Row::User(row.clone())));
+            }
+            for (name, row) in &tenant.sign_ins {
+                rows.push((RowKey::SignIns(id.clone(), name.clone()), Row::SignIns(row.clone())));
             }
             for (topic, row) in &tenant.retained {
                 rows.push((
@@ -263,6 +283,9 @@ impl Inner {
             }
             (RowKey::User(tenant_id, name), Row::User(user)) => {
                 self.tenants.entry(tenant_id).or_default().users.insert(name, user);
+            }
+            (RowKey::SignIns(tenant_id, name), Row::SignIns(sign_ins)) => {
+                self.set_sign_ins(&tenant_id, &name, (*sign_ins).clone());
             }
             (RowKey::Retained(tenant_id, topic), Row::Retained(entry)) => {
                 let tenant = self.tenants.entry(tenant_id).or_default();

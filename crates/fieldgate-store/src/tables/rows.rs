@@ -28,6 +28,7 @@ const V2: u8 = 2;
 const DEVICE: u8 = b'd';
 const API_KEY: u8 = b'k';
 const USER: u8 = b'u';
+const SIGN_INS: u8 = b's';
 /// Bytes of one known id in a row.
 const ID_BYTES: usize = 40;
 
@@ -77,6 +78,7 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::Device(tenant, id) => (Table::Registry, named(tenant, Some(DEVICE), id.as_str())),
         RowKey::Key(tenant, name) => (Table::Registry, named(tenant, Some(API_KEY), name)),
         RowKey::User(tenant, name) => (Table::Registry, named(tenant, Some(USER), name)),
+        RowKey::SignIns(tenant, name) => (Table::Registry, named(tenant, Some(SIGN_INS), name)),
         RowKey::Retained(tenant, topic) => (Table::Retained, named(tenant, None, topic.as_str())),
         RowKey::Command(seq) => (Table::Command, seq.0.to_be_bytes().to_vec()),
         RowKey::Reported(tenant, id) => (Table::Reported, named(tenant, None, id.as_str())),
@@ -90,6 +92,7 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
         Row::Device(device) => put(&**device, &mut out),
         Row::Key(key) => put(&**key, &mut out),
         Row::User(user) => put(&**user, &mut out),
+        Row::SignIns(sign_ins) => put(&**sign_ins, &mut out),
         Row::Retained(entry) => put_entry(entry, &mut out),
         Row::Command(command) => {
             out.push(command.state as u8);
@@ -160,6 +163,10 @@ fn decode_registry(key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
         USER => {
             let user = Arc::new(take(versioned(value)?)?);
             Ok((RowKey::User(tenant, name.to_owned()), Row::User(user)))
+        }
+        SIGN_INS => {
+            let sign_ins = Arc::new(take(versioned(value)?)?);
+            Ok((RowKey::SignIns(tenant, name.to_owned()), Row::SignIns(sign_ins)))
         }
         _ => Err(BadRow),
     }
@@ -250,7 +257,18 @@ mod tests {
         let password = crate::secret::hash_password("correct horse").unwrap();
         let (name, role) = ("ada".to_owned(), "viewer".to_owned());
         let user = crate::registry::User { name: name.clone(), role, password };
+        let access = crate::registry::Access { hash: [3; 32], ends_ms: 4 };
+        let sign_ins = crate::registry::SignIns {
+            sessions: vec![crate::registry::Session {
+                family: [1; 32],
+                refresh: [2; 32],
+                ends_ms: 5,
+                access: vec![access],
+            }],
+            links: vec![crate::registry::LoginLink { hash: [6; 32], ends_ms: 7 }],
+        };
         let rows = [
+            (RowKey::SignIns(tenant(), name.clone()), Row::SignIns(Arc::new(sign_ins))),
             (RowKey::User(tenant(), name), Row::User(Arc::new(user))),
             (RowKey::Device(tenant(), "lamp".parse().unwrap()), Row::Device(Arc::new(device))),
             (RowKey::Retained(tenant(), "a/b".parse().unwrap()), Row::Retained(entry(3, "a/b"))),
