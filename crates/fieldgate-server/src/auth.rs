@@ -5,6 +5,7 @@
 //! to the log at `debug`; who presented it is told the same words for every reason.
 
 mod keys;
+mod passwords;
 mod provider;
 mod token;
 
@@ -16,6 +17,7 @@ use fieldgate_core::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::AuthConfig;
+pub(crate) use passwords::Turn;
 use provider::{Provider, Tempo};
 
 /// Why a token was not taken.

@@ -31,7 +31,7 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// Bounds on what a client may cost.
     pub limits: Limits,
-    /// Who else may say who somebody is.
+    /// Who somebody is.
     pub auth: AuthConfig,
     /// The log.
     pub store: StoreConfig,
@@ -136,12 +136,19 @@ pub use limits::Limits;
 pub(crate) use units::duration_of as duration;
 
 section! {
-    /// Who else may say who somebody is.
+    /// Who somebody is: people who sign in, and who else may say so.
     AuthConfig {
         /// Issuers whose tokens (JWT) are taken: a table `[[auth.issuers]]` for each. See
         /// docs/operate/access.md.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         issuers: Vec<Issuer> = Vec::new(),
+        /// What a person who signed in shows is worthless after this, and what it opened closes: at
+        /// most 1 hour.
+        #[serde(rename = "access_lifetime", with = "units::duration")]
+        access_lifetime_ms: u64 = 15 * 60_000,
+        /// Who did not come for new tokens for this long must sign in again: at most 90 days.
+        #[serde(rename = "refresh_lifetime", with = "units::duration")]
+        refresh_lifetime_ms: u64 = 30 * 86_400_000,
     }
 }
 
@@ -211,6 +218,13 @@ impl Config {
         }
         if self.heartbeat.silence_ms <= self.heartbeat.ping_ms {
             wrong.push(("heartbeat.silence_ms", "must be more than `heartbeat.ping_ms`"));
+        }
+        if !(1_000..=3_600_000).contains(&self.auth.access_lifetime_ms) {
+            wrong.push(("auth.access_lifetime", "is 1s to 1h"));
+        }
+        let at_most = 90 * 86_400_000;
+        if !(self.auth.access_lifetime_ms..=at_most).contains(&self.auth.refresh_lifetime_ms) {
+            wrong.push(("auth.refresh_lifetime", "is `auth.access_lifetime` to 90d"));
         }
         wrong.extend(self.limits.wrong());
         wrong

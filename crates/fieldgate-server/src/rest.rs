@@ -17,6 +17,7 @@ mod list;
 mod profiles;
 mod publish;
 mod query;
+mod sign_in;
 mod status;
 mod stream;
 mod users;
@@ -54,6 +55,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(profiles::router())
         .merge(keys::router())
         .merge(users::router())
+        .merge(sign_in::router())
         .merge(publish::router())
         .merge(commands::router())
         .merge(status::router())

@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use registry::{
-    CredentialCommand, DeviceAdd, DeviceCommand, KeyCommand, RoleName, UserCommand,
+    CredentialCommand, DeviceAdd, DeviceCommand, KeyCommand, LoginLinkArgs, RoleName, UserCommand,
 };
 
 /// Self-hosted real-time gateway for the Internet of Things.
@@ -35,9 +35,12 @@ pub(crate) enum Command {
     /// Devices and their tokens.
     #[command(subcommand)]
     Device(DeviceCommand),
-    /// People. They cannot sign in yet: that comes with a later release.
+    /// People and their passwords.
     #[command(subcommand)]
     User(UserCommand),
+    /// Make a code with which a person signs in once, within ten minutes.
+    #[command(after_help = "Example: fieldgate login-link --user ada")]
+    LoginLink(LoginLinkArgs),
     /// API keys for programs.
     #[command(subcommand)]
     Key(KeyCommand),

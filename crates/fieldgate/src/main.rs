@@ -50,6 +50,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Device(command) => cli::device::run(command),
         Command::User(command) => cli::user::run(command),
+        Command::LoginLink(args) => cli::user::login_link(&args),
         Command::Key(command) => cli::key::run(command),
         Command::Publish(args) => cli::publish::run(args),
         Command::Subscribe(args) => cli::subscribe::run(args),

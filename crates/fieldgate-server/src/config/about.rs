@@ -48,7 +48,7 @@ pub(super) const CHOICES: [(&str, &[&str]); 3] = [
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 20] = [
+pub(super) const LIVE: [&str; 22] = [
     "listen.hosts",
     "listen.origins",
     "heartbeat.ping_ms",
@@ -67,6 +67,8 @@ pub(super) const LIVE: [&str; 20] = [
     "limits.inflight_max",
     "limits.outbox_bytes_max",
     "limits.resources_per_device_max",
+    "auth.access_lifetime",
+    "auth.refresh_lifetime",
     "drain.grace_ms",
     "log.level",
 ];

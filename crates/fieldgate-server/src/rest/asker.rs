@@ -78,7 +78,7 @@ fn tenant_of(uri: &Uri) -> Result<TenantId, Fault> {
     query.get("tenant").map_or("default", String::as_str).parse().map_err(bad)
 }
 
-fn entrance(parts: &Parts) -> Result<&Entrance, Problem> {
+pub(super) fn entrance(parts: &Parts) -> Result<&Entrance, Problem> {
     let known = parts.extensions.get::<Entrance>();
     known.ok_or_else(|| unauthorized("this request came in nowhere"))
 }

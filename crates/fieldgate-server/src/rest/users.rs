@@ -1,20 +1,14 @@
-//! People and their passwords.
-//!
-//! A password is hashed off the runtime's threads, at most [`HASHING_MAX`] at a time: each takes a core
-//! and 19 MiB.
+//! People, their passwords, and codes with which they sign in once.
 
 use axum::{Json, http::StatusCode};
-use fieldgate_core::{
-    access::Role,
-    fault::{Code, Fault},
-    id::DeviceId,
-};
+use fieldgate_core::{access::Role, fault::Fault, id::DeviceId};
 use fieldgate_store::{
-    registry::{Change, User},
-    secret::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PasswordHash, hash_password},
+    registry::{Change, LoginLink, SignInStep, User},
+    secret::{
+        PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PasswordHash, SignInPart, TokenKind, make_token,
+    },
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -25,16 +19,17 @@ use super::{
     list::{List, Page, PageQuery},
     no_such,
 };
-use crate::http::Problem;
+use crate::{auth::Turn, fabric::now, http::Problem};
 
-const HASHING_MAX: usize = 2;
-static HASHING: Semaphore = Semaphore::const_new(HASHING_MAX);
+/// How long a code to sign in with holds.
+const CODE_LIFETIME_MS: u64 = 600_000;
 
 pub(super) fn router() -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, add))
         .routes(routes!(remove))
         .routes(routes!(change_password))
+        .routes(routes!(login_link))
 }
 
 /// A person.
@@ -50,8 +45,8 @@ struct UserView {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewUser {
-    /// Their name, unique in the tenant, written like a device id.
-    #[schema(pattern = "^[A-Za-z0-9._:~-]{1,128}$")]
+    /// Their name, unique in the tenant, written like a device id without a colon.
+    #[schema(pattern = "^[A-Za-z0-9._~-]{1,128}$")]
     name: String,
     /// `admin`, `operator` or `viewer`.
     role: String,
@@ -67,6 +62,17 @@ struct NewPassword {
     /// The password.
     #[schema(min_length = 8, max_length = 1024, format = Password)]
     password: String,
+}
+
+/// A code that was made. It is told this once.
+#[derive(Serialize, ToSchema)]
+struct MadeCode {
+    /// Who signs in with it.
+    user: String,
+    /// The code, for `POST /v1/login-link`.
+    code: String,
+    /// Worthless from this time on, in Unix ms.
+    expires: u64,
 }
 
 /// The people, by name.
@@ -89,8 +95,12 @@ async fn add(
     Body(new): Body<NewUser>,
 ) -> Result<(StatusCode, Json<UserView>), Problem> {
     let NewUser { name, role, password } = new;
-    let _valid: DeviceId =
-        name.parse().map_err(|_| bad("a user's name is written like a device id"))?;
+    // With a colon it could be taken for that of somebody whom an outside issuer names.
+    let _valid: DeviceId = name
+        .parse()
+        .ok()
+        .filter(|_| !name.contains(':'))
+        .ok_or_else(|| bad("a user's name is written like a device id, without a colon"))?;
     let role = role.parse::<Role>().map_err(bad)?.to_string();
     let password = hashed(password).await?;
     let made = UserView { name: name.clone(), role: role.clone() };
@@ -132,9 +142,21 @@ async fn hashed(password: String) -> Result<PasswordHash, Fault> {
     if password.len() > PASSWORD_BYTES_MAX {
         return Err(bad(format!("a password has {PASSWORD_BYTES_MAX} bytes or less")));
     }
-    let stopped = |_| Fault::new(Code::Busy, "the password was not hashed: try again");
-    let _turn = HASHING.acquire().await.map_err(stopped)?;
-    let work = tokio::task::spawn_blocking(move || hash_password(&password));
-    let hash = work.await.map_err(|_| Fault::new(Code::Busy, "hashing the password failed"))?;
-    hash.map_err(|e| io_fault(&e))
+    Turn::wait().await?.hash(password).await
+}
+
+/// Makes a code with which a person signs in once, within ten minutes, and tells it, once.
+#[utoipa::path(post, path = "/v1/users/{name}/login-link", tag = "access",
+    operation_id = "makeLoginCode", params(("name" = String, Path)),
+    responses((status = 201, description = "It is made.", body = MadeCode), Problems))]
+async fn login_link(
+    Admin(asker): Admin,
+    Path(user): Path<String>,
+) -> Result<(StatusCode, Json<MadeCode>), Problem> {
+    let code = make_token(TokenKind::Link).map_err(|error| io_fault(&error))?;
+    let expires = now().0.saturating_add(CODE_LIFETIME_MS);
+    let hash = asker.shared.state.master_key().hash_sign_in(SignInPart::Link, &code);
+    let step = SignInStep::Link(LoginLink { hash, ends_ms: expires });
+    asker.change(Change::SignIns { user: user.clone(), step }).await?;
+    Ok((StatusCode::CREATED, Json(MadeCode { user, code, expires })))
 }

@@ -157,6 +157,15 @@ pub(crate) enum UserCommand {
     Remove(NamedYes),
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct LoginLinkArgs {
+    /// Who; without it, the one admin there is.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleName {
     Admin,

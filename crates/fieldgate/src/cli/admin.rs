@@ -197,12 +197,14 @@ fn exchange(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> io
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let body = body.map(ToString::to_string).unwrap_or_default();
-    let head = format!(
+    // In one piece: a gateway that answers without looking at the body must not find it unread when
+    // it closes, which would reset the connection.
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all((head + &body).as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     match stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer) {
         // Who answers without having read the body resets the stream behind the answer.

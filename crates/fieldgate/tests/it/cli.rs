@@ -123,6 +123,8 @@ const ENDS: &[(&str, &str, i32, &str)] = &[
     ("user password nobody --password-stdin --data {folder} --json", "", 1, "not_found"),
     ("user list --data {folder} --json", "", 0, ""),
     ("user remove nobody --yes --data {folder} --json", "", 1, "not_found"),
+    ("login-link --data {folder} --json", "", 1, "not_found"),
+    ("login-link --user nobody --data {folder} --json", "", 1, "not_found"),
     // key
     ("key add extra --role viewer --data {folder} --json", "", 0, ""),
     ("key add extra --role viewer --data {folder} --json", "", 1, "conflict"),

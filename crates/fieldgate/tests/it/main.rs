@@ -31,6 +31,7 @@ mod rest;
 mod restart;
 mod secrets;
 mod shutdown;
+mod sign_in;
 mod since;
 mod slow;
 mod stream;

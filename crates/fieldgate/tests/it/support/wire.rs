@@ -113,6 +113,12 @@ pub(crate) fn exchange(
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
+/// Sends a POST of this JSON without a credential; status and the JSON that answers, if any.
+pub(crate) fn post_open(address: &str, path: &str, body: &Value) -> (u16, Value) {
+    let answer = exchange(address, "POST", path, "", &body.to_string());
+    (answer.status, serde_json::from_str(&answer.body).unwrap_or(Value::Null))
+}
+
 fn socket(address: &str) -> Result<TcpStream, String> {
     let stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
     stream.set_nodelay(true).unwrap();
