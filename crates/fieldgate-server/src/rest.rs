@@ -18,6 +18,7 @@ mod profiles;
 mod publish;
 mod query;
 mod sign_in;
+mod state;
 mod status;
 mod stream;
 mod users;
@@ -53,6 +54,7 @@ fn routes() -> (Router, OpenApi) {
     let (router, openapi) = OpenApiRouter::with_openapi(describe::head())
         .merge(devices::router())
         .merge(profiles::router())
+        .merge(state::router())
         .merge(keys::router())
         .merge(users::router())
         .merge(sign_in::router())

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, exchange, post, request};
+use crate::support::{Gateway, exchange, post, request, wait_for};
 
 fn get(gateway: &Gateway, path: &str, key: &str) -> (u16, Value) {
     let (status, body) = gateway.get(path, Some(key));
@@ -231,4 +231,45 @@ fn a_command_by_request_can_be_waited_for() {
     assert_eq!(refused(&admin, "?until=2s", r#"{"to":"lamp-1","payload":1}"#), 400);
     assert_eq!(refused(&admin, "", r#"{"topic":"a","payload":1,"type":"publish"}"#), 400);
     assert_eq!(get(&gateway, &path, &viewer).0, 404);
+}
+
+#[test]
+fn the_last_state_of_a_device_is_read_whatever_it_came_by() {
+    let mut gateway = Gateway::start();
+    let admin = gateway.key("admin");
+    let token = gateway.device("sensor-1");
+    let path = "/v1/devices/sensor-1/state";
+    assert_eq!(get(&gateway, path, &admin).0, 404);
+    let publish = |gateway: &Gateway, frame: Value| {
+        let (status, stored) = post(&gateway.address, "/v1/publish", &admin, &frame.to_string());
+        assert_eq!(status, 201, "{stored}");
+        stored["seq"].as_u64().unwrap()
+    };
+    publish(
+        &gateway,
+        json!({"type": "status", "deviceId": "sensor-1", "timestamp": 1_634_567_890_123_u64,
+            "data": {"temperature": 21.5, "oil": {"level": 0.7}}}),
+    );
+    let second = publish(
+        &gateway,
+        json!({"deviceId": "sensor-1", "timestamp": 1_634_567_890_124_u64,
+            "values": [{"tag": "pressure", "value": 101.3, "unit": "kPa"}], "quality": "uncertain"}),
+    );
+    let state = wait_for("the state", || {
+        let (status, state) = get(&gateway, path, &admin);
+        (status == 200 && state["reported"].get("pressure").is_some()).then_some(state)
+    });
+    let wanted = json!({"temperature": 21.5, "oil": {"level": 0.7}, "pressure": 101.3});
+    assert_eq!(state["reported"], wanted);
+    let meta = json!({"time": 1_634_567_890_124_u64, "seq": second, "unit": "kPa",
+        "quality": "uncertain"});
+    assert_eq!(state["meta"]["pressure"], meta);
+    let known = format!("Authorization: Bearer {admin}\r\nIf-None-Match: \"{second}\"\r\n");
+    assert_eq!(exchange(&gateway.address, "GET", path, &known, "").status, 304);
+    gateway.kill();
+    gateway.up();
+    assert_eq!(get(&gateway, path, &admin).1, state);
+    let other = gateway.admin(&["key", "add", "other", "--grant", "read:devices/lamp/#"]);
+    assert_eq!(get(&gateway, path, other["key"].as_str().unwrap()).0, 403);
+    drop(gateway.as_device("sensor-1", &token));
 }
