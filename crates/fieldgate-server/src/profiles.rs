@@ -10,6 +10,7 @@ use fieldgate_core::{
     dialect::ProfileAsk,
     fault::{Code, Fault},
     message::Qos,
+    profile::Profile,
 };
 use fieldgate_store::{
     Log, Record,
@@ -19,10 +20,20 @@ use fieldgate_store::{
 use crate::{
     admit::named_or_own,
     asks::Refused,
-    fabric::now,
+    fabric::{Shared, now},
     hub::{Hub, Then},
     link::Link,
 };
+
+/// Refuses a profile of more resources than a device may have.
+pub(crate) fn check_size(shared: &Shared, profile: &Profile) -> Result<(), Fault> {
+    let (count, max) = (profile.resources.len(), shared.config.limits.resources_per_device_max);
+    if count <= max {
+        return Ok(());
+    }
+    let text = format!("{count} resources exceed limits.resources_per_device_max = {max}");
+    Err(Fault::new(Code::TooLarge, text))
+}
 
 /// Replaces the profile of the sender, or of a device that it speaks for.
 pub(crate) fn set(
@@ -36,12 +47,7 @@ pub(crate) fn set(
         let text = format!("no right to replace the profile of {device}: see --allow-profile");
         return Err(Fault::new(Code::NotAllowed, text).into());
     }
-    let (count, max) =
-        (ask.profile.resources.len(), hub.shared.config.limits.resources_per_device_max);
-    if count > max {
-        let text = format!("{count} resources exceed limits.resources_per_device_max = {max}");
-        return Err(Fault::new(Code::TooLarge, text).into());
-    }
+    check_size(&hub.shared, &ask.profile)?;
     if hub.shared.state.device(&principal.tenant, &device).is_none() {
         return Err(Fault::new(Code::NotFound, format!("there is no device {device}")).into());
     }

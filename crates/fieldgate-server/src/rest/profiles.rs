@@ -20,7 +20,7 @@ use super::{
     devices::{device, may_read, topics_of},
     etag,
 };
-use crate::http::Problem;
+use crate::{http::Problem, profiles::check_size};
 
 pub(super) fn router() -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(show, replace))
@@ -73,6 +73,7 @@ async fn replace(
     }
     let expected = etag::expected(&headers)?;
     let profile = Arc::new(native::decode_profile(&text)?);
+    check_size(&asker.shared, &profile)?;
     let device_id = device(&asker, &id)?.id.clone();
     let change = Change::ProfileSet { device: device_id, expected, profile };
     match asker.change(change).await {

@@ -68,6 +68,10 @@ impl View {
   fieldgate subscribe 'devices/#' --since all --url http://{address}
   fieldgate command lamp-1 '{{\"on\":true}}' --url http://{address}
 
+{bold}HTTP{plain}: live, and the last state of a device
+  curl -N -H \"Authorization: Bearer $FIELDGATE_TOKEN\" 'http://{address}/v1/stream?topic=devices/%2B/telemetry'
+  curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" http://{address}/v1/devices/lamp-1/state
+
 {bold}What was dropped, and the metrics{plain}
   curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" http://{address}/v1/drops
   curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" http://{address}/metrics
