@@ -134,7 +134,7 @@ impl Canonical<'_> {
             return Ok(None);
         };
         if let Some(key) = relative {
-            let text = format!("{key:?} needs reported state, which is not kept yet: take \"set\"");
+            let text = format!("{key:?} is not served yet: say the value itself, with \"set\"");
             return Err(bad_value(text));
         }
         let action = self.members.member("action").map(text_of);
