@@ -20,11 +20,18 @@ pub struct Member<'a> {
 /// The members of an object, in order, a repeated name each time; nothing if it is no object.
 #[must_use]
 pub fn members(text: &str) -> Option<Vec<Member<'_>>> {
-    let mut cursor = Cursor { text, at: 0 };
     let mut members = Vec::new();
+    each_member(text, |member| members.push(member))?;
+    Some(members)
+}
+
+/// Visits the members of an object, in order; nothing if it is no object, which may show late.
+pub fn each_member<'a>(text: &'a str, mut visit: impl FnMut(Member<'a>)) -> Option<()> {
+    let mut cursor = Cursor { text, at: 0 };
+    let mut is_first = true;
     cursor.open(b'{')?;
     while !cursor.take(b'}') {
-        if !members.is_empty() && !cursor.take(b',') {
+        if !std::mem::take(&mut is_first) && !cursor.take(b',') {
             return None;
         }
         let written_name = cursor.value().filter(|name| name.starts_with('"'))?;
@@ -32,24 +39,24 @@ pub fn members(text: &str) -> Option<Vec<Member<'_>>> {
             return None;
         }
         let value = cursor.value()?;
-        members.push(Member { name: string(written_name), written_name, value });
+        visit(Member { name: string(written_name), written_name, value });
     }
-    cursor.is_done().then_some(members)
+    cursor.is_done().then_some(())
 }
 
-/// The elements of a list, in order; nothing if it is none.
-#[must_use]
-pub fn elements(text: &str) -> Option<Vec<&str>> {
+/// Visits the elements of a list, in order, until the visitor says no; nothing if that is not all, or
+/// if it is no list, which may show late.
+pub fn each_element<'a>(text: &'a str, mut visit: impl FnMut(&'a str) -> bool) -> Option<()> {
     let mut cursor = Cursor { text, at: 0 };
-    let mut elements = Vec::new();
+    let mut is_first = true;
     cursor.open(b'[')?;
     while !cursor.take(b']') {
-        if !elements.is_empty() && !cursor.take(b',') {
+        if !std::mem::take(&mut is_first) && !cursor.take(b',') {
             return None;
         }
-        elements.push(cursor.value()?);
+        visit(cursor.value()?).then_some(())?;
     }
-    cursor.is_done().then_some(elements)
+    cursor.is_done().then_some(())
 }
 
 /// What a string says; nothing if it is none.
@@ -182,6 +189,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn elements(text: &str) -> Option<Vec<&str>> {
+        let mut elements = Vec::new();
+        each_element(text, |element| {
+            elements.push(element);
+            true
+        })?;
+        Some(elements)
+    }
 
     fn pair(member: Member<'_>) -> (String, &str) {
         (member.name.unwrap_or_default().into_owned(), member.value)

@@ -14,7 +14,7 @@ use crate::{
     id::{Seq, UnixMs},
     message::{Content, Kind, Message},
 };
-use payload::{Reading, Said};
+use payload::Reading;
 
 /// What a resource costs beside its text.
 const RESOURCE_BYTES: usize = 64;
@@ -202,25 +202,25 @@ impl Reported {
     /// Tells whether there was room.
     fn merge(&mut self, reading: &Reading<'_>, origin: Origin, bounds: Bounds) -> bool {
         let name = &*reading.name;
-        let old = self.resources.get(name);
-        if old.is_some_and(|old| !origin.replaces(&old.origin)) {
+        let old = self.resources.get_mut(name);
+        if old.as_ref().is_some_and(|old| !origin.replaces(&old.origin)) {
             return true;
         }
-        let old_value = old.and_then(|old| old.value.as_deref());
-        let old_unit = || old.and_then(|old| old.unit.clone());
-        let (value, unit) = match reading.said {
-            Said::Value(value) => (Some(value.into()), reading.unit.as_deref().map(Into::into)),
-            Said::Patch(value) => (Some(patch::merge(old_value, value).into()), old_unit()),
-            Said::Nothing => (
-                old_value.map(Into::into),
-                reading.unit.as_deref().map(Into::into).or_else(old_unit),
-            ),
-            Said::Removed => (None, None),
-        };
-        let resource = Resource { value, unit, quality: reading.quality, origin };
-        let known = old.map_or(0, |old| old.byte_len(name));
-        if self.make_room(name, resource.byte_len(name), known, bounds) {
-            self.put(name.into(), resource);
+        let new = reading.after(old.as_deref(), origin);
+        let byte_len = new.byte_len(name);
+        let known = old.as_ref().map_or(0, |old| old.byte_len(name));
+        if let Some(old) = old
+            && self.byte_len - known + byte_len <= bounds.bytes_max
+        {
+            // In its place, as nearly every reading that ever comes.
+            self.byte_len = self.byte_len - known + byte_len;
+            self.removed_count += usize::from(new.is_removed());
+            self.removed_count -= usize::from(old.is_removed());
+            *old = new;
+            return true;
+        }
+        if self.make_room(name, byte_len, known, bounds) {
+            self.put(name.into(), new);
             return true;
         }
         if known > 0 {

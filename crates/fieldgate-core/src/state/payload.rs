@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::Quality;
+use super::{Origin, Quality, Resource, patch};
 use crate::json::{self, Member};
 
 /// Longest name of a resource, in bytes.
@@ -34,6 +34,24 @@ pub(super) enum Said<'a> {
     Nothing,
     /// It is no more.
     Removed,
+}
+
+impl Reading<'_> {
+    /// What is known of its resource behind it, where it replaces `old`.
+    pub(super) fn after(&self, old: Option<&Resource>, origin: Origin) -> Resource {
+        let own_unit = self.unit.as_deref().map(Into::into);
+        let old_unit = || old.and_then(|old| old.unit.clone());
+        let (value, unit) = match self.said {
+            Said::Value(value) => (Some(value.into()), own_unit),
+            Said::Patch(patch) => {
+                let target = old.and_then(|old| old.value.as_deref());
+                (Some(patch::merge(target, patch).into()), old_unit())
+            }
+            Said::Nothing => (old.and_then(|old| old.value.clone()), own_unit.or_else(old_unit)),
+            Said::Removed => (None, None),
+        };
+        Resource { value, unit, quality: self.quality, origin }
+    }
 }
 
 /// Telemetry: each value is whole, and null is none.
@@ -64,35 +82,47 @@ fn is_bounded(text: &str, bytes_max: usize) -> bool {
 
 /// The elements of `values`, if it is a list of samples.
 fn samples<'a>(members: &[Member<'a>]) -> Option<Vec<Reading<'a>>> {
-    let values = json::elements(value_of(members, "values")?)?;
-    let of_all = word_of(members, "quality");
-    let mut readings = Vec::with_capacity(values.len());
-    for value in values {
-        let sample = json::members(value)?;
-        let tag = text_of(&sample, "tag")?;
-        let quality = word_of(&sample, "quality").or(of_all).unwrap_or_default();
-        let value = value_of(&sample, "value").filter(|value| *value != "null");
-        let said = match (quality, value) {
-            (Quality::Bad, _) => Said::Nothing,
-            (Quality::Good | Quality::Uncertain, Some(value)) => Said::Value(value),
-            (Quality::Good | Quality::Uncertain, None) => continue,
-        };
-        let unit = text_of(&sample, "unit");
-        let unit = unit.filter(|unit| !unit.is_empty() && is_bounded(unit, UNIT_BYTES_MAX));
-        let reading = reading(Some(tag), said);
-        readings.extend(reading.map(|reading| Reading { unit, quality, ..reading }));
-    }
+    let value_of = |wanted| {
+        let member = members.iter().find(|member| member.name.as_deref() == Some(wanted));
+        member.map(|member| member.value)
+    };
+    let values = value_of("values")?;
+    let of_all = value_of("quality").and_then(quality);
+    let mut readings = Vec::new();
+    json::each_element(values, |element| {
+        let sample = sample(element, of_all);
+        let is_sample = sample.is_some();
+        readings.extend(sample.flatten());
+        is_sample
+    })?;
     Some(readings)
 }
 
-fn value_of<'a>(members: &[Member<'a>], wanted: &str) -> Option<&'a str> {
-    members.iter().find(|member| member.name.as_deref() == Some(wanted)).map(|member| member.value)
+fn quality(text: &str) -> Option<Quality> {
+    Quality::of_word(&json::string(text)?)
 }
 
-fn text_of<'a>(members: &[Member<'a>], wanted: &str) -> Option<Cow<'a, str>> {
-    json::string(value_of(members, wanted)?)
-}
-
-fn word_of(members: &[Member<'_>], wanted: &str) -> Option<Quality> {
-    Quality::of_word(&text_of(members, wanted)?)
+/// What one element says, which may be nothing; none at all if it is no sample.
+fn sample(element: &str, of_all: Option<Quality>) -> Option<Option<Reading<'_>>> {
+    let (mut tag, mut value, mut unit, mut own) = (None, None, None, None);
+    json::each_member(element, |member| {
+        let field = match member.name.as_deref() {
+            Some("tag") => &mut tag,
+            Some("value") => &mut value,
+            Some("unit") => &mut unit,
+            Some("quality") => &mut own,
+            Some(_) | None => return,
+        };
+        field.get_or_insert(member.value);
+    })?;
+    let tag = json::string(tag?)?;
+    let quality = own.and_then(quality).or(of_all).unwrap_or_default();
+    let said = match (quality, value.filter(|value| *value != "null")) {
+        (Quality::Bad, _) => Said::Nothing,
+        (Quality::Good | Quality::Uncertain, Some(value)) => Said::Value(value),
+        (Quality::Good | Quality::Uncertain, None) => return Some(None),
+    };
+    let unit = unit.and_then(json::string);
+    let unit = unit.filter(|unit| !unit.is_empty() && is_bounded(unit, UNIT_BYTES_MAX));
+    Some(reading(Some(tag), said).map(|reading| Reading { unit, quality, ..reading }))
 }
