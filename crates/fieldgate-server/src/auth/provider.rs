@@ -114,6 +114,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where the keys of an issuer are, by its discovery document. Somebody far away has no word in what
+/// is asked of this machine.
+fn discovered(document: &[u8], issuer: &str) -> Option<Url> {
+    let document: Discovery = serde_json::from_slice(document).ok()?;
+    let is_near = || key_address(issuer).is_some_and(|issuer| is_loopback(&issuer));
+    let found = key_address(&document.jwks_uri).filter(|_| document.issuer == issuer)?;
+    (!is_loopback(&found) || is_near()).then_some(found)
+}
+
 impl Provider {
     /// Reads the key file, or begins to ask.
     pub(super) fn open(
@@ -242,11 +251,7 @@ impl Asked {
             (Some(url), _) => url.clone(),
             (None, Some(url)) => {
                 let document = self.fetch(url.clone()).await?;
-                let document: Discovery =
-                    serde_json::from_slice(&document).map_err(|_| NoAnswer::Discovery)?;
-                let is_its_own = document.issuer == self.issuer;
-                let found = key_address(&document.jwks_uri).filter(|_| is_its_own);
-                found.ok_or(NoAnswer::Discovery)?
+                discovered(&document, &self.issuer).ok_or(NoAnswer::Discovery)?
             }
             (None, None) => return Err(NoAnswer::Discovery),
         };
@@ -289,5 +294,25 @@ impl Asked {
         }
         let _late = tokio::time::timeout(self.tempo.patience, answers.changed()).await;
         self.known(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discovery_document_names_its_issuer_and_keys_that_may_be_asked_for() {
+        let found = |named: &str, keys: &str, issuer: &str| {
+            let document = serde_json::json!({"issuer": named, "jwks_uri": keys, "more": []});
+            discovered(document.to_string().as_bytes(), issuer).is_some()
+        };
+        let (far, near) = ("https://a.b", "http://127.0.0.1:80");
+        assert!(found(far, "https://keys.b/set", far));
+        assert!(found(near, "http://127.0.0.1:80/keys", near) && found(near, "https://a.b/", near));
+        assert!(!found(far, "https://a.b/keys", "https://a.b/"), "another issuer");
+        assert!(!found(far, "http://a.b/keys", far), "not over TLS");
+        assert!(!found(far, "https://localhost/keys", far), "this machine");
+        assert!(discovered(b"{}", far).is_none() && discovered(b"[", far).is_none());
     }
 }

@@ -205,6 +205,7 @@ fn values(claim: Option<&Value>) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -285,6 +286,22 @@ mod tests {
         assert_eq!(of(&by_claim, json!({"org": "o1"})).unwrap().tenant.as_str(), "acme");
         for wrong in [json!({"org": "acme"}), json!({}), json!({"org": ["o1"]})] {
             assert!(of(&by_claim, wrong).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(
+            text in "\\PC{0,60}",
+            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 0..4),
+        ) {
+            let encoded: Vec<String> =
+                parts.iter().map(|part| URL_SAFE_NO_PAD.encode(part)).collect();
+            let key = DecodingKey::from_rsa_raw_components(b"n", b"e");
+            for token in [text, encoded.join(".")] {
+                prop_assert!(claimed(&token).is_err());
+                prop_assert!(verify(&issuer(""), &token, &key, UnixMs(0)).is_err());
+            }
         }
     }
 }

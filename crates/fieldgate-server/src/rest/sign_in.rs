@@ -142,6 +142,15 @@ impl Visitor {
         unauthorized(message)
     }
 
+    /// Each pair of tokens is a record in the log: they count as messages of their person do.
+    fn take_rate(&self, held: &Held) -> Result<(), Problem> {
+        let Session { refresh: hash, ends_ms, .. } = held.session;
+        let principal = held.user.principal(&held.tenant, &Access { hash, ends_ms });
+        let throttle = &self.shared.throttle;
+        let taken = throttle.take(&throttle.sender(&principal), 1, 0);
+        taken.map_err(|_| refuse(Code::RateLimited, "above limits.messages_per_second"))
+    }
+
     async fn change(&self, tenant: &TenantId, user: &str, step: SignInStep) -> Result<(), Fault> {
         let change = Change::SignIns { user: user.to_owned(), step };
         let change = RegistryChange { tenant: tenant.as_str().to_owned(), change };
@@ -322,6 +331,7 @@ async fn refresh(visitor: Visitor, Body(asked): Body<Refresh>) -> Result<Answere
     if held.presented != held.session.refresh {
         return Err(held.replayed(&visitor).await?);
     }
+    visitor.take_rate(&held)?;
     let made = Made::new(&visitor.shared, &held.family)?;
     let step = SignInStep::Renew {
         family: held.session.family,

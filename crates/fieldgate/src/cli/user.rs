@@ -49,9 +49,11 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
 /// Makes a code for a person, or for the one admin there is.
 pub(crate) fn login_link(args: &LoginLinkArgs) -> Result<(), Failure> {
     let admin = Admin::open(&args.place)?;
+    // Asked for in any case: a request that makes nothing makes no mistyped folder either.
+    let users = admin.list("/users")?;
     let user = match &args.user {
         Some(user) => user.clone(),
-        None => only_admin(&admin.list("/users")?)?,
+        None => only_admin(&users)?,
     };
     let made = admin.post(&format!("/users/{}/login-link", segment(&user)), &json!({}))?;
     if args.place.output.json {

@@ -125,6 +125,7 @@ const ENDS: &[(&str, &str, i32, &str)] = &[
     ("user remove nobody --yes --data {folder} --json", "", 1, "not_found"),
     ("login-link --data {folder} --json", "", 1, "not_found"),
     ("login-link --user nobody --data {folder} --json", "", 1, "not_found"),
+    ("login-link --user nobody --data {nowhere} --json", "", 5, "storage"),
     // key
     ("key add extra --role viewer --data {folder} --json", "", 0, ""),
     ("key add extra --role viewer --data {folder} --json", "", 1, "conflict"),

@@ -114,6 +114,18 @@ fn a_refresh_token_makes_new_tokens_once_and_again_ends_the_session() {
 }
 
 #[test]
+fn whoever_makes_token_after_token_is_over_a_rate() {
+    let settings = ["limits.messages_per_second=0", "limits.message_burst=3"];
+    let gateway = gateway("viewer", &settings);
+    let mut told = signed_in(&gateway);
+    for _ in 0..3 {
+        told = refresh(&gateway, &told).1;
+    }
+    assert_eq!(refresh(&gateway, &told).0, 429);
+    assert_eq!(status_of(&gateway, &told), 200, "the session goes on");
+}
+
+#[test]
 fn of_many_who_use_a_refresh_token_at_once_at_most_one_goes_on() {
     let gateway = gateway("viewer", &["limits.auth_failures_per_minute_max=1000"]);
     let first = signed_in(&gateway);
