@@ -104,8 +104,13 @@ fn a_history_tells_what_kills_took_in_either_order() {
     let mut backwards = all(&gateway, "order=desc&limit=100", &key);
     backwards.reverse();
     assert_eq!(backwards, items);
-    let some = all(&gateway, "limit=1", &key);
-    assert_eq!(some.iter().map(told).collect::<Vec<_>>(), wanted);
+    for order in ["asc", "desc"] {
+        let mut one_by_one = all(&gateway, &format!("limit=1&order={order}"), &key);
+        if order == "desc" {
+            one_by_one.reverse();
+        }
+        assert_eq!(one_by_one.iter().map(told).collect::<Vec<_>>(), wanted, "{order}");
+    }
     // A range that begins within a gap has the rest of it.
     let gap = &items[1]["gap"];
     let within = gap["to"].as_str().unwrap();

@@ -25,7 +25,9 @@ use crate::fabric::message_of;
 const PAGE_BYTES_MAX: usize = 1 << 20;
 /// So long a page is read; what is begun is finished.
 const PAGE_TIME: Duration = Duration::from_millis(250);
-/// How much is read at once.
+/// How much is read at once: so much for each item that fits, within bounds.
+const ITEM_BYTES: usize = 1 << 10;
+const CHUNK_BYTES_MIN: usize = 4 << 10;
 const CHUNK_BYTES_MAX: usize = 256 << 10;
 /// A message may arrive so long before one with a lower number: workers ask for the time before they
 /// ask for the number, and clocks are set.
@@ -165,8 +167,9 @@ impl Stretch<'_> {
 
     /// Reads the oldest first; says whether something is left.
     fn read_on(&mut self, out: &mut Out) -> Result<bool, ReadError> {
+        let byte_len = (self.wanted.limit * ITEM_BYTES).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         while self.low < self.high {
-            let chunk = self.log.read(self.low, &self.wanted.filter, CHUNK_BYTES_MAX)?;
+            let chunk = self.log.read(self.low, &self.wanted.filter, byte_len)?;
             if chunk.next <= self.low {
                 // The rest waits for its sync: nobody was told of it yet.
                 return Ok(false);
@@ -190,7 +193,7 @@ impl Stretch<'_> {
     /// Reads the newest first, a window of numbers at a time; says whether something is left.
     fn read_back(&mut self, out: &mut Out) -> Result<bool, ReadError> {
         let mut len = WINDOW_LEN;
-        let mut is_first = true;
+        let (mut is_first, mut was_cut) = (true, false);
         while self.low < self.high {
             let low = Seq(self.high.0.saturating_sub(len)).max(self.low);
             let Some(window) = self.window(low, is_first)? else {
@@ -198,9 +201,16 @@ impl Stretch<'_> {
                     return Ok(true);
                 }
                 len = ((self.high.0 - low.0) / 2).max(1);
+                was_cut = true;
                 continue;
             };
-            is_first = false;
+            // A hole that goes on below is told whole, not a window at a time.
+            let may_widen = !was_cut && len < WINDOW_LEN_MAX && low > self.low;
+            if may_widen && is_hole_from(&window, low) {
+                len = (len * 4).min(WINDOW_LEN_MAX);
+                continue;
+            }
+            (is_first, was_cut) = (false, false);
             if window.len() < SPARSE_LEN {
                 len = (len * 4).min(WINDOW_LEN_MAX);
             }
@@ -244,6 +254,12 @@ impl Stretch<'_> {
         }
         Ok(Some(window))
     }
+}
+
+/// Whether there is nothing but a hole that begins at `low`, or before.
+fn is_hole_from(window: &VecDeque<Found>, low: Seq) -> bool {
+    let is_hole = |found: &Found| matches!(found, Found::Gap(range, _) if *range.start() == low.0);
+    window.len() == 1 && window.front().is_some_and(is_hole)
 }
 
 /// The page as it grows.
