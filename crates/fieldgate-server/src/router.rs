@@ -57,11 +57,11 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
                 inbox.route(std::mem::take(routed));
             }
         }
-        // Payloads are read here: behind the messages, and without a lock that anybody waits for.
-        shared.state.settle(&*shared.log).into_iter().for_each(|effect| obey(shared, effect));
         for step in steps.drain(..) {
             notice(shared, &step);
         }
+        // Payloads are read here: behind the messages, and without a lock that anybody waits for.
+        shared.state.settle(&*shared.log).into_iter().for_each(|effect| obey(shared, effect));
         let time = now();
         if time.0 >= expiry_looked_at.0 + 500 {
             expiry_looked_at = time;

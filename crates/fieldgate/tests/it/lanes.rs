@@ -58,10 +58,15 @@ fn alarms(device: &mut Wire, count: u64, text_len: usize) {
     }
 }
 
-/// Waits until everything that the device sent is in the log.
-fn stored(device: &mut Wire) {
-    device.send(&json!({"type": "event", "event": "end", "msgid": "end"}));
-    device.next_of("ack");
+/// Waits until everything that the device sent waits for its receivers: routed, which the second
+/// acknowledgement of something retained tells of all before the first, and taken by the workers,
+/// which deliver before they answer.
+fn delivered(device: &mut Wire, gateway: &Gateway, key: &str) {
+    for msgid in ["end-1", "end-2"] {
+        device.send(&json!({"type": "event", "event": "end", "msgid": msgid, "retain": true}));
+        device.next_of("ack");
+    }
+    assert_eq!(gateway.get("/v1/clients", Some(key)).0, 200);
 }
 
 /// Reads until a payload has this name and number; everything that came.
@@ -99,7 +104,7 @@ fn an_alarm_overtakes_what_is_read_from_the_log_and_comes_once() {
     load(&mut device, "load", LOAD_COUNT, "normal");
     alarms(&mut device, 1, 10);
     load(&mut device, "rest", 10, "normal");
-    stored(&mut device);
+    delivered(&mut device, &gateway, &key);
     let frames = until(&mut slow, "rest", 10);
     let at = frames.iter().position(|frame| frame["ahead"] == true).expect("it went ahead");
     assert_eq!(frames[at]["payload"]["event"], "alarm");
@@ -119,7 +124,7 @@ fn an_alarm_overtakes_a_backlog_that_drops_the_oldest() {
     load(&mut device, "load", LOAD_COUNT, "normal");
     alarms(&mut device, 1, 10);
     load(&mut device, "rest", 1, "normal");
-    stored(&mut device);
+    delivered(&mut device, &gateway, &key);
     let frames = until(&mut slow, "rest", 1);
     let at = frames.iter().position(|frame| frame["ahead"] == true).expect("it went ahead");
     let gap = frames.iter().position(|frame| frame["type"] == "gap").expect("it was slow");
@@ -137,7 +142,7 @@ fn so_many_bytes_go_ahead_of_a_backlog_and_the_rest_comes_in_turn() {
     load(&mut device, "load", LOAD_COUNT, "normal");
     alarms(&mut device, 40, TEXT_LEN);
     load(&mut device, "rest", 1, "normal");
-    stored(&mut device);
+    delivered(&mut device, &gateway, &key);
     let frames = until(&mut slow, "rest", 1);
     let (ahead, in_turn): (Vec<&Value>, Vec<&Value>) = frames
         .iter()
@@ -157,7 +162,7 @@ fn bulk_waits_for_what_is_normal() {
     load(&mut device, "load", LOAD_COUNT, "normal");
     load(&mut device, "bulk", 100, "bulk");
     load(&mut device, "rest", 3, "normal");
-    stored(&mut device);
+    delivered(&mut device, &gateway, &key);
     let frames = until(&mut slow, "bulk", 100);
     let names: Vec<&Value> = frames.iter().map(|frame| &frame["payload"]["name"]).collect();
     let first_bulk = names.iter().position(|name| **name == "bulk").unwrap();
