@@ -48,7 +48,7 @@ pub(super) const CHOICES: [(&str, &[&str]); 3] = [
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 22] = [
+pub(super) const LIVE: [&str; 21] = [
     "listen.hosts",
     "listen.origins",
     "heartbeat.ping_ms",
@@ -66,7 +66,6 @@ pub(super) const LIVE: [&str; 22] = [
     "limits.topic_levels_max",
     "limits.inflight_max",
     "limits.outbox_bytes_max",
-    "limits.resources_per_device_max",
     "auth.access_lifetime",
     "auth.refresh_lifetime",
     "drain.grace_ms",

@@ -67,7 +67,7 @@ section! {
         replays_per_principal_max: usize = 4,
         /// Devices of a tenant.
         devices_per_tenant_max: usize = 100_000,
-        /// Resources in one frame.
+        /// Resources in one frame, and of one device.
         resources_per_device_max: usize = 1_000,
         /// Retained messages of a tenant.
         retained_per_tenant_max: usize = 100_000,
