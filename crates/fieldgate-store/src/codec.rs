@@ -103,9 +103,14 @@ impl<'a> Reader<'a> {
         Ok(Some(self.number()?).filter(|ms| *ms != u64::MAX).map(UnixMs))
     }
 
-    fn text(&mut self) -> Result<&'a str, BadRecord> {
+    /// Bytes behind their length.
+    fn short(&mut self) -> Result<&'a [u8], BadRecord> {
         let len = u16::from_le_bytes(self.take(2)?.try_into().map_err(|_| BadRecord)?);
-        std::str::from_utf8(self.take(len.into())?).map_err(|_| BadRecord)
+        self.take(len.into())
+    }
+
+    fn text(&mut self) -> Result<&'a str, BadRecord> {
+        std::str::from_utf8(self.short()?).map_err(|_| BadRecord)
     }
 
     fn rest(&mut self) -> Bytes {
@@ -172,6 +177,17 @@ pub(crate) fn about(bytes: &[u8]) -> Result<About<'_>, BadRecord> {
         COMMAND_V1 | REGISTRY_V1 | REGISTRY_V2 => Ok(About::Other),
         _ => Err(BadRecord),
     }
+}
+
+/// The tenant and the topic of a message, as they stand in its bytes; nothing for another record, and
+/// for one that is broken.
+pub(crate) fn names(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader(bytes);
+    if reader.byte().ok()? != MESSAGE_V1 {
+        return None;
+    }
+    reader.take(MESSAGE_FIXED_BYTES).ok()?;
+    Some((reader.short().ok()?, reader.short().ok()?))
 }
 
 fn decode_message(reader: &mut Reader<'_>) -> Result<Message, BadRecord> {
@@ -266,6 +282,7 @@ mod tests {
             if let Record::Message(message) = &record {
                 let (tenant, topic) = (message.tenant.as_str(), message.topic.as_str());
                 prop_assert_eq!(about(&bytes), Ok(About::Message { tenant, topic }));
+                prop_assert_eq!(names(&bytes), Some((tenant.as_bytes(), topic.as_bytes())));
             }
             prop_assert_eq!(decode(&bytes), Ok(record));
         }

@@ -9,7 +9,7 @@ use fieldgate_core::{
 };
 
 use crate::{
-    codec::{self, About},
+    codec,
     record::{Entry, Record},
 };
 
@@ -160,15 +160,10 @@ impl ReadFilter {
     /// Tells whether a reader with this filter may see what these bytes are the record of, or has to
     /// look at it: most records in a log are somebody else's, and need not be made to know that.
     pub(crate) fn may_select(&self, arrived: UnixMs, body: &[u8]) -> bool {
-        match codec::about(body) {
-            Ok(About::Message { tenant, topic }) => {
-                self.is_in_time(arrived)
-                    && self.tenant.as_ref().is_none_or(|wanted| wanted.as_str() == tenant)
-                    && (self.filters.is_empty()
-                        || self.filters.iter().any(|filter| filter.matches_name(topic)))
-            }
-            Ok(About::Other | About::Gap) | Err(_) => true,
-        }
+        let Some((tenant, topic)) = codec::names(body) else { return true };
+        self.is_in_time(arrived)
+            && self.tenant.as_ref().is_none_or(|wanted| wanted.as_str().as_bytes() == tenant)
+            && (self.filters.is_empty() || self.filters.iter().any(|f| may_match(f, topic)))
     }
 
     /// Tells whether a reader with this filter sees `entry`.
@@ -183,4 +178,11 @@ impl ReadFilter {
         self.tenant.as_ref().is_none_or(|tenant| *tenant == message.tenant)
             && (self.filters.is_empty() || self.filters.iter().any(|f| f.matches(&message.topic)))
     }
+}
+
+/// Tells whether a topic may be selected: most are not, and differ before the first wildcard.
+fn may_match(filter: &Filter, topic: &[u8]) -> bool {
+    let fixed = filter.as_str().bytes().take_while(|byte| !matches!(byte, b'+' | b'#'));
+    let differs = fixed.zip(topic).any(|(wanted, found)| wanted != *found);
+    !differs && std::str::from_utf8(topic).is_ok_and(|name| filter.matches_name(name))
 }
