@@ -5,6 +5,7 @@
 
 mod bare;
 mod fanout;
+mod history;
 mod idle;
 mod index;
 mod ingest;
@@ -21,7 +22,7 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::report::Report;
 
-const USAGE: &str = "usage: fieldgate-bench all|fanout|idle|ingest|index|start… [--quick] \
+const USAGE: &str = "usage: fieldgate-bench all|fanout|history|idle|ingest|index|start… [--quick] \
                      [--binary PATH] [--subscribers N] [--connections N] [--records N] [--out FILE]";
 
 /// What to do, and how long.
@@ -56,6 +57,7 @@ fn main() -> Result<()> {
         ("idle", idle::run),
         ("ingest", ingest::run),
         ("start", start::run),
+        ("history", history::run),
     ] {
         let wanted = |name: &str| plan.parts.iter().any(|wanted| wanted == name);
         if !wanted(part) && !wanted("all") {
@@ -93,7 +95,7 @@ impl Plan {
         while let Some(arg) = args.next() {
             let mut value = || args.next().context(USAGE);
             match arg.as_str() {
-                "all" | "fanout" | "idle" | "ingest" | "index" | "start" => {
+                "all" | "fanout" | "history" | "idle" | "ingest" | "index" | "start" => {
                     plan.parts.push(arg.clone());
                 }
                 "--quick" => {
