@@ -41,6 +41,8 @@ use crate::{
 
 /// How long whoever may wait does so before it tries a full log again.
 pub(crate) const FULL_WAIT: Duration = Duration::from_millis(1);
+/// How often a request does so before it is told to come back.
+pub(crate) const FULL_TRIES: usize = 20;
 
 /// Which subscriptions there are, and how far routing has come. Both under one lock, so that a
 /// subscription knows exactly from which number on it is live.

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     asks::{Refused, limits_of},
     commands::{self, Issued},
-    fabric::{FULL_WAIT, append_fault},
+    fabric::{FULL_TRIES, FULL_WAIT, append_fault},
     http::Problem,
     outcomes::Outcome,
 };
@@ -35,8 +35,6 @@ use crate::{
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Most devices whose ends one request waits for.
 const WAIT_DEVICES_MAX: usize = 256;
-/// How often a full log is tried again before the asker is told to come back.
-const FULL_TRIES: usize = 20;
 
 pub(super) fn router() -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(send)).routes(routes!(show))

@@ -250,9 +250,7 @@ async fn add(
     operation_id = "showDevice", params(("id" = String, Path)),
     responses((status = 200, description = "It is there.", body = DeviceWhole), Problems))]
 async fn show(asker: Asker, Path(id): Path<String>) -> Result<Json<DeviceWhole>, Problem> {
-    if !may_read(&asker, &id) {
-        asker.must_at(Verb::Read, &topics_of(&id))?;
-    }
+    must_read(&asker, &id)?;
     let found = device(&asker, &id)?;
     let described = found.profile.as_ref();
     let profile = described.map(|described| native::encode_profile(&described.profile));
@@ -366,8 +364,13 @@ pub(super) fn topics_of(id: &str) -> String {
 }
 
 /// Whoever administers may see what there is to administer.
-pub(super) fn may_read(asker: &Asker, id: &str) -> bool {
+fn may_read(asker: &Asker, id: &str) -> bool {
     asker.may_at(Verb::Read, &topics_of(id)) || asker.may_at(Verb::Admin, "#")
+}
+
+/// Refuses who may not read what is known of a device.
+pub(super) fn must_read(asker: &Asker, id: &str) -> Result<(), Problem> {
+    if may_read(asker, id) { Ok(()) } else { asker.must_at(Verb::Read, &topics_of(id)) }
 }
 
 pub(super) fn device(asker: &Asker, id: &str) -> Result<Arc<Device>, Fault> {

@@ -12,12 +12,13 @@ use fieldgate_core::{
 };
 use fieldgate_dialects::native;
 use fieldgate_store::registry::{Change, Described};
+use serde::{Deserialize, de::IgnoredAny};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Problems,
     asker::{Asker, Path, Text},
-    devices::{device, may_read, topics_of},
+    devices::{device, must_read, topics_of},
     etag,
 };
 use crate::{http::Problem, profiles::check_size};
@@ -39,9 +40,7 @@ async fn show(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if !may_read(&asker, &id) {
-        asker.must_at(Verb::Read, &topics_of(&id))?;
-    }
+    must_read(&asker, &id)?;
     let device = device(&asker, &id)?;
     let none = || Fault::new(Code::NotFound, format!("device {id} has no profile"));
     let described = device.profile.as_ref().ok_or_else(none)?;
@@ -72,6 +71,7 @@ async fn replace(
         asker.must_at(Verb::Write, &topics_of(&id))?;
     }
     let expected = etag::expected(&headers)?;
+    must_say_kind(&text)?;
     let profile = Arc::new(native::decode_profile(&text)?);
     check_size(&asker.shared, &profile)?;
     let device_id = device(&asker, &id)?.id.clone();
@@ -86,6 +86,20 @@ async fn replace(
     let device = device(&asker, &id)?;
     let gone = || Fault::new(Code::NotFound, format!("device {id} has gone"));
     Ok(answer(device.profile.as_ref().ok_or_else(gone)?))
+}
+
+/// A frame without a kind is a sensor's; a request that replaces a whole profile and does not say
+/// what the device is, is a mistake that would cost the profile that is there.
+fn must_say_kind(text: &str) -> Result<(), Fault> {
+    #[derive(Deserialize)]
+    struct Said {
+        kind: Option<IgnoredAny>,
+    }
+    let said: Option<Said> = serde_json::from_str(text).ok();
+    if said.is_some_and(|said| said.kind.is_none()) {
+        return Err(Fault::new(Code::MissingField, "a profile needs the field \"kind\""));
+    }
+    Ok(())
 }
 
 fn answer(described: &Described) -> Response {

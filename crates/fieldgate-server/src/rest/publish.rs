@@ -21,12 +21,9 @@ use super::{
 use crate::{
     admit::{admit, append_once},
     asks::limits_of,
-    fabric::{FULL_WAIT, append_fault, now},
+    fabric::{FULL_TRIES, FULL_WAIT, append_fault, now},
     http::Problem,
 };
-
-/// How often a full log is tried again before the asker is told to come back.
-const FULL_TRIES: usize = 20;
 
 pub(super) fn router() -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(publish))

@@ -180,6 +180,10 @@ fn a_profile_is_replaced_only_by_who_knows_it() {
     assert_eq!(put("If-Match: \"1\"\r\n", &light).status, 412);
     assert_eq!(put("If-Match: 2\r\n", &light).status, 400);
     assert_eq!(put("", &json!({"kind": "toaster"})).status, 400);
+    let nothing_said = put("", &json!({"x": 1}));
+    assert_eq!(nothing_said.status, 400);
+    assert!(nothing_said.body.contains("missing_field"), "{}", nothing_said.body);
+    assert_eq!(put("", &json!([])).status, 400);
     assert_eq!(put("", &light).header("etag"), Some("\"3\""));
     let known = format!("Authorization: Bearer {admin}\r\nIf-None-Match: \"3\"\r\n");
     assert_eq!(exchange(&gateway.address, "GET", path, &known, "").status, 304);
