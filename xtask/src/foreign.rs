@@ -32,6 +32,9 @@ fn folder() -> anyhow::Result<PathBuf> {
 /// What the lesson's samples ask for, beside what the examples have, and a reader of streams.
 const SAMPLE_MODULES: &[&str] = &["ws@8.18.3", "protobufjs@7.5.4", "eventsource@3.0.7"];
 
+/// A tester that reads the description of `/v1`.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
 const REDOCLY: &str = "@redocly/cli@2.77.0";
 
 /// Where the clients are.
@@ -59,7 +62,8 @@ pub(crate) fn install_clients() -> anyhow::Result<Clients> {
         run("python3", &["-m", "venv", &environment.display().to_string()])?;
     }
     let requirements = root().join("examples/python/requirements.txt");
-    run(&python, &["-m", "pip", "install", "--quiet", "-r", &requirements.display().to_string()])?;
+    let requirements = requirements.display().to_string();
+    run(&python, &["-m", "pip", "install", "--quiet", "-r", &requirements, SCHEMATHESIS])?;
     Ok(Clients { python, node_modules: modules.display().to_string() })
 }
 

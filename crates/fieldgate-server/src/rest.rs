@@ -14,6 +14,7 @@ mod etag;
 mod history;
 mod keys;
 mod list;
+mod names;
 mod profiles;
 mod publish;
 mod query;
@@ -51,7 +52,7 @@ struct Changed {
 }
 
 fn routes() -> (Router, OpenApi) {
-    let (router, openapi) = OpenApiRouter::with_openapi(describe::head())
+    let (router, mut openapi) = OpenApiRouter::with_openapi(describe::head())
         .merge(devices::router())
         .merge(profiles::router())
         .merge(state::router())
@@ -66,6 +67,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(stream::router())
         .merge(history::router())
         .split_for_parts();
+    names::describe(&mut openapi);
     let router = router
         .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })
         .method_not_allowed_fallback(|method: Method| async move {

@@ -15,6 +15,7 @@ mod bounds;
 mod cli;
 mod config;
 mod conformance;
+mod contract;
 mod crowd;
 mod edge;
 mod foreign;
