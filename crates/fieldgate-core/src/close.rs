@@ -3,11 +3,11 @@
 //! Pure. Source of the numbers: RFC 6455 section 7.4.1 and `native.md`, "Close codes".
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $label:literal, $text:literal, $retry:literal;)*) => {
+    ($(#[doc = $about:literal] $name:ident = $code:literal, $label:literal, $text:literal, $retry:literal;)*) => {
         /// Why a connection ended.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum CloseReason {
-            $($(#[$doc])* $name,)*
+            $(#[doc = $about] $name,)*
         }
 
         impl CloseReason {
@@ -36,6 +36,12 @@ macro_rules! reasons {
             #[must_use]
             pub const fn may_return(self) -> bool {
                 match self { $(Self::$name => $retry,)* }
+            }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$name => $about.trim_ascii(),)* }
             }
         }
     };

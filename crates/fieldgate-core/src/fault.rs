@@ -7,11 +7,11 @@ use std::{borrow::Cow, fmt};
 use crate::resource::format_converted;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $temporary:literal;)*) => {
+    ($(#[doc = $about:literal] $name:ident = $text:literal, $status:literal, $temporary:literal, $remedy:literal;)*) => {
         /// A stable word for a refusal (`native.md`, "Frames to a client").
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
-            $($(#[$doc])* $name,)*
+            $(#[doc = $about] $name,)*
         }
 
         impl Code {
@@ -35,45 +35,74 @@ macro_rules! codes {
             pub const fn is_temporary(self) -> bool {
                 match self { $(Self::$name => $temporary,)* }
             }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$name => $about.trim_ascii(),)* }
+            }
+
+            /// What to do about it, where nothing better is known.
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)* }
+            }
         }
     };
 }
 
 codes! {
     /// The text is not JSON, or nests too deep.
-    BadJson = "bad_json", 400, false;
+    BadJson = "bad_json", 400, false,
+        "write JSON, nested no deeper than limits.json_depth_max";
     /// A field has a value that it cannot have.
-    BadValue = "bad_value", 400, false;
+    BadValue = "bad_value", 400, false,
+        "the message names the value, and what may stand there";
     /// The frame's `type` is not known here.
-    UnknownType = "unknown_type", 400, false;
+    UnknownType = "unknown_type", 400, false,
+        "the protocol's page names the types that there are";
     /// A field is missing.
-    MissingField = "missing_field", 400, false;
+    MissingField = "missing_field", 400, false,
+        "the message names the field: add it";
     /// A part of a readable frame is over its limit.
-    TooLarge = "too_large", 413, false;
+    TooLarge = "too_large", 413, false,
+        "send less at once, or raise the limit that the message names";
     /// No right.
-    NotAllowed = "not_allowed", 403, false;
+    NotAllowed = "not_allowed", 403, false,
+        "take a key with the right: fieldgate key add NAME --grant VERB:FILTER";
     /// No such thing, or none that this principal may know of.
-    NotFound = "not_found", 404, false;
+    NotFound = "not_found", 404, false,
+        "fieldgate device list, user list and key list show what there is";
     /// Too many messages or bytes a second.
-    RateLimited = "rate_limited", 429, true;
+    RateLimited = "rate_limited", 429, true,
+        "wait as long as the message says, or raise the limit that it names";
     /// A bounded queue of the server is full.
-    QueueFull = "queue_full", 503, true;
+    QueueFull = "queue_full", 503, true,
+        "wait until what is there has been taken, then try again";
     /// The server cannot do this now.
-    Busy = "busy", 503, true;
+    Busy = "busy", 503, true,
+        "try again in a moment";
     /// The topic or filter is malformed.
-    BadTopic = "bad_topic", 400, false;
+    BadTopic = "bad_topic", 400, false,
+        "levels are separated by /; + and # stand in filters alone";
     /// The message authentication code does not fit.
-    BadMac = "bad_mac", 401, false;
+    BadMac = "bad_mac", 401, false,
+        "is the secret of the device the one that it was made with?";
     /// The nonce was seen before.
-    Replayed = "replayed", 409, false;
+    Replayed = "replayed", 409, false,
+        "sign each message with a nonce of its own";
     /// The condition of the request does not hold.
-    Conflict = "conflict", 409, false;
+    Conflict = "conflict", 409, false,
+        "it is there already, or it changed meanwhile: read it again, take another name, or remove it first";
     /// It came after its time.
-    Expired = "expired", 410, false;
+    Expired = "expired", 410, false,
+        "is the device connected? a longer expires gives it more time";
     /// Elements of a batch were refused; the list says which.
-    BatchRefused = "batch_refused", 422, false;
+    BatchRefused = "batch_refused", 422, false,
+        "the message names what was refused: mend it and send it again";
     /// Nothing can be stored now.
-    StorageUnavailable = "storage_unavailable", 503, true;
+    StorageUnavailable = "storage_unavailable", 503, true,
+        "the disk is full or fails: fieldgate status tells which";
 }
 
 impl fmt::Display for Code {

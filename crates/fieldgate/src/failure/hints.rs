@@ -1,13 +1,13 @@
 //! What to do about a failure, by its code; used where the failure itself knows nothing better.
 //!
-//! Invariant: every code of the gateway's catalogue has one, and none is empty.
+//! Those of the gateway's catalogue have theirs from there.
 
 use fieldgate_core::fault::Code;
 
 /// What to do, for those codes that anything can be done about.
 pub(super) fn hint_of(code: &str) -> Option<&'static str> {
     if let Some(refusal) = Code::ALL.iter().find(|known| known.as_str() == code) {
-        return Some(hint_of_refusal(*refusal));
+        return Some(refusal.remedy());
     }
     Some(match code {
         "usage" => "--help tells what the command takes",
@@ -29,28 +29,6 @@ pub(super) fn hint_of(code: &str) -> Option<&'static str> {
         "cancelled" => "nothing was done; --yes answers a question beforehand",
         _ => return None,
     })
-}
-
-const fn hint_of_refusal(code: Code) -> &'static str {
-    match code {
-        Code::BadJson => "write JSON, nested no deeper than limits.json_depth_max",
-        Code::BadValue | Code::MissingField | Code::UnknownType => {
-            "the message names the value; --help tells what may stand there"
-        }
-        Code::BadTopic => "levels are separated by /; + and # stand in filters alone",
-        Code::TooLarge => "send less at once, or raise the limit that the message names",
-        Code::NotAllowed => "take a key with the right: fieldgate key add NAME --grant VERB:FILTER",
-        Code::NotFound => "fieldgate device list, user list and key list show what there is",
-        Code::RateLimited => "wait as long as the message says, or raise the limit that it names",
-        Code::QueueFull => "wait until what is there has been taken, then try again",
-        Code::Busy => "try again in a moment",
-        Code::BadMac => "is the secret of the device the one that it was made with?",
-        Code::Replayed => "sign each message with a nonce of its own",
-        Code::Conflict => "it is there already: take another name, or remove it first",
-        Code::Expired => "is the device connected? a longer --expires gives it more time",
-        Code::BatchRefused => "the message names what was refused: mend it and send it again",
-        Code::StorageUnavailable => "the disk is full or fails: fieldgate status tells which",
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod conformance;
 mod contract;
 mod crowd;
 mod edge;
+mod errors;
 mod foreign;
 mod history;
 mod issuers;
