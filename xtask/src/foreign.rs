@@ -29,8 +29,13 @@ fn folder() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// What the lesson's samples ask for, beside what the examples have, and a reader of streams.
-const SAMPLE_MODULES: &[&str] = &["ws@8.18.3", "protobufjs@7.5.4", "eventsource@3.0.7"];
+/// What the lesson's samples ask for, beside what the examples have, a reader of streams, and what
+/// drives a browser.
+const SAMPLE_MODULES: &[&str] =
+    &["ws@8.18.3", "protobufjs@7.5.4", "eventsource@3.0.7", "playwright-core@1.64.1"];
+
+/// The browser that shows our pages, as Debian packages it.
+const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// A tester that reads the description of `/v1`.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
@@ -50,7 +55,7 @@ pub(crate) fn install_clients() -> anyhow::Result<Clients> {
     let node = folder()?.join("node");
     let modules = node.join("node_modules");
     let missing = |name: &&str| !modules.join(name).is_dir();
-    if ["ws", "protobufjs", "eventsource"].iter().any(missing) {
+    if ["ws", "protobufjs", "eventsource", "playwright-core"].iter().any(missing) {
         fs::create_dir_all(&node)?;
         let mut arguments = vec!["install", "--no-audit", "--no-fund", "--no-package-lock"];
         arguments.extend(SAMPLE_MODULES);
@@ -65,6 +70,16 @@ pub(crate) fn install_clients() -> anyhow::Result<Clients> {
     let requirements = requirements.display().to_string();
     run(&python, &["-m", "pip", "install", "--quiet", "-r", &requirements, SCHEMATHESIS])?;
     Ok(Clients { python, node_modules: modules.display().to_string() })
+}
+
+/// Installs the browser, if it is not there; its path.
+pub(crate) fn install_browser() -> anyhow::Result<&'static str> {
+    if !Path::new(CHROMIUM).exists() {
+        run("apt-get", &["update", "-qq"])?;
+        let arguments = ["install", "-y", "-qq", "--no-install-recommends", "chromium"];
+        run("apt-get", &arguments).context("chromium is needed: install it as root")?;
+    }
+    Ok(CHROMIUM)
 }
 
 /// Checks the committed description of `/v1` with the linter that its readers use; a warning fails.

@@ -59,6 +59,7 @@ pub(crate) fn test_all() -> anyhow::Result<()> {
     let environment = [
         ("FIELDGATE_TEST_PYTHON", clients.python.as_str()),
         ("FIELDGATE_TEST_NODE_MODULES", clients.node_modules.as_str()),
+        ("FIELDGATE_TEST_CHROMIUM", foreign::install_browser()?),
         ("FIELDGATE_TEST_FOREIGN", "required"),
     ];
     run_in(&root(), "cargo", &["test", "--workspace", "--locked"], &environment)?;

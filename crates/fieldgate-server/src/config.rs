@@ -37,6 +37,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// How long the log keeps.
     pub retention: Retention,
+    /// The description of the interface.
+    pub doc: Doc,
     /// Stopping.
     pub drain: Drain,
     /// Logging.
@@ -172,6 +174,14 @@ section! {
         /// The oldest segments go while all of them exceed this: bytes, or `"10GiB"`.
         #[serde(with = "units::size")]
         bytes: u64 = 10 << 30,
+    }
+}
+
+section! {
+    /// The description of the interface, under `/doc`.
+    Doc {
+        /// Whether anybody may read it. Otherwise it takes a credential, or an address on this machine.
+        public: bool = false,
     }
 }
 

@@ -132,7 +132,7 @@ pub(crate) fn router(caller: Caller) -> Router {
             .route("/readyz", get(ready))
             .route("/metrics", get(keyed_metrics))
             .route("/v1/{*rest}", any(resources))
-            .merge(doc::routes()),
+            .merge(doc::routes(&caller)),
     };
     let guard = axum::middleware::from_fn_with_state(caller.clone(), guard);
     routes

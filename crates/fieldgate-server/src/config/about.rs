@@ -7,8 +7,8 @@ use serde_json::{Map, json};
 use toml::{Table, Value};
 
 use super::{
-    AuthConfig, Config, Drain, Heartbeat, Limits, Listen, LogConfig, Retention, StoreConfig, Tls,
-    issuers,
+    AuthConfig, Config, Doc, Drain, Heartbeat, Limits, Listen, LogConfig, Retention, StoreConfig,
+    Tls, issuers,
 };
 
 /// A section as its type has it.
@@ -28,7 +28,7 @@ pub(super) struct AboutField {
 }
 
 /// The sections, in the order of the template.
-const SECTIONS: [(&str, About); 9] = [
+const SECTIONS: [(&str, About); 10] = [
     ("listen", Listen::ABOUT),
     ("listen.tls", Tls::ABOUT),
     ("heartbeat", Heartbeat::ABOUT),
@@ -36,6 +36,7 @@ const SECTIONS: [(&str, About); 9] = [
     ("auth", AuthConfig::ABOUT),
     ("store", StoreConfig::ABOUT),
     ("retention", Retention::ABOUT),
+    ("doc", Doc::ABOUT),
     ("drain", Drain::ABOUT),
     ("log", LogConfig::ABOUT),
 ];
@@ -48,7 +49,7 @@ pub(super) const CHOICES: [(&str, &[&str]); 3] = [
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 21] = [
+pub(super) const LIVE: [&str; 22] = [
     "listen.hosts",
     "listen.origins",
     "heartbeat.ping_ms",
@@ -68,6 +69,7 @@ pub(super) const LIVE: [&str; 21] = [
     "limits.outbox_bytes_max",
     "auth.access_lifetime",
     "auth.refresh_lifetime",
+    "doc.public",
     "drain.grace_ms",
     "log.level",
 ];

@@ -1,20 +1,63 @@
-//! `/doc`: the description of the interface, as JSON and YAML.
+//! `/doc`: the description of the interface, as JSON and YAML, and as a page that is drawn from it.
+//!
+//! The page says nothing about this gateway and is open; the description takes a credential, an
+//! address on this machine, or `doc.public`.
 
 use axum::{
     Json, Router,
+    extract::{Request, State},
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 
-use super::{Caller, Problem};
+use super::{Caller, Problem, unauthorized};
 use crate::rest;
 use fieldgate_core::fault::{Code, Fault};
 
-pub(super) fn routes() -> Router<Caller> {
+/// Nothing but what this gateway serves runs, and nobody may frame it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(super) fn routes(caller: &Caller) -> Router<Caller> {
+    let page = "text/html; charset=utf-8";
+    let script = "text/javascript; charset=utf-8";
+    let style = "text/css; charset=utf-8";
     Router::new()
         .route("/doc/openapi.json", get(|| async { Json(rest::openapi()) }))
         .route("/doc/openapi.yaml", get(yaml))
+        .layer(from_fn_with_state(caller.clone(), known))
+        .route("/doc", get(|| file(page, include_str!("../../../../console/doc/index.html"))))
+        .route("/doc/", get(|| async { Redirect::permanent("/doc") }))
+        .route("/doc/doc.js", get(|| file(script, include_str!("../../../../console/doc/doc.js"))))
+        .route("/doc/doc.css", get(|| file(style, include_str!("../../../../console/doc/doc.css"))))
+}
+
+/// Lets through who may read the description.
+async fn known(
+    State(caller): State<Caller>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let client = caller.client(request.extensions());
+    let is_open = caller.shared().config.doc.public || client.to_canonical().is_loopback();
+    if !is_open {
+        let found = caller.principal(request.headers(), request.uri(), client).await?;
+        found.ok_or_else(|| unauthorized("send Authorization: Bearer, or see doc.public"))?;
+    }
+    Ok(next.run(request).await)
+}
+
+async fn file(kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, text).into_response()
 }
 
 async fn yaml() -> Response {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use utoipa::{
     IntoResponses, Modify, OpenApi,
     openapi::{
         self, ContentBuilder, Ref, RefOr, ResponseBuilder,
+        extensions::Extensions,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -53,6 +55,20 @@ fn told(status: u16, text: &str) -> String {
     if codes.is_empty() { text.to_owned() } else { format!("{text} Codes: {}.", codes.join(", ")) }
 }
 
+/// The catalogue, for whoever draws the description.
+fn codes() -> serde_json::Value {
+    let told = |code: &Code| {
+        json!({
+            "code": code.as_str(),
+            "status": code.http_status(),
+            "again": code.is_temporary(),
+            "about": code.about(),
+            "remedy": code.remedy(),
+        })
+    };
+    Code::ALL.iter().map(told).collect()
+}
+
 struct Common;
 
 impl Modify for Common {
@@ -63,6 +79,7 @@ impl Modify for Common {
                 "An API key, the token of a device, or a token of an outside issuer.",
             ))
             .build();
+        openapi.extensions = Some(Extensions::from_iter([("x-codes", codes())]));
         let components = openapi.components.get_or_insert_with(Default::default);
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         for (status, text) in REFUSALS {

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub(crate) use events::Events;
 pub(crate) use issuer::{Issuer, Signer, now_s};
 pub(crate) use proxy::Proxy;
-pub(crate) use script::{NodeScript, Script, node_modules, python};
+pub(crate) use script::{NodeScript, Script, chromium, node_modules, python};
 pub(crate) use wire::{Seen, Wire, exchange, post, post_open, request};
 
 /// How long anything may take.

@@ -28,6 +28,11 @@ pub(crate) fn python() -> Option<PathBuf> {
     installed("FIELDGATE_TEST_PYTHON")
 }
 
+/// The browser.
+pub(crate) fn chromium() -> Option<PathBuf> {
+    installed("FIELDGATE_TEST_CHROMIUM")
+}
+
 /// The folder `node_modules` with `ws` and `protobufjs`.
 pub(crate) fn node_modules() -> Option<PathBuf> {
     installed("FIELDGATE_TEST_NODE_MODULES")
