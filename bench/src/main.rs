@@ -3,6 +3,7 @@
 //! Real sockets, real disk, one machine, one run; ratios, so that the machine's mood cancels out.
 //! Prints Markdown. See `docs/performance.md`.
 
+mod api;
 mod bare;
 mod fanout;
 mod history;
@@ -22,7 +23,7 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::report::Report;
 
-const USAGE: &str = "usage: fieldgate-bench all|fanout|history|idle|ingest|index|start… [--quick] \
+const USAGE: &str = "usage: fieldgate-bench all|api|fanout|history|idle|ingest|index|start… [--quick] \
                      [--binary PATH] [--subscribers N] [--connections N] [--records N] [--out FILE]";
 
 /// What to do, and how long.
@@ -44,6 +45,9 @@ fn main() -> Result<()> {
     if let Some(("bare-fanout", rest)) = args.split_first().map(|(head, rest)| (&**head, rest)) {
         return bare::run_fanout(rest);
     }
+    if let Some(("bare-axum", rest)) = args.split_first().map(|(head, rest)| (&**head, rest)) {
+        return api::run_bare(rest);
+    }
     let plan = Plan::read(&args)?;
     // Without the right to raise it the limit stays.
     let files = Rlimit { current: Some(100_000), maximum: Some(100_000) };
@@ -58,6 +62,7 @@ fn main() -> Result<()> {
         ("ingest", ingest::run),
         ("start", start::run),
         ("history", history::run),
+        ("api", api::run),
     ] {
         let wanted = |name: &str| plan.parts.iter().any(|wanted| wanted == name);
         if !wanted(part) && !wanted("all") {
@@ -95,7 +100,7 @@ impl Plan {
         while let Some(arg) = args.next() {
             let mut value = || args.next().context(USAGE);
             match arg.as_str() {
-                "all" | "fanout" | "history" | "idle" | "ingest" | "index" | "start" => {
+                "all" | "api" | "fanout" | "history" | "idle" | "ingest" | "index" | "start" => {
                     plan.parts.push(arg.clone());
                 }
                 "--quick" => {

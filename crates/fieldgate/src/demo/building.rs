@@ -1,39 +1,27 @@
-//! The simulated building: six devices, each with its own way to talk, and somebody at the switch.
+//! The simulated building: devices, each with its own way to talk, and somebody who uses them.
 //!
 //! Values are smooth functions of time, so that a watcher sees them move and never jump.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use fieldgate_client::{Client, IoTData, Sample, SensorReading};
-use serde_json::{Value, json};
-use tokio::{task::JoinSet, time::Instant};
+use serde_json::json;
+use tokio::task::JoinSet;
 
+use super::actuators::{self, Commands};
 use crate::{cli::now_ms, failure::Failure};
 
 /// Id, kind and name of each device.
-pub(super) const DEVICES: [(&str, &str, &str); 6] = [
+pub(super) const DEVICES: [(&str, &str, &str); 8] = [
     ("climate-1", "sensor", "Hall, climate (JSON)"),
     ("climate-2", "sensor", "Roof, climate (JSON, acknowledged)"),
     ("meter-1", "sensor", "Cellar, power meter (Protobuf)"),
     ("air-1", "sensor", "Office, air (batches)"),
     ("door-1", "sensor", "Front door (events)"),
     ("lamp-1", "light", "Hall, lamp (obeys commands)"),
+    ("thermostat-1", "thermostat", "Office, thermostat (obeys)"),
+    ("cover-1", "cover", "Office, blind (obeys, slowly)"),
 ];
-
-/// What the switch did.
-#[derive(Debug, Default)]
-pub(super) struct Commands {
-    pub(super) sent: AtomicU64,
-    pub(super) completed: AtomicU64,
-    /// The last round trip, in microseconds.
-    pub(super) last_us: AtomicU64,
-}
 
 /// The devices, each a client of its own and a task. Dropping it stops them.
 pub(super) struct Building {
@@ -59,15 +47,17 @@ impl Building {
                 "meter-1" => building.tasks.spawn(meter(client)),
                 "air-1" => building.tasks.spawn(air(client)),
                 "door-1" => building.tasks.spawn(door(client)),
-                _ => building.tasks.spawn(lamp(client)),
+                "thermostat-1" => building.tasks.spawn(actuators::thermostat(client)),
+                "cover-1" => building.tasks.spawn(actuators::cover(client)),
+                _ => building.tasks.spawn(actuators::lamp(client)),
             };
         }
         Ok(building)
     }
 
-    /// Puts somebody at the lamp's switch.
+    /// Puts somebody into the building who uses what is there.
     pub(super) fn control(&mut self, app: Client) {
-        self.tasks.spawn(switch(app, Arc::clone(&self.commands)));
+        self.tasks.spawn(actuators::somebody(app, Arc::clone(&self.commands)));
     }
 
     /// Stops everything; what was sent is acknowledged before.
@@ -155,45 +145,5 @@ async fn door(client: Client) {
         let _ = client.event(event, &json!({"count": count / 2 + 1})).qos1().send().await;
         let pause = if count.is_multiple_of(2) { 1_200 } else { 3_700 };
         tokio::time::sleep(Duration::from_millis(pause)).await;
-    }
-}
-
-async fn lamp(client: Client) {
-    let mut commands = client.commands();
-    let mut on = false;
-    let mut ticks = tokio::time::interval(Duration::from_millis(2_000));
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => (),
-            command = commands.next() => {
-                let Some(command) = command else { return };
-                let wanted = command.json::<Value>().ok().and_then(|v| v.get("set")?.get("on")?.as_bool());
-                let _ = match wanted {
-                    Some(wanted) => {
-                        on = wanted;
-                        command.done(json!({"on": on}))
-                    }
-                    None => command.failed("a lamp knows only {\"set\": {\"on\": true or false}}"),
-                };
-            }
-        }
-        let _ = client.status(&json!({"on": on})).enqueue();
-    }
-}
-
-async fn switch(app: Client, commands: Arc<Commands>) {
-    let mut on = true;
-    loop {
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
-        let asked = Instant::now();
-        commands.sent.fetch_add(1, Ordering::Relaxed);
-        let outcome =
-            app.command("lamp-1", json!({"set": {"on": on}})).wait(Duration::from_secs(5)).await;
-        if outcome.is_ok_and(|outcome| outcome.state == "completed") {
-            commands.completed.fetch_add(1, Ordering::Relaxed);
-            let us = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
-            commands.last_us.store(us, Ordering::Relaxed);
-        }
-        on = !on;
     }
 }

@@ -3,6 +3,7 @@
 //! Everything goes the way that a stranger's devices would go: registered over `admin.sock`,
 //! connected over WebSocket. The folder is temporary unless one is named, and gone at the end.
 
+mod actuators;
 mod building;
 mod view;
 

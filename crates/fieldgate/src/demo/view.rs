@@ -9,7 +9,7 @@ use std::{
 
 use fieldgate_client::Message;
 
-use super::building::{Commands, DEVICES};
+use super::{actuators::Commands, building::DEVICES};
 use crate::output;
 
 #[derive(Debug)]
@@ -66,11 +66,12 @@ impl View {
 
 {bold}Command line{plain}
   fieldgate subscribe 'devices/#' --since all --url http://{address}
-  fieldgate command lamp-1 '{{\"on\":true}}' --url http://{address}
+  fieldgate command cover-1 '{{\"set\":{{\"position\":0.5}}}}' --wait 10s --url http://{address}
 
-{bold}HTTP{plain}: live, and the last state of a device
+{bold}HTTP{plain}: live, the last state of a device, a command and how it ended; all of it at http://{address}/doc
   curl -N -H \"Authorization: Bearer $FIELDGATE_TOKEN\" 'http://{address}/v1/stream?topic=devices/%2B/telemetry'
-  curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" http://{address}/v1/devices/lamp-1/state
+  curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" http://{address}/v1/devices/thermostat-1/state
+  curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" -d '{{\"to\":\"thermostat-1\",\"payload\":{{\"set\":{{\"target_temperature\":23}}}}}}' 'http://{address}/v1/commands?wait=5s'
 
 {bold}What was dropped, and the metrics{plain}
   curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" http://{address}/v1/drops
