@@ -57,12 +57,12 @@ fn the_python_device_sends() {
 }
 
 /// An example app prints every message once and in order, though the gateway dies under it.
-fn resumes(mut command: Command) {
+fn resumes(mut command: Command, address: impl Fn(&str) -> String) {
     const ROUND: u64 = 50;
     let mut gateway = Gateway::start();
     let (token, key) = (gateway.device("sensor-001"), gateway.key("operator"));
     let proxy = Proxy::to(&gateway.address);
-    let address = format!("ws://{}/ws", proxy.address);
+    let address = address(&proxy.address);
     let app =
         Script::start(command.args(["devices/+/telemetry", &address]).env("FIELDGATE_TOKEN", &key));
     let mut printed = 0;
@@ -97,13 +97,43 @@ fn resumes(mut command: Command) {
 fn the_node_app_resumes_where_it_was() {
     let Some(modules) = node_modules() else { return };
     let (_kept, command) = node("app.mjs", &modules);
-    resumes(command);
+    resumes(command, |host| format!("ws://{host}/ws"));
 }
 
 #[test]
 fn the_python_app_resumes_where_it_was() {
     let Some(python) = python() else { return };
-    resumes(python_example("app.py", &python));
+    resumes(python_example("app.py", &python), |host| format!("ws://{host}/ws"));
+}
+
+#[test]
+fn the_python_backend_resumes_where_it_was() {
+    let Some(python) = python() else { return };
+    resumes(python_example("backend.py", &python), |host| format!("http://{host}"));
+}
+
+#[test]
+fn the_node_backend_reads_commands_and_reads_what_was() {
+    let gateway = Gateway::start();
+    let lamp = gateway.admin(&["device", "add", "lamp-1", "--kind", "light"]);
+    let mut device = gateway.as_device("lamp-1", lamp["token"].as_str().unwrap());
+    for n in 0..1_200 {
+        device.send(&json!({"type": "status", "msgid": n.to_string(), "data": {"on": false}}));
+    }
+    (0..1_200).for_each(|_| drop(device.next_of("ack")));
+    let path = examples().join("node/backend.mjs");
+    let url = format!("http://{}", gateway.address);
+    let mut command = Command::new("node");
+    command.arg(path).args(["lamp-1", r#"{"set":{"on":true}}"#, &url]);
+    let backend = Script::start(command.env("FIELDGATE_TOKEN", gateway.key("operator")));
+    assert_eq!(backend.line(), r#"is in {"on":false}"#);
+    let control = device.next_of("control");
+    assert_eq!(control["payload"], json!({"set": {"on": true}}));
+    device.send(&json!({"type": "reply", "msgid": control["msgid"], "status": "ok"}));
+    let told = backend.line();
+    let told: Value = serde_json::from_str(told.strip_prefix("command ").unwrap()).unwrap();
+    assert_eq!(told["devices"][0]["state"], "completed");
+    assert_eq!(backend.line(), "history 1200");
 }
 
 /// A self-signed gateway with a device, and the path of its certificate.

@@ -17,6 +17,7 @@ mod config;
 mod conformance;
 mod contract;
 mod crowd;
+mod demo;
 mod doc;
 mod edge;
 mod errors;
