@@ -254,17 +254,19 @@ fn on_ask(
 /// Looks at a credential; the same words and the same work for an unknown device and a wrong token.
 fn authenticate(hub: &Rc<Hub>, link: &Rc<Link>, auth: &Authenticate) {
     let tenant = auth.tenant.clone().unwrap_or_else(TenantId::default_tenant);
-    let time = now();
+    let (time, state) = (now(), &hub.shared.state);
     let allowed = hub.shared.throttle.may_try(link.peer);
     let found = allowed
-        .then(|| hub.shared.state.verify_token(&tenant, auth.device.as_ref(), &auth.token.0, time))
+        .then(|| state.verify_token(&tenant, auth.device.as_ref(), &auth.token.0, time))
         .flatten();
     match found {
         Some(principal) => welcome(hub, link, principal),
         None if !allowed => link.close(CloseReason::RateLimited),
         None => {
-            hub.shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
-            hub.shared.throttle.failed(link.peer);
+            // A name that nobody has may be anything, also a secret.
+            let known = auth.device.as_ref().filter(|id| state.device(&tenant, id).is_some());
+            let target = known.map(|id| id.as_str().to_owned()).unwrap_or_default();
+            hub.shared.wrong_credential(link.peer, tenant, target);
             hub.answer(link, &Answer::NotAuthenticated { timestamp: time });
             link.close(CloseReason::AuthFailed);
         }

@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     io,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -14,6 +15,7 @@ use std::{
 };
 
 use fieldgate_core::{
+    audit::Act,
     fault::{Code, Fault},
     id::{Position, Seq, TenantId, UnixMs},
     index::Index,
@@ -21,6 +23,7 @@ use fieldgate_core::{
 };
 use fieldgate_store::{
     AppendError, Entry, Log, Record, Store, TablesStatus,
+    audit::Author,
     log::{LocalLog, Recovery},
     registry::RegistryChange,
     state::State,
@@ -34,6 +37,7 @@ use crate::{
     metrics::Stats,
     outcomes::Outcomes,
     present::{LinkRef, Present},
+    refusals::{self, Refusal, Refusals},
     share::Share,
     throttle::{Throttle, open_files_max},
     worker::{self, Control, Inbox},
@@ -75,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) inputs: Arc<Share>,
     pub(crate) present: Present,
     pub(crate) outcomes: Outcomes,
+    pub(crate) refusals: Refusals,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -172,6 +177,20 @@ impl Shared {
         self.outcome(seq).map(|()| seq)
     }
 
+    /// Counts a refusal, for the audit of the tenant that it is about, if there is one.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        self.refusals.count(refusal);
+    }
+
+    /// A wrong credential came from this address.
+    pub(crate) fn wrong_credential(&self, address: IpAddr, tenant: TenantId, target: String) {
+        self.throttle.failed(address);
+        self.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
+        let author = Author { name: String::new(), address: Some(address) };
+        let (act, code) = (Act::Authenticate, Code::NotAllowed);
+        self.refuse(Refusal { tenant, author, act, code, target });
+    }
+
     /// How a change of the registry ended whose turn has come.
     pub(crate) fn outcome(&self, seq: Seq) -> Result<(), Fault> {
         let unknown = || Err(Fault::new(Code::Busy, "the outcome of this change is not known"));
@@ -230,6 +249,7 @@ impl Fabric {
             applied: AtomicU64::new(store.applied.0),
             present: Present::default(),
             outcomes: Outcomes::default(),
+            refusals: Refusals::default(),
             next_worker: AtomicUsize::new(0),
             moved: tokio::sync::Notify::new(),
         });
@@ -268,6 +288,7 @@ impl Fabric {
             tracing::warn!(connections = left, "grace is over: connections are cut");
         }
         shared.inboxes.iter().for_each(|inbox| inbox.control(Control::Stop));
+        refusals::enter(shared, now(), true);
         let log = Arc::clone(&shared.log);
         if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
             tracing::error!("closing the log panicked");
@@ -287,6 +308,6 @@ impl Fabric {
 pub(crate) fn message_of(entry: &Entry) -> Option<&fieldgate_core::message::Message> {
     match &entry.record {
         Record::Message(message) => Some(message),
-        Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => None,
+        Record::Command(_) | Record::Registry(_) | Record::Note(_) | Record::Gap { .. } => None,
     }
 }

@@ -275,8 +275,7 @@ impl Caller {
             shared.state.verify_token(&TenantId::default_tenant(), None, &token, time)
         };
         found.map(Some).ok_or_else(|| {
-            shared.throttle.failed(client);
-            shared.stats.auth_failures.fetch_add(1, Ordering::Relaxed);
+            shared.wrong_credential(client, TenantId::default_tenant(), String::new());
             unauthorized("the credential is not valid")
         })
     }

@@ -22,6 +22,7 @@ mod outbox;
 mod outcomes;
 mod present;
 mod profiles;
+mod refusals;
 mod rest;
 mod router;
 mod share;
@@ -43,7 +44,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fieldgate_store::Store;
+use fieldgate_core::{audit::Act, id::TenantId};
+use fieldgate_store::{
+    Log as _, Record, Store,
+    audit::{Author, Note, Said},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, ConfigError, Reloaded, Sources};
@@ -263,7 +268,18 @@ impl Running {
     /// Takes what may change without a restart from a configuration that was read again.
     #[must_use]
     pub fn reconfigure(&self, config: &Config) -> Reloaded {
-        self.fabric.shared.config.reload(config)
+        let shared = &self.fabric.shared;
+        let reloaded = shared.config.reload(config);
+        let said = Said::done(Act::ConfigReload, &Author::local(), "");
+        let said = said.with("changed", &reloaded.changed.join(" "));
+        let said = said.with("needs_restart", &reloaded.needs_restart.join(" "));
+        let tenant = TenantId::default_tenant().as_str().to_owned();
+        let note = Record::Note(Box::new(Note { tenant, said }));
+        // The log may be why it was read again: what is set must hold even if it cannot be entered.
+        if let Err(error) = shared.log.append(vec![note], fabric::now()) {
+            tracing::error!(%error, "that the configuration was read again is not in the audit");
+        }
+        reloaded
     }
 
     /// Ends: takes nothing new, tells clients to come back, makes everything durable.

@@ -14,6 +14,7 @@ use fieldgate_core::{
 };
 use fieldgate_store::{
     Log, Record,
+    audit::Author,
     registry::{Change, RegistryChange},
 };
 
@@ -53,7 +54,9 @@ pub(crate) fn set(
     }
     let device = device.as_str().to_owned();
     let change = Change::ProfileSet { device, expected: None, profile: Arc::new(ask.profile) };
-    let change = RegistryChange { tenant: principal.tenant.as_str().to_owned(), change };
+    let author = Author { name: principal.name.as_ref().to_owned(), address: Some(link.peer) };
+    let tenant = principal.tenant.as_str().to_owned();
+    let change = RegistryChange { tenant, change, author: Some(author) };
     let range = hub.shared.log.append(vec![Record::Registry(Box::new(change))], now())?;
     let then = Then::Decided { reference: ask.reference, told: ask.qos > Qos::AtMostOnce };
     hub.when_applied(link, range, then);

@@ -5,6 +5,7 @@
 //! decides who asks. Errors are problems (RFC 9457) with a stable code.
 
 mod asker;
+mod audit;
 mod clients;
 mod commands;
 mod describe;
@@ -23,6 +24,7 @@ mod state;
 mod status;
 mod stream;
 mod users;
+mod watch;
 
 use std::{convert::Infallible, sync::LazyLock};
 
@@ -41,6 +43,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::http::{Problem, refuse};
 pub(crate) use asker::Entrance;
 pub(crate) use describe::Problems;
+use watch::{Trace, Watched};
 
 static ROUTES: LazyLock<(Router, OpenApi)> = LazyLock::new(routes);
 
@@ -61,6 +64,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(sign_in::router())
         .merge(publish::router())
         .merge(commands::router())
+        .merge(audit::router())
         .merge(status::router())
         .merge(drops::router())
         .merge(clients::router())
@@ -81,9 +85,16 @@ fn routes() -> (Router, OpenApi) {
 pub(crate) async fn answer(entrance: Entrance, mut request: Request) -> Response {
     // What an outer router found in the path is not this one's.
     *request.extensions_mut() = Extensions::new();
+    let trace = Trace::default();
+    let watched = Watched::of(&entrance, request.method(), request.uri().path(), &trace);
     request.extensions_mut().insert(entrance);
+    request.extensions_mut().insert(trace);
     let answered: Result<Response, Infallible> = ROUTES.0.clone().oneshot(request).await;
-    answered.map_or_else(|never| match never {}, IntoResponse::into_response)
+    let response = answered.map_or_else(|never| match never {}, IntoResponse::into_response);
+    if let Some(watched) = watched {
+        watched.answered(&response);
+    }
+    response
 }
 
 /// The description of everything below `/v1`.

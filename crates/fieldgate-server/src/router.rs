@@ -18,6 +18,7 @@ use fieldgate_store::{Entry, Follow, Followed, Log, Record, record::CommandChang
 use crate::{
     fabric::{Shared, message_of, now},
     ledger::DropReason,
+    refusals,
     worker::{Control, Routed},
 };
 
@@ -66,6 +67,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         if time.0 >= expiry_looked_at.0 + 500 {
             expiry_looked_at = time;
             expire_commands(shared, time);
+            refusals::enter(shared, time, false);
         }
         if !open {
             return;

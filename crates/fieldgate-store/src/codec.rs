@@ -23,6 +23,9 @@ const REGISTRY_V1: u8 = 3;
 const GAP_V1: u8 = 4;
 /// Devices with profiles, and credentials that may set them.
 const REGISTRY_V2: u8 = 5;
+/// With who asked for the change.
+const REGISTRY_V3: u8 = 6;
+const NOTE_V1: u8 = 7;
 /// What stands between a message's version and its tenant: promise, lane, three times.
 const MESSAGE_FIXED_BYTES: usize = 2 + 3 * 8;
 
@@ -37,8 +40,12 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
         Record::Message(message) => encode_message(message, out),
         Record::Command(change) => encode_command(change, out),
         Record::Registry(change) => {
-            out.push(REGISTRY_V2);
+            out.push(REGISTRY_V3);
             out.extend_from_slice(&postcard::to_stdvec(change).unwrap_or_default());
+        }
+        Record::Note(note) => {
+            out.push(NOTE_V1);
+            out.extend_from_slice(&postcard::to_stdvec(note).unwrap_or_default());
         }
         Record::Gap { from, to, reason } => {
             out.push(GAP_V1);
@@ -129,7 +136,12 @@ pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
         MESSAGE_V1 => decode_message(&mut reader).map(Record::Message),
         COMMAND_V1 => decode_command(&mut reader).map(Record::Command),
         REGISTRY_V1 => registry(old::change(reader.0)),
-        REGISTRY_V2 => registry(postcard::from_bytes(reader.0)),
+        REGISTRY_V2 => registry(old::change_v2(reader.0)),
+        REGISTRY_V3 => registry(postcard::from_bytes(reader.0)),
+        NOTE_V1 => {
+            let note = postcard::from_bytes(reader.0).map_err(|_| BadRecord)?;
+            Ok(Record::Note(Box::new(note)))
+        }
         GAP_V1 => {
             let (from, to) = (Seq(reader.number()?), Seq(reader.number()?));
             if from.max(to) >= SEQ_BOUND {
@@ -174,7 +186,7 @@ pub(crate) fn about(bytes: &[u8]) -> Result<About<'_>, BadRecord> {
             Ok(About::Message { tenant: reader.text()?, topic: reader.text()? })
         }
         GAP_V1 => Ok(About::Gap),
-        COMMAND_V1 | REGISTRY_V1 | REGISTRY_V2 => Ok(About::Other),
+        COMMAND_V1 | REGISTRY_V1 | REGISTRY_V2 | REGISTRY_V3 | NOTE_V1 => Ok(About::Other),
         _ => Err(BadRecord),
     }
 }

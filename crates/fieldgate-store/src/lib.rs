@@ -3,6 +3,7 @@
 //! [`Log`] is the port that the server writes to and reads from; `log::LocalLog` is the engine on
 //! one machine, `memory::SimLog` the twin of the tests. Nothing here knows a wire format.
 
+pub mod audit;
 pub mod codec;
 mod control;
 pub mod disk;

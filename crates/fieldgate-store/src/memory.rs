@@ -210,7 +210,10 @@ impl Log for SimLog {
                 Followed::Entry(entry) => {
                     bytes += match &entry.record {
                         Record::Message(message) => 100 + message.payload.len(),
-                        Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => 100,
+                        Record::Command(_)
+                        | Record::Registry(_)
+                        | Record::Note(_)
+                        | Record::Gap { .. } => 100,
                     };
                 }
                 Followed::Gap(..) => (),

@@ -9,7 +9,7 @@ use fieldgate_core::{
     message::{Message, Qos},
 };
 
-use crate::registry::RegistryChange;
+use crate::{audit::Note, registry::RegistryChange};
 
 /// Above every number that a log gives: they stay below 2^53 (`storage.md` 1.5), and a reservation
 /// reaches a little further. What names a greater one is no record of ours.
@@ -35,6 +35,8 @@ pub enum Record {
     Command(CommandChange),
     /// The registry changes, if its condition holds when its turn comes.
     Registry(Box<RegistryChange>),
+    /// Something for the audit that is no change of the registry.
+    Note(Box<Note>),
     /// Numbers up to and including this one's predecessor, from `from` on, mean nothing.
     Gap {
         /// First number lost.
@@ -67,6 +69,7 @@ impl Record {
                 320 + change.by.len() + change.payload.as_ref().map_or(0, |payload| payload.len())
             }
             Self::Registry(change) => 1_024 + change.memory_bytes(),
+            Self::Note(note) => 128 + note.said.memory_bytes(),
             Self::Gap { .. } => 64,
         }
     }

@@ -18,7 +18,7 @@ use fieldgate_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::secret::PasswordHash;
+use crate::{audit::Author, secret::PasswordHash};
 
 /// HMAC-SHA256 of a secret under the master key.
 pub type SecretHash = [u8; 32];
@@ -136,6 +136,8 @@ pub struct RegistryChange {
     pub tenant: String,
     /// What.
     pub change: Change,
+    /// Who asked for it; of what an earlier release wrote, unknown.
+    pub author: Option<Author>,
 }
 
 /// What changes. Conditions are decided when the record's turn comes. New ones come last: the log
@@ -237,6 +239,12 @@ pub enum SignInStep {
 }
 
 impl RegistryChange {
+    /// A change that was asked for by whoever can write the data folder.
+    #[must_use]
+    pub fn local(tenant: &str, change: Change) -> Self {
+        Self { tenant: tenant.to_owned(), change, author: Some(Author::local()) }
+    }
+
     /// About what the parts of it that vary most cost in memory.
     pub(crate) fn memory_bytes(&self) -> usize {
         match &self.change {

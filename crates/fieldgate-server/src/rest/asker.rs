@@ -13,9 +13,14 @@ use fieldgate_core::{
     id::TenantId,
     topic::Filter,
 };
-use fieldgate_store::registry::{Change, RegistryChange};
+use fieldgate_store::{
+    Record,
+    audit::{Author, Note, Said},
+    registry::{Change, RegistryChange},
+};
 use serde::de::DeserializeOwned;
 
+use super::watch::Trace;
 use crate::{
     asks::rate_fault,
     fabric::Shared,
@@ -49,6 +54,8 @@ impl Entrance {
 pub(crate) struct Asker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) principal: Principal,
+    /// From where, if by the network.
+    address: Option<IpAddr>,
 }
 
 /// Who asks, and may administer the tenant: known before anything of a body is read.
@@ -87,6 +94,16 @@ impl<S: Sync> FromRequestParts<S> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let asker = Self::of(parts).await?;
+        if let Some(trace) = parts.extensions.get::<Trace>() {
+            trace.asks(asker.tenant(), &asker.principal.name);
+        }
+        Ok(asker)
+    }
+}
+
+impl Asker {
+    async fn of(parts: &Parts) -> Result<Self, Problem> {
         match entrance(parts)? {
             Entrance::Local(shared) => {
                 let principal = Principal {
@@ -98,13 +115,14 @@ impl<S: Sync> FromRequestParts<S> for Asker {
                     proof: None,
                     expires: None,
                 };
-                Ok(Self { shared: Arc::clone(shared), principal })
+                Ok(Self { shared: Arc::clone(shared), principal, address: None })
             }
             Entrance::Listener(caller, client) => {
                 let principal = caller.principal(&parts.headers, &parts.uri, *client).await?;
                 let principal = principal
                     .ok_or_else(|| unauthorized("send Authorization: Bearer with an API key"))?;
-                Ok(Self { shared: Arc::clone(caller.shared()), principal })
+                let shared = Arc::clone(caller.shared());
+                Ok(Self { shared, principal, address: Some(*client) })
             }
         }
     }
@@ -196,8 +214,20 @@ impl Asker {
 
     /// Changes the registry: durable and decided when this returns.
     pub(crate) async fn change(&self, change: Change) -> Result<u64, Fault> {
-        let tenant = self.tenant().as_str().to_owned();
-        let seq = self.shared.change_registry(RegistryChange { tenant, change }).await?;
+        let (tenant, author) = (self.tenant().as_str().to_owned(), Some(self.author()));
+        let seq = self.shared.change_registry(RegistryChange { tenant, change, author }).await?;
         Ok(seq.0)
+    }
+
+    /// Enters an act that is no change of the registry: it is durable before it is done.
+    pub(crate) async fn enter(&self, said: Said) -> Result<u64, Fault> {
+        let note = Note { tenant: self.tenant().as_str().to_owned(), said };
+        let seq = self.shared.append_durable(Record::Note(Box::new(note))).await?;
+        Ok(seq.0)
+    }
+
+    /// Who asks, as the audit says it.
+    pub(crate) fn author(&self) -> Author {
+        Author { name: self.principal.name.as_ref().to_owned(), address: self.address }
     }
 }

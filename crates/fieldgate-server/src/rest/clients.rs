@@ -1,7 +1,8 @@
 //! Who is connected.
 
 use axum::Json;
-use fieldgate_core::{access::Verb, close::CloseReason, fault::Fault};
+use fieldgate_core::{access::Verb, audit::Act, close::CloseReason, fault::Fault};
+use fieldgate_store::audit::Said;
 use tokio::sync::oneshot;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -57,6 +58,8 @@ async fn show(asker: Asker, Path(id): Path<String>) -> Result<Json<Client>, Prob
     responses((status = 200, description = "It is told to end.", body = Client), Problems))]
 async fn disconnect(Admin(asker): Admin, Path(id): Path<String>) -> Result<Json<Client>, Problem> {
     let (link, client) = client(&asker, &id).await?;
+    let said = Said::done(Act::ClientDisconnect, &asker.author(), &id);
+    asker.enter(said.with("principal", &client.who)).await?;
     asker.shared.tell(link, Control::Kick(link.link, CloseReason::Disconnected));
     Ok(Json(client))
 }

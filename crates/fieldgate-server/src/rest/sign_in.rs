@@ -17,6 +17,7 @@ use fieldgate_core::{
     id::TenantId,
 };
 use fieldgate_store::{
+    audit::Author,
     registry::{Access, Change, RegistryChange, SecretHash, Session, SignInBy, SignInStep, User},
     secret::{SignInPart, TokenKind, make_token, random_text},
 };
@@ -28,6 +29,7 @@ use super::{
     Problems,
     asker::{Body, Entrance, bad, entrance},
     io_fault,
+    watch::Trace,
 };
 use crate::{
     auth::Turn,
@@ -108,16 +110,18 @@ struct Visitor {
     shared: Arc<Shared>,
     /// On this machine's own socket, none.
     client: Option<IpAddr>,
+    trace: Trace,
 }
 
 impl<S: Sync> FromRequestParts<S> for Visitor {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let trace = parts.extensions.get::<Trace>().cloned().unwrap_or_default();
         let visitor = match entrance(parts)? {
-            Entrance::Local(shared) => Self { shared: Arc::clone(shared), client: None },
+            Entrance::Local(shared) => Self { shared: Arc::clone(shared), client: None, trace },
             Entrance::Listener(caller, client) => {
-                Self { shared: Arc::clone(caller.shared()), client: Some(*client) }
+                Self { shared: Arc::clone(caller.shared()), client: Some(*client), trace }
             }
         };
         visitor.may_try()?;
@@ -151,9 +155,18 @@ impl Visitor {
         taken.map_err(|_| refuse(Code::RateLimited, "above limits.messages_per_second"))
     }
 
-    async fn change(&self, tenant: &TenantId, user: &str, step: SignInStep) -> Result<(), Fault> {
+    /// `by`: whose act it is; nobody's but the gateway's if nothing.
+    async fn change(
+        &self,
+        tenant: &TenantId,
+        user: &str,
+        step: SignInStep,
+        by: Option<&User>,
+    ) -> Result<(), Fault> {
+        let name = by.map_or_else(|| "gateway".to_owned(), |user| format!("user:{}", user.name));
+        let author = Some(Author { name, address: self.client });
         let change = Change::SignIns { user: user.to_owned(), step };
-        let change = RegistryChange { tenant: tenant.as_str().to_owned(), change };
+        let change = RegistryChange { tenant: tenant.as_str().to_owned(), change, author };
         self.shared.change_registry(change).await.map(drop)
     }
 
@@ -177,7 +190,8 @@ impl Visitor {
             ends_ms: made.refresh_ends_ms,
             access: vec![made.access_hash],
         };
-        let begun = self.change(tenant, &user.name, SignInStep::Begin { by, session }).await;
+        let begun =
+            self.change(tenant, &user.name, SignInStep::Begin { by, session }, Some(user)).await;
         match begun {
             Ok(()) => Ok(made.told(tenant, user)),
             Err(fault) if was_decided(&fault) => Err(self.wrong(wrong)),
@@ -240,6 +254,7 @@ async fn login(visitor: Visitor, Body(login): Body<Login>) -> Result<Answered, P
     // Others of this address may have failed meanwhile.
     visitor.may_try()?;
     let user = visitor.shared.state.user(&tenant, &login.name).filter(|user| may_sign_in(user));
+    visitor.trace.concerns(&tenant, user.as_ref().map(|user| user.name.as_str()));
     let kept = user.as_ref().map(|user| user.password.clone());
     let fits = turn.verify(login.password, kept).await?;
     match user.filter(|_| fits) {
@@ -267,6 +282,7 @@ async fn login_link(visitor: Visitor, Body(asked): Body<LoginCode>) -> Result<An
     let user = found.as_ref().and_then(|found| state.user(&found.tenant, &found.user));
     match found.zip(user.filter(|user| may_sign_in(user))) {
         Some((found, user)) => {
+            visitor.trace.concerns(&found.tenant, Some(&user.name));
             visitor.begin(&found.tenant, &user, SignInBy::Link(hash), WRONG_CODE).await
         }
         None => Err(visitor.wrong(WRONG_CODE)),
@@ -291,6 +307,7 @@ impl Held {
         let state = &visitor.shared.state;
         let found = state.signed_in(&visitor.hash(SignInPart::Family, family))?;
         let user = state.user(&found.tenant, &found.user)?;
+        visitor.trace.concerns(&found.tenant, Some(&user.name));
         (secret.len() == SECRET_LEN).then_some(())?;
         Some(Self {
             tenant: found.tenant,
@@ -301,9 +318,9 @@ impl Held {
         })
     }
 
-    async fn end(&self, visitor: &Visitor) -> Result<(), Fault> {
+    async fn end(&self, visitor: &Visitor, by: Option<&User>) -> Result<(), Fault> {
         let step = SignInStep::End(self.session.family);
-        match visitor.change(&self.tenant, &self.user.name, step).await {
+        match visitor.change(&self.tenant, &self.user.name, step, by).await {
             Err(fault) if !was_decided(&fault) => Err(fault),
             // Somebody else ended it.
             Err(_) | Ok(()) => Ok(()),
@@ -312,7 +329,7 @@ impl Held {
 
     /// It was used before: whoever has what came of it may be somebody else.
     async fn replayed(&self, visitor: &Visitor) -> Result<Problem, Fault> {
-        self.end(visitor).await?;
+        self.end(visitor, None).await?;
         tracing::warn!(user = self.user.name, "a refresh token came again: its session ended");
         Ok(visitor.wrong(WRONG_REFRESH))
     }
@@ -340,7 +357,7 @@ async fn refresh(visitor: Visitor, Body(asked): Body<Refresh>) -> Result<Answere
         ends_ms: made.refresh_ends_ms,
         access: made.access_hash,
     };
-    match visitor.change(&held.tenant, &held.user.name, step).await {
+    match visitor.change(&held.tenant, &held.user.name, step, Some(&held.user)).await {
         Ok(()) => Ok(made.told(&held.tenant, &held.user)),
         // The same token came twice at once.
         Err(fault) if was_decided(&fault) => Err(held.replayed(&visitor).await?),
@@ -355,6 +372,6 @@ async fn refresh(visitor: Visitor, Body(asked): Body<Refresh>) -> Result<Answere
 async fn logout(visitor: Visitor, Body(asked): Body<Refresh>) -> Result<StatusCode, Problem> {
     let held = Held::of(&visitor, &asked.refresh_token);
     let held = held.ok_or_else(|| visitor.wrong(WRONG_REFRESH))?;
-    held.end(&visitor).await?;
+    held.end(&visitor, Some(&held.user)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -72,7 +72,7 @@ async fn stream(
     let Entrance::Listener(caller, peer) = entrance else {
         return Err(refuse(Code::NotAllowed, "a stream is read from a listener"));
     };
-    let Asker { shared, principal } = asker;
+    let Asker { shared, principal, .. } = asker;
     if shared.draining.load(Ordering::SeqCst) {
         return Err(refuse(Code::Busy, "the gateway is draining"));
     }

@@ -37,6 +37,18 @@ impl From<DeviceV1> for Device {
     }
 }
 
+#[derive(Deserialize)]
+struct RegistryChangeV2 {
+    tenant: String,
+    change: Change,
+}
+
+/// Reads a change as it was written before records said who asked for it.
+pub(crate) fn change_v2(bytes: &[u8]) -> Result<RegistryChange, postcard::Error> {
+    let RegistryChangeV2 { tenant, change } = postcard::from_bytes(bytes)?;
+    Ok(RegistryChange { tenant, change, author: None })
+}
+
 /// Reads a change as it was written.
 pub(crate) fn change(bytes: &[u8]) -> Result<RegistryChange, postcard::Error> {
     let ((tenant, place), rest) = postcard::take_from_bytes::<(String, u32)>(bytes)?;
@@ -46,9 +58,9 @@ pub(crate) fn change(bytes: &[u8]) -> Result<RegistryChange, postcard::Error> {
             let CredentialAddV1 { device, credential, hash } = postcard::from_bytes(rest)?;
             Change::CredentialAdd { device, credential, hash, describing: false }
         }
-        _ => return postcard::from_bytes(bytes),
+        _ => return change_v2(bytes),
     };
-    Ok(RegistryChange { tenant, change })
+    Ok(RegistryChange { tenant, change, author: None })
 }
 
 #[cfg(test)]
@@ -100,6 +112,19 @@ mod tests {
             read(&credential),
             Change::CredentialAdd { device, credential: name, hash, describing: false }
         );
+    }
+
+    #[test]
+    fn what_was_written_before_records_said_who_asked_is_nobodys() {
+        let Ok(Record::Registry(change)) = codec::decode(b"\x05\x07default\x01\x04lamp") else {
+            panic!("a change")
+        };
+        assert_eq!(change.change, Change::DeviceRemove("lamp".to_owned()));
+        assert_eq!((change.author.as_ref(), crate::audit::told(&change)), (None, None));
+        let mut again = Vec::new();
+        let local = RegistryChange::local("default", change.change);
+        codec::encode(&Record::Registry(Box::new(local.clone())), &mut again);
+        assert_eq!(codec::decode(&again), Ok(Record::Registry(Box::new(local))));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use fieldgate_core::{
+    audit::Trail,
     id::{DeviceId, Seq, TenantId},
     state::Reported,
     topic::Topic,
@@ -17,6 +18,7 @@ use super::{
     window::{IDS_MAX, KnownId},
 };
 use crate::{
+    audit::AuditEntry,
     port::Log,
     record::Entry,
     registry::{ApiKey, Device, SignIns, User},
@@ -32,6 +34,7 @@ pub(crate) enum RowKey {
     Retained(TenantId, Topic),
     Command(Seq),
     Reported(TenantId, DeviceId),
+    Audit(TenantId, Trail, u64),
 }
 
 /// What stands in a row.
@@ -44,6 +47,7 @@ pub(crate) enum Row {
     Retained(Arc<Entry>),
     Command(OpenCommand),
     Reported(Arc<Reported>),
+    Audit(Arc<AuditEntry>),
 }
 
 /// What was changed since the last time; `None`: the row is gone.

@@ -39,7 +39,7 @@ impl OpenCommand {
     pub fn payload_len(&self) -> usize {
         match &self.entry.record {
             Record::Message(message) => message.payload.len(),
-            Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => 0,
+            Record::Command(_) | Record::Registry(_) | Record::Note(_) | Record::Gap { .. } => 0,
         }
     }
 

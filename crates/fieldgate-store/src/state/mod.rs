@@ -4,6 +4,7 @@
 //! Written by the one thread that follows the log, in seq order; read by all. Locks are held for a
 //! look-up, never over IO. Invariant: the same log gives the same state.
 
+mod audit;
 pub(crate) mod changes;
 mod commands;
 mod profiles;
@@ -167,6 +168,10 @@ impl State {
                 moved.map(Effect::CommandMoved).into_iter().collect()
             }
             Record::Registry(change) => self.apply_change(entry, change, &mut changes),
+            Record::Note(note) => {
+                self.write().enter_note(entry, note, &mut changes);
+                Vec::new()
+            }
             Record::Gap { .. } => Vec::new(),
         }
     }
@@ -210,6 +215,7 @@ impl State {
         changes: &mut Changes,
     ) -> Vec<Effect> {
         let mut inner = self.write();
+        let revision = inner.revision(change);
         let result = inner.change(change, entry.arrived, &self.limits);
         let (outcome, effects) = match result {
             Ok(effects) => (Ok(()), effects),
@@ -224,6 +230,10 @@ impl State {
                 }
                 let row = inner.row(&key);
                 changes.row(key, row);
+            }
+            // The same profile again is no act.
+            if revision.is_none() || revision != inner.revision(change) {
+                inner.enter_change(entry, change, changes);
             }
         }
         inner.outcomes.insert(entry.seq, outcome);

@@ -94,7 +94,7 @@ mod tests {
 
         fn apply(&mut self, change: Change) -> Result<(), Code> {
             self.seq += 1;
-            let change = RegistryChange { tenant: "default".to_owned(), change };
+            let change = RegistryChange::local("default", change);
             let (seq, record) = (Seq(self.seq), Record::Registry(Box::new(change)));
             let entry = Entry { seq, arrived: UnixMs(self.seq), record };
             self.state.apply(&Followed::Entry(Arc::new(entry)));

@@ -18,6 +18,7 @@ use fieldgate_core::{
 
 use super::{
     Effect, StateLimits,
+    audit::Trails,
     changes::{Row, RowKey},
     commands::Commands,
     reported::{Desk, Slot, Slots},
@@ -38,6 +39,7 @@ pub(super) struct Tenant {
     /// Of all its devices' profiles.
     pub(super) profile_bytes: usize,
     pub(super) slots: Slots,
+    pub(super) trails: Trails,
 }
 
 #[derive(Debug, Clone)]
@@ -227,8 +229,8 @@ impl Inner {
                 self.tenants.get(tenant)?.retained.get(topic).cloned().map(Row::Retained)
             }
             RowKey::Command(seq) => self.commands.get(*seq).map(Row::Command),
-            // Its row is made when it is written.
-            RowKey::Reported(..) => None,
+            // Their rows are made when they are written.
+            RowKey::Reported(..) | RowKey::Audit(..) => None,
         }
     }
 
@@ -252,6 +254,10 @@ impl Inner {
             }
             for (name, row) in &tenant.sign_ins {
                 rows.push((RowKey::SignIns(id.clone(), name.clone()), Row::SignIns(row.clone())));
+            }
+            for (trail, row) in tenant.trails.all() {
+                let key = RowKey::Audit(id.clone(), trail, row.number);
+                rows.push((key, Row::Audit(row.clone())));
             }
             for (topic, row) in &tenant.retained {
                 rows.push((
@@ -297,6 +303,9 @@ impl Inner {
                 let tenant = self.tenants.entry(tenant_id.clone()).or_default();
                 tenant.restore_slot(tenant_id, device, desk, reported);
             }
+            (RowKey::Audit(tenant_id, trail, _), Row::Audit(entry)) => {
+                self.tenants.entry(tenant_id).or_default().trails.restore(trail, entry);
+            }
             (key, _) => tracing::error!(?key, "a row of another kind"),
         }
     }
@@ -306,7 +315,7 @@ impl Inner {
 fn retained_bytes(entry: &Entry) -> usize {
     match &entry.record {
         Record::Message(message) => message.payload.len() + message.topic.as_str().len() + 200,
-        Record::Command(_) | Record::Registry(_) | Record::Gap { .. } => 0,
+        Record::Command(_) | Record::Registry(_) | Record::Note(_) | Record::Gap { .. } => 0,
     }
 }
 

@@ -37,7 +37,7 @@ fn message(topic: &str, payload: &str, retain: bool) -> Record {
 }
 
 fn change(change: Change) -> Record {
-    Record::Registry(Box::new(RegistryChange { tenant: "default".to_owned(), change }))
+    Record::Registry(Box::new(RegistryChange::local("default", change)))
 }
 
 fn device(state: &State, id: &str, token: &str) -> Change {

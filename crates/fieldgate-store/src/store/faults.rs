@@ -208,7 +208,7 @@ impl World {
         } else {
             Change::DeviceAdd(Device { id, ..Device::default() })
         };
-        let change = RegistryChange { tenant: "default".to_owned(), change };
+        let change = RegistryChange::local("default", change);
         let record = match self.commands.last().filter(|_| self.dice.one_in(2)) {
             Some((command, device)) => Record::Command(CommandChange {
                 tenant: TenantId::default_tenant(),

@@ -59,7 +59,7 @@ fn device(id: &str) -> Record {
         credentials: BTreeMap::from([("1".to_owned(), [7; 32])]),
         ..Device::default()
     });
-    Record::Registry(Box::new(RegistryChange { tenant: "default".to_owned(), change }))
+    Record::Registry(Box::new(RegistryChange::local("default", change)))
 }
 
 fn retained(topic: &str, payload: &str) -> Record {

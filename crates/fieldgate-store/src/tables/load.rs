@@ -78,7 +78,7 @@ pub(crate) fn load(
         return Err(Unusable::Ahead { applied: applied.0, end: log.end.0 });
     }
     let mut loaded = Loaded { applied, rows: Vec::new(), chunks: Vec::new() };
-    for table in [Table::Registry, Table::Retained, Table::Command, Table::Reported] {
+    for table in [Table::Registry, Table::Retained, Table::Command, Table::Reported, Table::Audit] {
         tables.scan(table, &mut |key, value| {
             loaded.rows.push(decode(table, key, value)?);
             Ok(())

@@ -37,11 +37,20 @@ pub(crate) enum Table {
     MsgId = 4,
     /// What devices reported, a row each.
     Reported = 5,
+    /// Entries of the audit, a row each.
+    Audit = 6,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Meta, Self::Registry, Self::Retained, Self::Command, Self::MsgId, Self::Reported];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Meta,
+        Self::Registry,
+        Self::Retained,
+        Self::Command,
+        Self::MsgId,
+        Self::Reported,
+        Self::Audit,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -51,6 +60,7 @@ impl Table {
             Self::Command => "command",
             Self::MsgId => "msgid",
             Self::Reported => "reported",
+            Self::Audit => "audit",
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use fieldgate_core::{
+    audit::Trail,
     dialect::CommandState,
     id::{Epoch, Seq, TenantId, UnixMs},
 };
@@ -12,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Table, reported};
 use crate::{
+    audit::AuditEntry,
     codec,
     record::{Entry, Record},
     registry::old::DeviceV1,
@@ -82,6 +84,11 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::Retained(tenant, topic) => (Table::Retained, named(tenant, None, topic.as_str())),
         RowKey::Command(seq) => (Table::Command, seq.0.to_be_bytes().to_vec()),
         RowKey::Reported(tenant, id) => (Table::Reported, named(tenant, None, id.as_str())),
+        RowKey::Audit(tenant, trail, number) => {
+            let mut key = named(tenant, Some(trail_byte(*trail)), "");
+            key.extend_from_slice(&number.to_be_bytes());
+            (Table::Audit, key)
+        }
     }
 }
 
@@ -99,6 +106,7 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
             put_entry(&command.entry, &mut out);
         }
         Row::Reported(state) => reported::put(state, &mut out),
+        Row::Audit(entry) => put(&**entry, &mut out),
     }
     out
 }
@@ -139,7 +147,26 @@ pub(crate) fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<(RowKey, 
             let state = reported::take(value).ok_or(BadRow)?;
             Ok((RowKey::Reported(tenant, device), Row::Reported(Arc::new(state))))
         }
+        Table::Audit => {
+            let (tenant, rest) = split_tenant(key)?;
+            let (byte, number) = rest.split_first().ok_or(BadRow)?;
+            let trail = Trail::ALL.into_iter().find(|trail| trail_byte(*trail) == *byte);
+            let number = u64::from_be_bytes(number.try_into().map_err(|_| BadRow)?);
+            let entry: AuditEntry = take(value)?;
+            if entry.number != number {
+                return Err(BadRow);
+            }
+            let key = RowKey::Audit(tenant, trail.ok_or(BadRow)?, number);
+            Ok((key, Row::Audit(Arc::new(entry))))
+        }
         Table::Meta | Table::MsgId | Table::Registry => Err(BadRow),
+    }
+}
+
+const fn trail_byte(trail: Trail) -> u8 {
+    match trail {
+        Trail::Admin => b'm',
+        Trail::Access => b'x',
     }
 }
 
@@ -240,7 +267,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{registry::Device, testing::message_at};
+    use crate::{
+        audit::{Author, Said},
+        registry::Device,
+        testing::message_at,
+    };
+    use fieldgate_core::audit::Act;
 
     fn entry(seq: u64, topic: &str) -> Arc<Entry> {
         let record = message_at(topic, fieldgate_core::message::Qos::AtLeastOnce, "{}");
@@ -267,7 +299,10 @@ mod tests {
             }],
             links: vec![crate::registry::LoginLink { hash: [6; 32], ends_ms: 7 }],
         };
+        let said = Said::done(Act::KeyAdd, &Author::local(), "dashboard").with("role", "viewer");
+        let audited = AuditEntry::after(None, Seq(4), UnixMs(5), said);
         let rows = [
+            (RowKey::Audit(tenant(), Trail::Access, 1), Row::Audit(Arc::new(audited))),
             (RowKey::SignIns(tenant(), name.clone()), Row::SignIns(Arc::new(sign_ins))),
             (RowKey::User(tenant(), name), Row::User(Arc::new(user))),
             (RowKey::Device(tenant(), "lamp".parse().unwrap()), Row::Device(Arc::new(device))),

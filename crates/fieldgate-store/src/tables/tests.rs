@@ -162,7 +162,7 @@ impl Gateway {
     }
 
     fn change(&mut self, change: Change) {
-        let change = RegistryChange { tenant: "default".to_owned(), change };
+        let change = RegistryChange::local("default", change);
         self.put(Record::Registry(Box::new(change)));
     }
 

@@ -145,6 +145,14 @@ fn entry_json(entry: &Entry) -> Value {
         }),
         // Hashes of secrets stay out of what people paste elsewhere.
         Record::Registry(change) => json!({"registry": {"tenant": change.tenant}}),
+        Record::Note(note) => json!({"note": {
+            "tenant": note.tenant,
+            "act": note.said.act,
+            "by": note.said.author.name,
+            "target": note.said.target,
+            "outcome": note.said.outcome,
+            "count": note.said.count,
+        }}),
         Record::Gap { from, to, reason } => json!({
             "gap": {"from": from.0, "to": to.0, "reason": gap(*reason)}
         }),

@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod audit;
 mod bounds;
 mod cli;
 mod config;
