@@ -145,7 +145,7 @@ pub(crate) fn native_command(data: &[u8]) {
     let (payload, profile) = data.split_at(cut);
     let profile = std::str::from_utf8(profile).ok().and_then(|p| native::decode_profile(p).ok());
     let Ok(Some(read)) = native::canonical(payload) else { return };
-    match read.fit(profile.as_ref()) {
+    match read.fit(profile.as_ref(), None) {
         Ok(fitted) => {
             let sent = fitted.unwrap_or_else(|| payload.to_vec());
             let again = native::canonical(&sent);

@@ -5,8 +5,10 @@
 //! [`Lookup::check`] passes has the own name, unit, type, range and step of its resource.
 
 mod lookup;
+mod meet;
 
 pub use lookup::Lookup;
+pub use meet::read_value;
 
 use crate::{
     fault::{Code, Fault},

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use fieldgate_core::{
     access::{Identity, Principal},
-    dialect::{CommandAsk, CommandState, CommandTarget},
+    dialect::{Answer, CommandAsk, CommandState, CommandTarget},
     fault::{Code, Fault},
     id::{DeviceId, MsgId, Position, Seq, TenantId, UnixMs},
     message::{Kind, Message, Qos},
@@ -84,7 +84,7 @@ pub(crate) fn issue(
         check_room(shared, &principal.tenant, &device.0, ask.payload.len())?;
     }
     pay(devices.len().saturating_sub(1))?;
-    let fitted = fit::each(ask, devices)?;
+    let fitted = fit::each(shared, &principal.tenant, ask, devices)?;
     let message = |fitted: &Fitted| Message {
         tenant: principal.tenant.clone(),
         topic: Topic::of_device(&fitted.device, "commands"),
@@ -320,6 +320,16 @@ fn own_command(hub: &Hub, principal: &Principal, position: Position) -> Result<O
         .ok_or_else(|| Fault::new(Code::NotFound, "there is no such open command"))
 }
 
+/// Tells whether a command of this principal's ended not long ago.
+fn has_ended(hub: &Hub, principal: &Principal, position: Position) -> bool {
+    let outcome = hub.shared.outcomes.of(position.seq);
+    let outcome = outcome.filter(|_| position.epoch == hub.shared.log.epoch());
+    outcome.is_some_and(|outcome| {
+        let device = outcome.device.parse();
+        outcome.tenant == principal.tenant && device.is_ok_and(|id| principal.speaks_for(&id))
+    })
+}
+
 /// A device has a command. Acknowledgements of other deliveries mean nothing without a session.
 pub(crate) fn acknowledge(
     hub: &Rc<Hub>,
@@ -348,7 +358,18 @@ pub(crate) fn reply(
     payload: Option<Bytes>,
     reference: Option<MsgId>,
 ) -> Result<(), Refused> {
-    let command = own_command(hub, principal, position)?;
+    let command = match own_command(hub, principal, position) {
+        Ok(command) => command,
+        Err(fault) => {
+            // Its reports may have told it before: an end stands, and this says nothing new.
+            has_ended(hub, principal, position).then_some(()).ok_or(fault)?;
+            if let Some(reference) = reference {
+                hub.answer(link, &Answer::Ack { reference, seq: position.seq, batch: None });
+            }
+            free_window(hub, link, position.seq);
+            return Ok(());
+        }
+    };
     let state = if ok { CommandState::Completed } else { CommandState::Failed };
     let change = CommandChange { payload, ..change(&command, state, &principal.name) };
     let range = hub.shared.log.append(vec![Record::Command(change)], now())?;

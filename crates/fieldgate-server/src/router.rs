@@ -13,7 +13,11 @@ use fieldgate_core::{
     id::{Seq, UnixMs},
     message::Kind,
 };
-use fieldgate_store::{Entry, Follow, Followed, Log, Record, record::CommandChange, state::Effect};
+use fieldgate_store::{
+    Entry, Follow, Followed, Log, Record,
+    record::{BY_REPORT, CommandChange},
+    state::{Effect, OpenCommand},
+};
 
 use crate::{
     fabric::{Shared, message_of, now},
@@ -29,6 +33,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
     let mut steps = Vec::new();
     let mut outgoing: Vec<Vec<Routed>> = shared.inboxes.iter().map(|_| Vec::new()).collect();
     let mut expiry_looked_at = UnixMs(0);
+    shared.state.look_again();
     loop {
         let open = follow.next(&mut steps, BATCH_LEN_MAX, Duration::from_millis(500));
         let mut effects = Vec::new();
@@ -123,6 +128,7 @@ fn obey(shared: &Shared, effect: Effect) {
                 shared.tell(link, control);
             }
         }
+        Effect::CommandMet(command) => complete(shared, &command),
         Effect::RightsChanged { tenant, name } => {
             for link in shared.present.of(&tenant, &name) {
                 shared.tell(link, Control::RightsChanged { link: link.link });
@@ -134,6 +140,26 @@ fn obey(shared: &Shared, effect: Effect) {
         Effect::ReportRefused { tenant, device, count } => {
             shared.ledger.record(&tenant, &device, DropReason::StateFull, count, now());
         }
+    }
+}
+
+/// Ends a command whose device reported what it sets. The first end in the log stands.
+fn complete(shared: &Shared, command: &OpenCommand) {
+    let time = now();
+    if command.expires.is_some_and(|expires| expires <= time) {
+        return;
+    }
+    let record = Record::Command(CommandChange {
+        tenant: command.tenant.clone(),
+        device: command.device.clone(),
+        command: command.entry.seq,
+        state: CommandState::Completed,
+        payload: None,
+        by: BY_REPORT.into(),
+    });
+    if let Err(error) = shared.log.append(vec![record], time) {
+        tracing::debug!(%error, command = command.entry.seq.0, "a command that is done stays open");
+        shared.state.watch(&command.tenant, &command.device);
     }
 }
 

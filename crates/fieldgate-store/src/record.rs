@@ -15,6 +15,10 @@ use crate::{audit::Note, registry::RegistryChange};
 /// reaches a little further. What names a greater one is no record of ours.
 pub(crate) const SEQ_BOUND: Seq = Seq(1 << 54);
 
+/// Who moved a command that its device did as its reports show. No device and no principal has this
+/// name.
+pub const BY_REPORT: &str = "gateway/report";
+
 /// A record with its place in the log. Immutable, shared as `Arc<Entry>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -96,6 +100,6 @@ pub struct CommandChange {
     pub state: CommandState,
     /// What the device said: one JSON value.
     pub payload: Option<Bytes>,
-    /// Who moved it: a device or principal, or `gateway`.
+    /// Who moved it: a device or principal, `gateway`, or [`BY_REPORT`].
     pub by: Arc<str>,
 }

@@ -68,9 +68,18 @@ impl<'a> Lookup<'a> {
         value: Value<'_>,
         clamp: bool,
     ) -> Result<(&'a Resource, Checked), Fault> {
-        let found = self.find(name).filter(|(resource, _)| resource.writable);
-        let (resource, scale) = found.ok_or_else(|| not_writable(name))?;
+        let (resource, scale) = self.writable(name)?;
         Ok((resource, resource.check(value, scale, clamp)?))
+    }
+
+    /// As [`Self::find`], if it may be set.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotAllowed`].
+    pub fn writable(&self, name: &str) -> Result<(&'a Resource, Scale), Fault> {
+        let found = self.find(name).filter(|(resource, _)| resource.writable);
+        found.ok_or_else(|| not_writable(name))
     }
 
     /// Checks a value that goes to the device as it is: under its own name, in its own unit.

@@ -8,18 +8,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fieldgate_core::{
     dialect::{CommandAsk, CommandState},
-    fault::Fault,
+    fault::{Code, Fault},
     id::{DeviceId, Seq, TenantId},
     message::Content,
     profile::Profile,
 };
-use fieldgate_dialects::native;
+use fieldgate_dialects::native::{self, Canonical};
 use fieldgate_store::{Log, Record, record::CommandChange, registry::Device, state::OpenCommand};
 
 use crate::fabric::{Shared, message_of, now};
 
 /// Most steps that enter the log together.
 const GROUP_LEN_MAX: usize = 256;
+/// Most devices of a command that builds on what each reported: reading that takes a worker's time.
+const RELATIVE_DEVICES_MAX: usize = 256;
 
 /// A command for one device: in its words and units, or as it came and why the device takes none.
 pub(super) struct Fitted {
@@ -32,12 +34,14 @@ fn profile_of(device: &Device) -> Option<&Profile> {
     device.profile.as_ref().map(|described| &*described.profile)
 }
 
-/// Looks at a command for each of its devices.
+/// Looks at a command for each of its devices; what is relative, by what each of them reported.
 ///
 /// # Errors
 ///
 /// No device takes it.
 pub(super) fn each(
+    shared: &Shared,
+    tenant: &TenantId,
     ask: &CommandAsk,
     devices: Vec<(DeviceId, Arc<Device>)>,
 ) -> Result<Vec<Fitted>, Fault> {
@@ -45,8 +49,19 @@ pub(super) fn each(
         Content::Json => native::canonical(&ask.payload)?,
         Content::Text | Content::Bytes => None,
     };
+    let is_relative = canonical.as_ref().is_some_and(Canonical::is_relative);
+    if is_relative && devices.len() > RELATIVE_DEVICES_MAX {
+        let text = format!(
+            "{} devices exceed {RELATIVE_DEVICES_MAX} of one \"change\" or \"toggle\"",
+            devices.len()
+        );
+        return Err(Fault::new(Code::TooLarge, text));
+    }
+    let reported =
+        |id: &DeviceId| if is_relative { shared.state.reported(tenant, id) } else { None };
     let fit = |(id, device): (DeviceId, Arc<Device>)| {
-        let fitted = canonical.as_ref().map_or(Ok(None), |c| c.fit(profile_of(&device)));
+        let fit = |c: &Canonical<'_>| c.fit(profile_of(&device), reported(&id).as_deref());
+        let fitted = canonical.as_ref().map_or(Ok(None), fit);
         let (payload, fault) = match fitted {
             Ok(other) => (other.map_or_else(|| ask.payload.clone(), Bytes::from), None),
             Err(fault) => (ask.payload.clone(), Some(fault)),

@@ -140,6 +140,23 @@ impl Commands {
         open.into_iter().flatten().filter_map(|seq| self.get(*seq)).collect()
     }
 
+    /// The newest of them, newest first.
+    pub(super) fn newest_of(
+        &self,
+        tenant: &TenantId,
+        device: &DeviceId,
+        count_max: usize,
+    ) -> Vec<OpenCommand> {
+        let open = self.by_device.get(&(tenant.clone(), device.clone()));
+        let newest = open.into_iter().flat_map(|open| open.iter().rev());
+        newest.take(count_max).filter_map(|seq| self.get(*seq)).collect()
+    }
+
+    /// The devices that have one.
+    pub(super) fn devices(&self) -> Vec<(TenantId, DeviceId)> {
+        self.by_device.keys().cloned().collect()
+    }
+
     pub(super) fn count(&self, tenant: &TenantId, device: &DeviceId) -> OpenCount {
         let open = self.by_device.get(&(tenant.clone(), device.clone()));
         let (tenant_count, tenant_bytes) = self.by_tenant.get(tenant).copied().unwrap_or_default();

@@ -12,6 +12,7 @@ mod registry;
 mod reported;
 mod sign_ins;
 mod tenants;
+mod watch;
 pub(crate) mod window;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -74,6 +75,8 @@ impl Default for StateLimits {
 pub enum Effect {
     /// A command moved in its life.
     CommandMoved(CommandMoved),
+    /// A device is in what an open command of it sets, as it reported since: it may be told again.
+    CommandMet(OpenCommand),
     /// The rights of this principal changed or ended.
     RightsChanged {
         /// Its tenant.
@@ -158,12 +161,18 @@ impl State {
         match &entry.record {
             Record::Message(message) => self.apply_message(entry, message, &mut changes),
             Record::Command(change) => {
-                let mut inner = self.write();
-                let moved = inner.commands.apply(change);
-                if moved.is_some() {
-                    let key = RowKey::Command(change.command);
-                    let row = inner.row(&key);
-                    changes.row(key, row);
+                let moved = {
+                    let mut inner = self.write();
+                    let moved = inner.commands.apply(change);
+                    if moved.is_some() {
+                        let key = RowKey::Command(change.command);
+                        let row = inner.row(&key);
+                        changes.row(key, row);
+                    }
+                    moved
+                };
+                if let Some(moved) = &moved {
+                    self.assume(entry, change, moved, &mut changes);
                 }
                 moved.map(Effect::CommandMoved).into_iter().collect()
             }
@@ -195,6 +204,10 @@ impl State {
             let key = RowKey::Command(entry.seq);
             let row = inner.row(&key);
             changes.row(key, row);
+            drop(inner);
+            if let Some(device) = message.topic.device().and_then(|id| id.parse().ok()) {
+                self.watch(&message.tenant, &device);
+            }
         }
         if !message.retain {
             return Vec::new();

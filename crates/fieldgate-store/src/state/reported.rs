@@ -44,6 +44,8 @@ pub(super) struct Desk {
     bounds: Bounds,
     waiting_bytes: AtomicUsize,
     due: Mutex<Vec<Arc<Slot>>>,
+    /// Of devices that somebody waits for, those that reported something.
+    noticed: Mutex<Vec<Arc<Slot>>>,
     refused: Mutex<BTreeMap<(TenantId, Arc<str>), u64>>,
 }
 
@@ -76,6 +78,15 @@ pub(crate) struct Slot {
     waiting: Mutex<Waiting>,
 }
 
+/// When a state was so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Behind the message with this number.
+    Behind(Seq),
+    /// It is so.
+    Now,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
     /// In the order of their numbers.
@@ -84,12 +95,28 @@ struct Waiting {
     /// Whether those who write rows know that there is something to write.
     is_changed: bool,
     is_due: bool,
+    /// Whether somebody may wait for what it reports. A new one is looked at once.
+    is_watched: bool,
+    is_noticed: bool,
+    /// Up to here it was looked at.
+    looked_at: Seq,
+    /// What was merged since it was noticed, and the state before.
+    unseen: Option<(Arc<Reported>, Vec<Arc<Entry>>)>,
 }
 
 impl Slot {
     fn new(tenant: TenantId, device: DeviceId, desk: Arc<Desk>, merged: Arc<Reported>) -> Self {
-        let (merged, waiting) = (Mutex::new(merged), Mutex::default());
+        let waiting = Waiting { is_watched: true, looked_at: merged.taken(), ..Waiting::default() };
+        let (merged, waiting) = (Mutex::new(merged), Mutex::new(waiting));
         Self { tenant, device, desk, merged, waiting }
+    }
+
+    pub(super) const fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    pub(super) const fn device(&self) -> &DeviceId {
+        &self.device
     }
 
     pub(crate) fn key(&self) -> (TenantId, DeviceId) {
@@ -107,7 +134,51 @@ impl Slot {
         if is_due && !std::mem::replace(&mut waiting.is_due, true) {
             lock(&self.desk.due).push(Arc::clone(self));
         }
+        if waiting.is_watched {
+            self.notice(&mut waiting);
+        }
         !std::mem::replace(&mut waiting.is_changed, true)
+    }
+
+    fn notice(self: &Arc<Self>, waiting: &mut Waiting) {
+        if !std::mem::replace(&mut waiting.is_noticed, true) {
+            lock(&self.desk.noticed).push(Arc::clone(self));
+        }
+    }
+
+    /// Somebody waits for what it reports, from now on.
+    fn watch(self: &Arc<Self>) {
+        let mut waiting = lock(&self.waiting);
+        waiting.is_watched = true;
+        self.notice(&mut waiting);
+    }
+
+    /// Nobody waits for what it reports any more.
+    pub(super) fn unwatch(&self) {
+        let mut waiting = lock(&self.waiting);
+        (waiting.is_watched, waiting.is_noticed, waiting.unseen) = (false, false, None);
+    }
+
+    /// Shows the state behind each message that was not looked at yet, in their order, and then the
+    /// state as it is, with what is not durable yet.
+    pub(super) fn look(&self, log: &dyn Log, mut see: impl FnMut(&Reported, Moment)) {
+        let (mut seen, entries, looked_at) = {
+            let merged = lock(&self.merged);
+            let mut waiting = lock(&self.waiting);
+            waiting.is_noticed = false;
+            let unseen = waiting.unseen.take();
+            let (seen, mut entries) = unseen.unwrap_or_else(|| (Arc::clone(&merged), Vec::new()));
+            entries.extend(waiting.entries.iter().cloned());
+            let newest = entries.last().map_or(waiting.looked_at, |entry| entry.seq);
+            (seen, entries, std::mem::replace(&mut waiting.looked_at, newest))
+        };
+        for entry in entries.iter().filter(|entry| !log.is_refused(entry.seq)) {
+            merge_into(&mut seen, std::iter::once(entry), self.desk.bounds);
+            if entry.seq > looked_at {
+                see(&seen, Moment::Behind(entry.seq));
+            }
+        }
+        see(&seen, Moment::Now);
     }
 
     /// Merges what is durable; what the log refused is forgotten. Tells whether something waits on.
@@ -126,6 +197,11 @@ impl Slot {
             waiting.byte_len -= byte_len;
             self.desk.waiting_bytes.fetch_sub(byte_len, Ordering::Relaxed);
             waiting.is_due = false;
+            if waiting.is_noticed {
+                let (_, unseen) =
+                    waiting.unseen.get_or_insert_with(|| (Arc::clone(&merged), Vec::new()));
+                unseen.extend(entries.iter().cloned());
+            }
             waiting.is_changed = !waiting.entries.is_empty();
             (entries, waiting.is_changed)
         };
@@ -202,6 +278,10 @@ impl Slots {
         self.by_device.remove(device);
     }
 
+    pub(super) fn get(&self, device: &DeviceId) -> Option<&Arc<Slot>> {
+        self.by_device.get(device)
+    }
+
     fn insert(&mut self, slot: Slot, is_stranger: bool) -> Arc<Slot> {
         let slot = Arc::new(slot);
         self.stranger_count += usize::from(is_stranger);
@@ -268,11 +348,24 @@ impl State {
 
     /// Merges what waits longest. Called often by whoever applies, outside of locks.
     pub fn settle(&self, log: &dyn Log) -> Vec<Effect> {
+        let noticed = std::mem::take(&mut *lock(&self.desk.noticed));
+        let mut effects: Vec<Effect> =
+            noticed.iter().flat_map(|slot| self.look(slot, log)).collect();
         let due = std::mem::take(&mut *lock(&self.desk.due));
         due.iter().for_each(|slot| drop(slot.settle(log)));
         let refused = std::mem::take(&mut *lock(&self.desk.refused));
         let effect = |((tenant, device), count)| Effect::ReportRefused { tenant, device, count };
-        refused.into_iter().map(effect).collect()
+        effects.extend(refused.into_iter().map(effect));
+        effects
+    }
+
+    /// Somebody waits for what this device reports; what it has reported is looked at with the next
+    /// [`Self::settle`].
+    pub fn watch(&self, tenant: &TenantId, device: &DeviceId) {
+        let inner = self.read();
+        if let Some(slot) = inner.tenants.get(tenant).and_then(|t| t.slots.get(device)) {
+            slot.watch();
+        }
     }
 
     /// What a device reported, as far as it was routed; nothing if it never did.

@@ -19,6 +19,7 @@ mod conformance;
 mod contract;
 mod crowd;
 mod demo;
+mod desired;
 mod doc;
 mod edge;
 mod errors;
