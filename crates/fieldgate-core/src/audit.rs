@@ -115,6 +115,10 @@ acts! {
     AdminRead = "admin.read", Access;
     /// Refusals of more kinds in a minute than are told apart.
     Others = "others", Access;
+    /// A group was made, or it or its devices changed.
+    GroupSet = "group.set", Admin;
+    /// A group was removed; its devices stayed.
+    GroupRemove = "group.remove", Admin;
     /// A tenant was made.
     TenantAdd = "tenant.add", Admin;
     /// The limits of a tenant were replaced.

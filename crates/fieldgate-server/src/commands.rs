@@ -148,15 +148,14 @@ fn devices_of(
     let tenant = &principal.tenant;
     let mut wanted: Vec<Arc<Device>> = match to {
         CommandTarget::Device(id) => state.device(tenant, id).into_iter().collect(),
-        CommandTarget::Group(_) | CommandTarget::Filter(_) => state.devices(tenant),
+        CommandTarget::Group(group) => state.devices_in(tenant, group),
+        CommandTarget::Filter(_) => state.devices(tenant),
     };
-    wanted.retain(|device| match to {
-        CommandTarget::Device(_) => true,
-        CommandTarget::Group(group) => device.groups.iter().any(|g| **g == **group),
-        CommandTarget::Filter(filter) => {
+    if let CommandTarget::Filter(filter) = to {
+        wanted.retain(|device| {
             format!("devices/{}", device.id).parse().is_ok_and(|topic| filter.matches(&topic))
-        }
-    });
+        });
+    }
     let named = wanted.into_iter().filter_map(|device| Some((device.id.parse().ok()?, device)));
     let allowed: Vec<_> = named.filter(|(id, _)| principal.may_command(id)).collect();
     if let CommandTarget::Device(id) = to

@@ -12,10 +12,12 @@ mod describe;
 mod devices;
 mod drops;
 mod etag;
+mod groups;
 mod history;
 mod keys;
 mod list;
 mod names;
+mod patch;
 mod profiles;
 mod publish;
 mod query;
@@ -58,6 +60,7 @@ fn routes() -> (Router, OpenApi) {
     let (router, mut openapi) = OpenApiRouter::with_openapi(describe::head())
         .merge(devices::router())
         .merge(profiles::router())
+        .merge(groups::router())
         .merge(state::router())
         .merge(keys::router())
         .merge(users::router())

@@ -13,7 +13,7 @@ use fieldgate_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::registry::{Change, Device, RegistryChange, SignInBy, SignInStep};
+use crate::registry::{Change, Device, GroupStep, RegistryChange, SignInBy, SignInStep};
 
 /// Most entries of a trail of one tenant; then the oldest goes.
 pub const TRAIL_LEN_MAX: usize = 10_000;
@@ -235,6 +235,7 @@ pub(crate) fn told(change: &RegistryChange) -> Option<Said> {
             said(Act::ProfileSet, device).with("kind", profile.kind.as_str())
         }
         Change::SignIns { user, step } => said(of_step(step)?, user),
+        Change::Group { id, step, .. } => of_group(said(group_act(step), id), step),
     })
 }
 
@@ -244,6 +245,31 @@ fn of_device(said: Said, device: &Device) -> Said {
         .with("groups", &device.groups.join(" "))
         .with_some("gateway_for", device.gateway_for.as_ref());
     if device.describing.is_empty() { said } else { said.with("allow_profile", "true") }
+}
+
+const fn group_act(step: &GroupStep) -> Act {
+    match step {
+        GroupStep::Remove => Act::GroupRemove,
+        GroupStep::Put { .. }
+        | GroupStep::Edit { .. }
+        | GroupStep::Join(_)
+        | GroupStep::Leave(_) => Act::GroupSet,
+    }
+}
+
+fn of_group(said: Said, step: &GroupStep) -> Said {
+    match step {
+        GroupStep::Put { name, devices } => {
+            said.with_some("name", name.as_ref()).with("devices", &devices.join(" "))
+        }
+        GroupStep::Edit { name, devices } => {
+            let said = said.with_some("name", name.as_ref().and_then(Option::as_ref));
+            said.with("devices", &devices.as_deref().unwrap_or_default().join(" "))
+        }
+        GroupStep::Remove => said,
+        GroupStep::Join(device) => said.with("joins", device),
+        GroupStep::Leave(device) => said.with("leaves", device),
+    }
 }
 
 const fn of_step(step: &SignInStep) -> Option<Act> {

@@ -7,6 +7,7 @@ mod profile;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::Hasher as _,
     sync::Arc,
 };
 
@@ -17,6 +18,7 @@ use fieldgate_core::{
     topic::Filter,
 };
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
 use crate::{audit::Author, secret::PasswordHash};
 
@@ -42,6 +44,28 @@ pub struct Device {
     pub describing: BTreeSet<String>,
     /// What it is and which of its resources may be written; without it none may.
     pub profile: Option<Described>,
+}
+
+/// A group of devices: what it has beside its members, which say themselves that they are in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Group {
+    /// Its id, unique in the tenant: `group:ID` in a command.
+    pub id: String,
+    /// Its number in the tenant, from 1: fixed when it is made, and given once.
+    pub number: u64,
+    /// For people.
+    pub name: Option<String>,
+    /// The last number that a scene of it was given.
+    pub last_scene: u64,
+}
+
+/// The last numbers that a tenant gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Numbers {
+    /// To a group.
+    pub group: u64,
+    /// To a scene without a group.
+    pub scene: u64,
 }
 
 /// A profile as the registry holds it.
@@ -207,6 +231,52 @@ pub enum Change {
         /// How.
         step: SignInStep,
     },
+    /// A group changes, or its devices do.
+    Group {
+        /// Which.
+        id: String,
+        /// Refused unless it is what this tag stands for; 0: not there yet.
+        expected: Option<u64>,
+        /// How.
+        step: GroupStep,
+    },
+}
+
+/// How a group changes. What is not named stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupStep {
+    /// It is made, or replaced whole.
+    Put {
+        /// Its name for people.
+        name: Option<String>,
+        /// Its devices.
+        devices: Vec<String>,
+    },
+    /// Parts of it are replaced.
+    Edit {
+        /// Its name for people.
+        name: Option<Option<String>>,
+        /// Its devices.
+        devices: Option<Vec<String>>,
+    },
+    /// It goes; its devices stay.
+    Remove,
+    /// A device enters it.
+    Join(String),
+    /// A device leaves it.
+    Leave(String),
+}
+
+impl GroupStep {
+    fn memory_bytes(&self) -> usize {
+        let devices = match self {
+            Self::Put { devices, .. } | Self::Edit { devices: Some(devices), .. } => devices,
+            Self::Edit { devices: None, .. } | Self::Remove | Self::Join(_) | Self::Leave(_) => {
+                return 0;
+            }
+        };
+        devices.iter().map(|id| size_of::<String>() + id.len()).sum()
+    }
 }
 
 /// How what a person is let in with changes.
@@ -250,6 +320,7 @@ impl RegistryChange {
         match &self.change {
             Change::DeviceAdd(device) => device.profile_bytes(),
             Change::ProfileSet { profile, .. } => profile.byte_len(),
+            Change::Group { step, .. } => step.memory_bytes(),
             Change::DeviceRemove(_)
             | Change::DeviceRotate { .. }
             | Change::KeyAdd(_)
@@ -262,6 +333,15 @@ impl RegistryChange {
             | Change::SignIns { .. } => 0,
         }
     }
+}
+
+/// A number for what something says: another for what differs, the same after a restart, never 0.
+#[must_use]
+pub fn tag_of<T: Serialize>(what: &T) -> u64 {
+    let mut hasher = SipHasher13::new();
+    // Plain data in memory: writing it has no way to fail.
+    hasher.write(&postcard::to_stdvec(what).unwrap_or_default());
+    hasher.finish().max(1)
 }
 
 /// Names a secret without telling it ([`Principal::proof`]).

@@ -175,6 +175,7 @@ fn build(
     let mut changes = state.changes();
     changes.applied = applied;
     changes.paused = trusted.is_none();
+    state.adopt_groups(&mut changes);
     drop(changes);
     replay(log, state, applied.next(), end)?;
     Ok(Built { applied: end, trusted })

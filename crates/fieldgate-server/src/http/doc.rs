@@ -1,7 +1,7 @@
 //! `/doc`: the description of the interface, as JSON and YAML, and as a page that is drawn from it.
 //!
-//! The page says nothing about this gateway and is open; the description takes a credential, an
-//! address on this machine, or `doc.public`.
+//! The page says nothing about this gateway and is open; the description takes a credential or an
+//! address on this machine, unless the configuration makes it public.
 
 use axum::{
     Json, Router,
@@ -41,7 +41,8 @@ async fn known(
     next: Next,
 ) -> Result<Response, Problem> {
     let client = caller.client(request.extensions());
-    let is_open = caller.shared().config.doc.public || client.to_canonical().is_loopback();
+    let shared = caller.shared();
+    let is_open = shared.config.doc.public || client.to_canonical().is_loopback();
     if !is_open {
         let found = caller.principal(request.headers(), request.uri(), client).await?;
         found.ok_or_else(|| unauthorized("send Authorization: Bearer, or see doc.public"))?;

@@ -78,6 +78,14 @@ pub(crate) fn bad(error: impl std::fmt::Display) -> Fault {
     Fault::new(Code::BadValue, format!("{error}"))
 }
 
+/// Reads a JSON object. A list would count as its fields, in their order.
+pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Fault> {
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Fault::new(Code::BadJson, "the body is a JSON object"));
+    }
+    serde_json::from_slice(text).map_err(bad)
+}
+
 /// `?tenant=NAME`, else the default one.
 fn tenant_of(uri: &Uri) -> Result<TenantId, Fault> {
     let query = Query::<BTreeMap<String, String>>::try_from_uri(uri);
@@ -152,7 +160,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let bytes = read(request, |_| BODY_BYTES_MAX).await?;
-        Ok(Self(serde_json::from_slice(&bytes).map_err(bad)?))
+        Ok(Self(parse(&bytes)?))
     }
 }
 

@@ -14,6 +14,7 @@ use fieldgate_dialects::native;
 use fieldgate_store::{
     registry::{Change, Described, Device, SecretHash},
     secret::{OWN_TOKEN_BYTES_MIN, TokenKind, is_thing_token, make_token, random_text},
+    state::GROUPS_PER_DEVICE_MAX,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,9 +30,8 @@ use super::{
 };
 use crate::http::Problem;
 
-/// Most bytes of a name for people and of a group's name.
+/// Most bytes of a name for people and of a group's id.
 const TEXT_BYTES_MAX: usize = 128;
-const GROUPS_MAX: usize = 64;
 
 pub(super) fn router() -> OpenApiRouter {
     OpenApiRouter::new()
@@ -100,7 +100,7 @@ struct NewDevice {
     /// Its name for people.
     #[schema(max_length = 128)]
     name: Option<String>,
-    /// The groups that it is in.
+    /// The groups that it is in. One that is not there is made.
     #[serde(default)]
     #[schema(max_items = 64)]
     groups: Vec<String>,
@@ -226,16 +226,13 @@ async fn add(
     }
     let kind = new.kind.as_deref().map(native::parse_kind).transpose()?;
     new.name.iter().try_for_each(|name| check_text("a device's name", name))?;
-    new.groups.iter().try_for_each(|group| check_text("a group's name", group))?;
-    if new.groups.len() > GROUPS_MAX {
-        return Err(bad(format!("a device is in at most {GROUPS_MAX} groups")).into());
-    }
+    let groups = groups_of(new.groups)?;
     let secret = secret(&asker, &id, new.credential, new.token)?;
     let device = Device {
         id: new.id,
         kind: new.kind,
         name: new.name,
-        groups: new.groups,
+        groups,
         gateway_for: new.gateway_for,
         describing: new.allow_profile.then(|| secret.id.clone()).into_iter().collect(),
         credentials: BTreeMap::from([(secret.id, secret.hash)]),
@@ -426,7 +423,22 @@ fn secret(
     Ok(Secret { id: format!("{prefix}-{random}"), hash, token })
 }
 
-fn check_text(what: &str, text: &str) -> Result<(), Fault> {
+/// The groups that a device is to be in, each once.
+fn groups_of(asked: Vec<String>) -> Result<Vec<String>, Fault> {
+    if asked.len() > GROUPS_PER_DEVICE_MAX {
+        return Err(bad(format!("a device is in at most {GROUPS_PER_DEVICE_MAX} groups")));
+    }
+    let mut groups: Vec<String> = Vec::new();
+    for group in asked {
+        check_text("a group's id", &group)?;
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    Ok(groups)
+}
+
+pub(super) fn check_text(what: &str, text: &str) -> Result<(), Fault> {
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         let rule = format!("1 to {TEXT_BYTES_MAX} bytes without control characters");
         return Err(bad(format!("{what} is {rule}")));

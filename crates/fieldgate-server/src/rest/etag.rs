@@ -1,9 +1,10 @@
 //! Revisions as entity tags (RFC 9110, 8.8.3 and 13.1).
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use fieldgate_core::fault::Fault;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use fieldgate_core::fault::{Code, Fault};
 
 use super::asker::bad;
+use crate::http::Problem;
 
 /// The tag of a revision.
 pub(super) fn tag(revision: u64) -> (HeaderName, HeaderValue) {
@@ -26,6 +27,15 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
         }
         _ => Err(wrong()),
     }
+}
+
+/// A change that was refused: 412 if what is there (`now`; 0: nothing) is not what was expected.
+pub(super) fn refused(fault: Fault, expected: Option<u64>, now: u64) -> Problem {
+    let has_changed = expected.is_some_and(|expected| expected != now);
+    if has_changed && fault.code == Code::Conflict {
+        return Problem::new(StatusCode::PRECONDITION_FAILED, fault);
+    }
+    fault.into()
 }
 
 /// Whether the asker has this revision already.

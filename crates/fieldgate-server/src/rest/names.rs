@@ -18,7 +18,10 @@ struct Name {
 
 const NAMED: &str = "^[A-Za-z0-9._:~-]{1,128}$";
 
-const NAMES: [Name; 6] = [
+/// What people call things: no control characters.
+const CALLED: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$";
+
+const NAMES: [Name; 8] = [
     Name {
         below: "/v1/devices/",
         name: "id",
@@ -35,6 +38,14 @@ const NAMES: [Name; 6] = [
     },
     Name { below: "/v1/keys/", name: "id", what: "The key.", pattern: NAMED, example: "app" },
     Name { below: "/v1/users/", name: "name", what: "The person.", pattern: NAMED, example: "ann" },
+    Name { below: "/v1/groups/", name: "id", what: "The group.", pattern: CALLED, example: "hall" },
+    Name {
+        below: "/v1/groups/",
+        name: "device",
+        what: "The device.",
+        pattern: NAMED,
+        example: "lamp-1",
+    },
     Name {
         below: "/v1/clients/",
         name: "id",

@@ -76,14 +76,10 @@ async fn replace(
     check_size(&asker.shared, &profile)?;
     let device_id = device(&asker, &id)?.id.clone();
     let change = Change::ProfileSet { device: device_id, expected, profile };
-    match asker.change(change).await {
-        Ok(_) => (),
-        Err(fault) if expected.is_some() && fault.code == Code::Conflict => {
-            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, fault));
-        }
-        Err(fault) => return Err(fault.into()),
-    }
+    let changed = asker.change(change).await;
     let device = device(&asker, &id)?;
+    let revision = device.profile.as_ref().map_or(0, |described| described.revision);
+    changed.map_err(|fault| etag::refused(fault, expected, revision))?;
     let gone = || Fault::new(Code::NotFound, format!("device {id} has gone"));
     Ok(answer(device.profile.as_ref().ok_or_else(gone)?))
 }

@@ -107,6 +107,10 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         ("POST", ["devices", id, "credentials"]) => (Act::CredentialAdd, *id),
         ("DELETE", ["devices", id, "credentials", _]) => (Act::CredentialRemove, *id),
         ("PUT", ["devices", id, "profile"]) => (Act::ProfileSet, *id),
+        ("PUT" | "PATCH", ["groups", id]) | ("PUT" | "DELETE", ["groups", id, "devices", _]) => {
+            (Act::GroupSet, *id)
+        }
+        ("DELETE", ["groups", id]) => (Act::GroupRemove, *id),
         ("POST", ["keys"]) => (Act::KeyAdd, ""),
         ("DELETE", ["keys", id]) => (Act::KeyRevoke, *id),
         ("POST", ["users"]) => (Act::UserAdd, ""),
@@ -140,6 +144,20 @@ mod tests {
         assert_eq!(act(Method::POST, "/v1/keys"), Some((Act::KeyAdd, String::new())));
         let removed = act(Method::DELETE, "/v1/devices/lamp-1");
         assert_eq!(removed, Some((Act::DeviceRemove, "lamp-1".to_owned())));
+        // Messages are in the log, with their senders.
+        let no_act = ["/v1/publish", "/v1/commands"];
+        for (path, item) in &crate::rest::openapi().paths.paths {
+            let asked = [
+                (Method::PUT, item.put.is_some()),
+                (Method::POST, item.post.is_some()),
+                (Method::PATCH, item.patch.is_some()),
+                (Method::DELETE, item.delete.is_some()),
+            ];
+            for (method, _) in asked.into_iter().filter(|(_, is_there)| *is_there) {
+                let known = act_of(&method, path).is_some() || no_act.contains(&path.as_str());
+                assert!(known, "{method} {path} changes something: which act is it?");
+            }
+        }
         for path in ["/v1/devices", "/v1/status", "/v1/keys/a/b", "/v1", "/"] {
             assert_eq!(act(Method::DELETE, path), None, "{path}");
         }

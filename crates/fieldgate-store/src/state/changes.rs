@@ -21,7 +21,7 @@ use crate::{
     audit::AuditEntry,
     port::Log,
     record::Entry,
-    registry::{ApiKey, Device, SignIns, User},
+    registry::{ApiKey, Device, Group, Numbers, SignIns, User},
 };
 
 /// The name of a row.
@@ -35,6 +35,8 @@ pub(crate) enum RowKey {
     Command(Seq),
     Reported(TenantId, DeviceId),
     Audit(TenantId, Trail, u64),
+    Group(TenantId, String),
+    Numbers(TenantId),
 }
 
 /// What stands in a row.
@@ -48,6 +50,8 @@ pub(crate) enum Row {
     Command(OpenCommand),
     Reported(Arc<Reported>),
     Audit(Arc<AuditEntry>),
+    Group(Arc<Group>),
+    Numbers(Numbers),
 }
 
 /// What was changed since the last time; `None`: the row is gone.

@@ -7,6 +7,7 @@
 mod audit;
 pub(crate) mod changes;
 mod commands;
+mod groups;
 mod profiles;
 mod registry;
 mod reported;
@@ -28,6 +29,7 @@ use fieldgate_core::{
 use subtle::ConstantTimeEq;
 
 pub use commands::{CommandMoved, OpenCommand, OpenCount};
+pub use groups::{GROUPS_PER_DEVICE_MAX, Grouped};
 pub use sign_ins::SignedIn;
 pub use window::{Admit, Window};
 
@@ -234,8 +236,9 @@ impl State {
             Ok(effects) => (Ok(()), effects),
             Err(fault) => (Err(fault), Vec::new()),
         };
+        let touched = std::mem::take(&mut inner.touched);
         if outcome.is_ok() {
-            for key in Inner::rows_of(change) {
+            for key in Inner::rows_of(change).into_iter().chain(touched) {
                 if let RowKey::Device(tenant, device) = &key
                     && matches!(change.change, Change::DeviceRemove(_))
                 {

@@ -71,7 +71,8 @@ impl Tenant {
             | Change::CredentialAdd { .. }
             | Change::CredentialRemove { .. }
             | Change::ProfileSet { .. }
-            | Change::SignIns { .. } => Ok(Vec::new()),
+            | Change::SignIns { .. }
+            | Change::Group { .. } => Ok(Vec::new()),
         }
     }
 }
@@ -112,7 +113,8 @@ impl Inner {
             | Change::UserRemove(_)
             | Change::UserPassword { .. }
             | Change::ProfileSet { .. }
-            | Change::SignIns { .. } => return Ok(Vec::new()),
+            | Change::SignIns { .. }
+            | Change::Group { .. } => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;

@@ -21,11 +21,14 @@ use super::{
     audit::Trails,
     changes::{Row, RowKey},
     commands::Commands,
+    groups::Groups,
     reported::{Desk, Slot, Slots},
 };
 use crate::{
     record::{Entry, Record},
-    registry::{ApiKey, Change, Device, RegistryChange, SecretHash, SignIns, User, proof_of},
+    registry::{
+        ApiKey, Change, Device, Numbers, RegistryChange, SecretHash, SignIns, User, proof_of,
+    },
 };
 
 #[derive(Debug, Default)]
@@ -40,6 +43,8 @@ pub(super) struct Tenant {
     pub(super) profile_bytes: usize,
     pub(super) slots: Slots,
     pub(super) trails: Trails,
+    pub(super) groups: Groups,
+    pub(super) numbers: Numbers,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +61,8 @@ pub(super) struct Inner {
     pub(super) owners: HashMap<SecretHash, Owner>,
     pub(super) commands: Commands,
     pub(super) outcomes: BTreeMap<Seq, Result<(), Fault>>,
+    /// Rows that a change touched beside those that it names, until they are taken.
+    pub(super) touched: Vec<RowKey>,
 }
 
 impl Inner {
@@ -118,6 +125,7 @@ impl Inner {
                 tenant.profile_bytes = tenant.profile_bytes.saturating_sub(device.profile_bytes());
                 device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
                 tenant.slots.remove(&id);
+                tenant.groups.leave(&id, &device.groups);
                 Ok(changed(device.id.clone()))
             }
             Change::DeviceRotate { id, credential, hash } => {
@@ -158,6 +166,10 @@ impl Inner {
             Change::ProfileSet { device, expected, profile } => {
                 tenant.set_profile(device, *expected, profile, limits)
             }
+            Change::Group { id, expected, step } => {
+                self.touched = tenant.change_group(&tenant_id, id, *expected, step)?;
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -176,7 +188,10 @@ impl Inner {
         if tenant.devices.len() >= limits.devices_max {
             return Err(Fault::new(Code::QueueFull, "limits.devices_per_tenant_max is reached"));
         }
+        tenant.check_groups(&device.groups)?;
         tenant.take_room(0, device.profile_bytes(), limits)?;
+        self.touched = tenant.make_groups(tenant_id, &device.groups);
+        tenant.groups.enter(&id, &device.groups);
         for hash in device.credentials.values() {
             self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id.clone()));
         }
@@ -207,6 +222,7 @@ impl Inner {
                 vec![RowKey::User(tenant, name.clone()), sign_ins]
             }
             Change::SignIns { user, .. } => vec![RowKey::SignIns(tenant, user.clone())],
+            Change::Group { .. } => Vec::new(),
         }
     }
 
@@ -231,6 +247,9 @@ impl Inner {
             RowKey::Command(seq) => self.commands.get(*seq).map(Row::Command),
             // Their rows are made when they are written.
             RowKey::Reported(..) | RowKey::Audit(..) => None,
+            RowKey::Group(tenant, _) | RowKey::Numbers(tenant) => {
+                self.tenants.get(tenant)?.group_row(key)
+            }
         }
     }
 
@@ -259,6 +278,12 @@ impl Inner {
                 let key = RowKey::Audit(id.clone(), trail, row.number);
                 rows.push((key, Row::Audit(row.clone())));
             }
+            for (group, row) in tenant.groups.all() {
+                rows.push((RowKey::Group(id.clone(), group.clone()), Row::Group(row.clone())));
+            }
+            if tenant.numbers != Numbers::default() {
+                rows.push((RowKey::Numbers(id.clone()), Row::Numbers(tenant.numbers)));
+            }
             for (topic, row) in &tenant.retained {
                 rows.push((
                     RowKey::Retained(id.clone(), topic.clone()),
@@ -281,6 +306,7 @@ impl Inner {
                 }
                 let tenant = self.tenants.entry(tenant_id).or_default();
                 tenant.profile_bytes += device.profile_bytes();
+                tenant.groups.enter(&id, &device.groups);
                 tenant.devices.insert(id, device);
             }
             (RowKey::Key(tenant_id, name), Row::Key(key)) => {
@@ -297,6 +323,12 @@ impl Inner {
                 let tenant = self.tenants.entry(tenant_id).or_default();
                 tenant.retained_bytes += retained_bytes(&entry);
                 tenant.retained.insert(topic, entry);
+            }
+            (RowKey::Group(tenant_id, _), Row::Group(group)) => {
+                self.tenants.entry(tenant_id).or_default().groups.restore(group);
+            }
+            (RowKey::Numbers(tenant_id), Row::Numbers(numbers)) => {
+                self.tenants.entry(tenant_id).or_default().numbers = numbers;
             }
             (RowKey::Command(_), Row::Command(command)) => self.commands.restore(command),
             (RowKey::Reported(tenant_id, device), Row::Reported(reported)) => {

@@ -203,8 +203,7 @@ mod tests {
             let profile = Arc::new(Profile { is_assumed, ..Profile::default() });
             let described = Some(Described { revision: 1, profile });
             let device = Device { id: "d".to_owned(), profile: described, ..Device::default() };
-            let change =
-                RegistryChange { tenant: "default".into(), change: Change::DeviceAdd(device) };
+            let change = RegistryChange::local("default", Change::DeviceAdd(device));
             run.apply(Record::Registry(Box::new(change)));
             run
         }

@@ -31,6 +31,8 @@ const DEVICE: u8 = b'd';
 const API_KEY: u8 = b'k';
 const USER: u8 = b'u';
 const SIGN_INS: u8 = b's';
+const GROUP: u8 = b'g';
+const NUMBERS: u8 = b'n';
 /// Bytes of one known id in a row.
 const ID_BYTES: usize = 40;
 
@@ -81,6 +83,8 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::Key(tenant, name) => (Table::Registry, named(tenant, Some(API_KEY), name)),
         RowKey::User(tenant, name) => (Table::Registry, named(tenant, Some(USER), name)),
         RowKey::SignIns(tenant, name) => (Table::Registry, named(tenant, Some(SIGN_INS), name)),
+        RowKey::Group(tenant, id) => (Table::Registry, named(tenant, Some(GROUP), id)),
+        RowKey::Numbers(tenant) => (Table::Registry, named(tenant, Some(NUMBERS), "")),
         RowKey::Retained(tenant, topic) => (Table::Retained, named(tenant, None, topic.as_str())),
         RowKey::Command(seq) => (Table::Command, seq.0.to_be_bytes().to_vec()),
         RowKey::Reported(tenant, id) => (Table::Reported, named(tenant, None, id.as_str())),
@@ -100,6 +104,8 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
         Row::Key(key) => put(&**key, &mut out),
         Row::User(user) => put(&**user, &mut out),
         Row::SignIns(sign_ins) => put(&**sign_ins, &mut out),
+        Row::Group(group) => put(&**group, &mut out),
+        Row::Numbers(numbers) => put(numbers, &mut out),
         Row::Retained(entry) => put_entry(entry, &mut out),
         Row::Command(command) => {
             out.push(command.state as u8);
@@ -195,6 +201,11 @@ fn decode_registry(key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
             let sign_ins = Arc::new(take(versioned(value)?)?);
             Ok((RowKey::SignIns(tenant, name.to_owned()), Row::SignIns(sign_ins)))
         }
+        GROUP => {
+            let group = Arc::new(take(versioned(value)?)?);
+            Ok((RowKey::Group(tenant, name.to_owned()), Row::Group(group)))
+        }
+        NUMBERS => Ok((RowKey::Numbers(tenant), Row::Numbers(take(versioned(value)?)?))),
         _ => Err(BadRow),
     }
 }
@@ -301,8 +312,18 @@ mod tests {
         };
         let said = Said::done(Act::KeyAdd, &Author::local(), "dashboard").with("role", "viewer");
         let audited = AuditEntry::after(None, Seq(4), UnixMs(5), said);
+        let (id, name_of_group) = ("hall/2 #".to_owned(), Some("Hall".to_owned()));
+        let group = crate::registry::Group {
+            id: id.clone(),
+            number: 7,
+            name: name_of_group,
+            last_scene: 3,
+        };
+        let numbers = crate::registry::Numbers { group: 9, scene: 2 };
         let rows = [
             (RowKey::Audit(tenant(), Trail::Access, 1), Row::Audit(Arc::new(audited))),
+            (RowKey::Group(tenant(), id), Row::Group(Arc::new(group))),
+            (RowKey::Numbers(tenant()), Row::Numbers(numbers)),
             (RowKey::SignIns(tenant(), name.clone()), Row::SignIns(Arc::new(sign_ins))),
             (RowKey::User(tenant(), name), Row::User(Arc::new(user))),
             (RowKey::Device(tenant(), "lamp".parse().unwrap()), Row::Device(Arc::new(device))),

@@ -21,7 +21,7 @@ use crate::{
     log::{LocalLog, LogOptions},
     port::{Log as _, ReadFilter},
     record::{CommandChange, Record},
-    registry::{Change, Device, RegistryChange},
+    registry::{Change, Device, GroupStep, RegistryChange},
     secret::MasterKey,
     state::{State, StateLimits},
     testing::{message_at, rows_of},
@@ -32,6 +32,7 @@ enum Step {
     Add(u8),
     Remove(u8),
     Describe { id: u8, model: u8 },
+    Group { id: u8, devices: Vec<u8>, how: u8 },
     Retain { topic: u8, len: u8 },
     Command(u8),
     Report { device: u8, time: Option<u8>, is_state: bool, what: &'static str },
@@ -53,6 +54,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u8..4).prop_map(Step::Add),
         2 => (0u8..4).prop_map(Step::Remove),
         2 => (0u8..4, 0u8..3).prop_map(|(id, model)| Step::Describe { id, model }),
+        4 => (0u8..3, proptest::collection::vec(0u8..4, 0..3), 0u8..4)
+            .prop_map(|(id, devices, how)| Step::Group { id, devices, how }),
         5 => (0u8..5, 0u8..3).prop_map(|(topic, len)| Step::Retain { topic, len }),
         3 => (0u8..3).prop_map(Step::Command),
         3 => (0u64..6, proptest::sample::select(states))
@@ -169,13 +172,26 @@ impl Gateway {
     fn run(&mut self, step: &Step) {
         match step {
             Step::Add(id) => {
-                self.change(Change::DeviceAdd(Device { id: id.to_string(), ..Device::default() }));
+                let groups = vec![format!("g{}", id % 3)];
+                let id = id.to_string();
+                self.change(Change::DeviceAdd(Device { id, groups, ..Device::default() }));
             }
             Step::Remove(id) => self.change(Change::DeviceRemove(id.to_string())),
             Step::Describe { id, model } => {
                 let profile = Arc::new(Profile { model: model.to_string(), ..Profile::default() });
                 let (device, expected) = (id.to_string(), None);
                 self.change(Change::ProfileSet { device, expected, profile });
+            }
+            Step::Group { id, devices, how } => {
+                let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
+                let first = devices.first().cloned().unwrap_or_default();
+                let step = match how {
+                    0 => GroupStep::Remove,
+                    1 => GroupStep::Join(first),
+                    2 => GroupStep::Leave(first),
+                    _ => GroupStep::Put { name: Some(first), devices },
+                };
+                self.change(Change::Group { id: format!("g{id}"), expected: None, step });
             }
             Step::Retain { topic, len } => {
                 let payload = "x".repeat(usize::from(*len));
@@ -243,6 +259,11 @@ proptest! {
         gateway.restart();
         prop_assert_eq!(rows_of(&gateway.state, &*gateway.log), rows_of(&whole, &*gateway.log));
         prop_assert!(!gateway.work.status.is_failing());
+        let tags = |state: &State| {
+            let groups = state.groups(&TenantId::default_tenant());
+            groups.iter().map(crate::state::Grouped::tag).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(tags(&gateway.state), tags(&whole));
     }
 }
 

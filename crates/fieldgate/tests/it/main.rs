@@ -24,6 +24,7 @@ mod doc;
 mod edge;
 mod errors;
 mod foreign;
+mod groups;
 mod history;
 mod issuers;
 mod lanes;
