@@ -274,7 +274,7 @@ fn authenticate(hub: &Rc<Hub>, link: &Rc<Link>, auth: &Authenticate) {
 }
 
 /// The connection is somebody's: answers, and ends the older ones of the same device. It is served
-/// once they have ended (`link::take_turn`).
+/// once they have ended (`link::serve`).
 pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     let shared = &hub.shared;
     let heartbeat_ms = shared.config.heartbeat.ping_ms;

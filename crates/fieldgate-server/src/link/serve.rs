@@ -1,0 +1,331 @@
+//! The task of one connection: it reads, obeys, and drains what the socket could not take at once.
+//!
+//! Invariant: of two links of one device the older has ended before the younger is looked at.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    io,
+    ops::ControlFlow,
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use fieldgate_core::{close::CloseReason, id::Seq, message::Qos};
+use fieldgate_dialects::{
+    wire::Form,
+    ws::{self, Decoder},
+};
+use tokio::sync::Notify;
+
+use super::Link;
+use crate::{
+    asks::{self, Inbound, Outcome},
+    commands,
+    fabric::Shared,
+    hub::Hub,
+    outbox::Outbox,
+    share::Held,
+    subscriptions,
+    worker::Handover,
+};
+
+/// How long a peer may take to read the close frame.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// How long a link whose unfinished frame is too much for now does not read.
+const INPUT_WAIT: Duration = Duration::from_millis(20);
+/// So many frames of one link are obeyed before the rest of its worker has a turn.
+const TURN_FRAMES: u32 = 128;
+/// How long the older link of a device may take to end before the newer one is served all the same.
+pub(crate) const TAKEOVER_WAIT: Duration = Duration::from_secs(1);
+
+fn ws_limits(shared: &Shared, authenticated: bool) -> ws::Limits {
+    let limits = &shared.config.limits;
+    let frame_bytes_max = if authenticated {
+        limits.frame_bytes_max
+    } else {
+        limits.unauthenticated_frame_bytes_max.min(limits.frame_bytes_max)
+    };
+    ws::Limits { frame_bytes_max, message_bytes_max: frame_bytes_max, fragment_count_max: 1_024 }
+}
+
+/// Takes a link out of its hub, also when its task panics.
+struct Entered<'a>(&'a Hub, &'a Rc<Link>);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.remove_link(self.1);
+        if std::thread::panicking() {
+            self.0.shared.stats.count_close(CloseReason::Internal);
+            drop(self.1.permit.take());
+        }
+    }
+}
+
+/// Serves one connection until it ends.
+///
+/// There are many of these at rest, and a future has room for all that it may ever wait for: what
+/// happens seldom is boxed.
+pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
+    let Handover { sink, read_ahead, form, principal, peer, permit, stream } = *handover;
+    let Ok(socket) = sink.into_socket() else { return };
+    let link = Rc::new(Link {
+        id: hub.next_id(),
+        form,
+        socket,
+        outbox: Outbox::new(hub.shared.config.limits.outbox_bytes_max, &hub.shared.outboxes),
+        touched: Cell::new(false),
+        delivered: Cell::new(Seq(0)),
+        overlap: Cell::new((Seq(0), Qos::AtMostOnce)),
+        unpaced: Cell::new(Seq(0)),
+        paced: Cell::new(Seq(0)),
+        behind: Cell::new(false),
+        log_next: Cell::new(Seq(0)),
+        overtook: RefCell::default(),
+        subscriptions: RefCell::default(),
+        offered: RefCell::default(),
+        held_back: Cell::new(false),
+        offered_bytes: Cell::new(0),
+        acknowledges: Cell::new(form == Form::V1),
+        predecessors: RefCell::default(),
+        served: Cell::new(false),
+        turn_frames: Cell::new(0),
+        #[cfg(test)]
+        breaks: Cell::new(false),
+        sender: OnceCell::new(),
+        paid: Cell::new(false),
+        permit: RefCell::new(Some(permit)),
+        own_telemetry: OnceCell::new(),
+        started: Instant::now(),
+        peer,
+        principal: RefCell::new(None),
+        closing: Cell::new(None),
+        notify: Notify::new(),
+        heard_ms: Cell::new(0),
+        pinged_ms: Cell::new(0),
+        errors: Cell::new((0, 0)),
+        limited: Cell::default(),
+    });
+    hub.add_link(&link);
+    let entered = Entered(&hub, &link);
+    // Even empty it would keep the HTTP layer's read buffer for as long as the connection lives.
+    let first = read_ahead.to_vec();
+    drop(read_ahead);
+    if hub.shared.draining.load(Ordering::SeqCst) {
+        link.close(CloseReason::Restart);
+    }
+    if let Some(principal) = principal {
+        asks::welcome(&hub, &link, principal);
+    }
+    if let Some(ask) = stream {
+        subscriptions::open_stream(&hub, &link, &ask);
+    }
+    let reason = serve(&hub, &link, first).await;
+    // Before the close is said: whoever takes over need not wait until the peer has heard it.
+    drop(entered);
+    Box::pin(finish(&hub, &link, reason)).await;
+    hub.shared.stats.count_close(reason);
+    tracing::debug!(link = link.id, reason = reason.label(), "link ended");
+    drop(link.permit.take());
+}
+
+async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> CloseReason {
+    let mut decoder = Decoder::server(ws_limits(&hub.shared, false));
+    if link.principal.borrow().is_some() {
+        Box::pin(take_turn(hub, link)).await;
+        decoder.set_limits(ws_limits(&hub.shared, true));
+    }
+    let mut inbound = Vec::new();
+    let mut held = Held::new(&hub.shared.inputs);
+    decode(hub, link, &mut decoder, &mut read_ahead, &mut inbound);
+    drop(read_ahead);
+    loop {
+        #[cfg(test)]
+        assert!(!link.breaks.get(), "as asked");
+        if !inbound.is_empty() {
+            Box::pin(handle(hub, link, std::mem::take(&mut inbound), &mut decoder)).await;
+        }
+        hub.flush();
+        if let Some(reason) = link.closing.get() {
+            return reason;
+        }
+        let waiting = link.has_unsent();
+        held.set(decoder.buffered_bytes());
+        if held.is_above(usize::MAX) || link.outbox.is_flooded() {
+            pause(hub, link).await;
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = link.notify.notified() => (),
+            // Reading goes before draining: a flood then starves only its own sender, where the
+            // other order would let our own traffic hide the peer's heartbeats.
+            ready = link.socket.readable() => {
+                if ready.is_err() || !read(hub, link, &mut decoder, &mut inbound) {
+                    link.close(CloseReason::PeerClosed);
+                }
+            }
+            ready = link.socket.writable(), if waiting => {
+                if ready.is_err() || link.drain(hub).is_err() {
+                    link.close(CloseReason::PeerClosed);
+                }
+            }
+        }
+    }
+}
+
+/// Does everything but read, for a while.
+async fn pause(hub: &Hub, link: &Link) {
+    if link.has_unsent() && link.drain(hub).is_err() {
+        link.close(CloseReason::PeerClosed);
+    }
+    // Boxed, so that a link at rest has no room for it.
+    let _timed_out = Box::pin(tokio::time::timeout(INPUT_WAIT, link.notify.notified())).await;
+}
+
+/// Reads once into the worker's scratch, and obeys what can be obeyed there; false at the end of the
+/// stream.
+fn read(hub: &Rc<Hub>, link: &Rc<Link>, decoder: &mut Decoder, inbound: &mut Vec<Inbound>) -> bool {
+    let mut scratch = hub.scratch.borrow_mut();
+    match link.socket.try_read(&mut scratch) {
+        Ok(0) => false,
+        Ok(len) => {
+            link.heard_ms.set(link.age_ms());
+            decode(hub, link, decoder, scratch.get_mut(..len).unwrap_or_default(), inbound);
+            true
+        }
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
+/// Obeys frames where they lie; the first that has to wait is kept, and those behind it.
+fn decode(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    decoder: &mut Decoder,
+    bytes: &mut [u8],
+    inbound: &mut Vec<Inbound>,
+) {
+    let fed = decoder.feed(bytes, &mut |event| {
+        let frames = link.turn_frames.get() + 1;
+        let now = inbound.is_empty() && frames < TURN_FRAMES && link.served.get();
+        if now && !link.is_closing() && !link.outbox.is_flooded() {
+            link.turn_frames.set(frames);
+            if asks::on_frame(hub, link, &event) == Outcome::Done {
+                return ControlFlow::Continue(());
+            }
+        }
+        inbound.extend(Inbound::of(&event));
+        ControlFlow::Continue(())
+    });
+    if let Err(error) = fed {
+        inbound.push(Inbound::Broken(error.close_reason()));
+    }
+}
+
+/// Waits until the older links of the same device have ended, then offers what waits for it.
+///
+/// Until then nothing of this link is looked at: what the older ones sent comes first in the log.
+async fn take_turn(hub: &Rc<Hub>, link: &Rc<Link>) {
+    let predecessors = link.predecessors.take();
+    if !predecessors.is_empty() {
+        hub.flush();
+        let all = async {
+            for before in &predecessors {
+                before.ended.cancelled().await;
+            }
+        };
+        let closing = async {
+            while !link.is_closing() {
+                link.notify.notified().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = closing => (),
+            () = all => (),
+            () = tokio::time::sleep(TAKEOVER_WAIT) => {
+                tracing::warn!(link = link.id, "an older link of the device did not end in time");
+            }
+        }
+    }
+    if !link.is_closing() && !link.is_stream() {
+        link.served.set(true);
+        commands::offer_open(hub, link);
+    }
+}
+
+/// Obeys what was read, in order; waits where the log is full, which pauses reading.
+async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>, decoder: &mut Decoder) {
+    for frame in inbound {
+        link.turn_frames.set(link.turn_frames.get() + 1);
+        if link.turn_frames.get() >= TURN_FRAMES {
+            // A socket that is always readable would never let go of the thread.
+            link.turn_frames.set(0);
+            hub.flush();
+            tokio::task::yield_now().await;
+        }
+        // Who does not read its answers gets no more of them.
+        while link.outbox.is_flooded() && !link.is_closing() {
+            hub.flush();
+            pause(hub, link).await;
+        }
+        while !link.is_closing() {
+            let anonymous = link.principal.borrow().is_none();
+            let outcome = match frame.as_event() {
+                Ok(event) => asks::on_frame(hub, link, &event),
+                Err(reason) => {
+                    link.close(reason);
+                    Outcome::Done
+                }
+            };
+            match outcome {
+                Outcome::Done => {
+                    if anonymous && link.principal.borrow().is_some() {
+                        take_turn(hub, link).await;
+                    }
+                    break;
+                }
+                Outcome::Full => {
+                    hub.flush();
+                    let moved = hub.space.notified();
+                    let _timed_out = tokio::time::timeout(Duration::from_millis(20), moved).await;
+                }
+            }
+        }
+    }
+    if link.principal.borrow().is_some() {
+        decoder.set_limits(ws_limits(&hub.shared, true));
+    }
+}
+
+/// Sends what is left and the close frame, and gives the peer a moment to read it.
+async fn finish(hub: &Hub, link: &Link, reason: CloseReason) {
+    if reason == CloseReason::PeerClosed {
+        // Its own close is answered, if there is still somebody and the socket takes it.
+        let _gone = link.drain(hub);
+        link.socket.end();
+        return;
+    }
+    link.outbox.wait(link.form.close_frame(reason));
+    let deadline = tokio::time::Instant::now() + CLOSE_WAIT;
+    while link.has_unsent() {
+        let writable = tokio::time::timeout_at(deadline, link.socket.writable()).await;
+        if !matches!(writable, Ok(Ok(()))) || link.drain(hub).is_err() {
+            return;
+        }
+    }
+    link.socket.end();
+    // Until the peer closes: a socket closed with unread bytes would reset, and take the close
+    // frame with it.
+    loop {
+        let readable = tokio::time::timeout_at(deadline, link.socket.readable()).await;
+        let read = |()| link.socket.try_read(&mut hub.scratch.borrow_mut());
+        match readable.map(|ready| ready.and_then(read)) {
+            Ok(Ok(0)) | Err(_) => return,
+            Ok(Ok(_)) => (),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => (),
+            Ok(Err(_)) => return,
+        }
+    }
+}
