@@ -80,6 +80,8 @@ acts! {
     CredentialAdd = "credential.add", Admin;
     /// A secret of a device was removed.
     CredentialRemove = "credential.remove", Admin;
+    /// Whether each frame of a device must be signed was changed.
+    DeviceIntegrity = "device.integrity", Admin;
     /// The profile of a device was replaced.
     ProfileSet = "profile.set", Access;
     /// An API key was made.

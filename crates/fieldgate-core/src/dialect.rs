@@ -73,10 +73,35 @@ pub enum Ask {
 pub struct Authenticate {
     /// The tenant named, else the default one.
     pub tenant: Option<TenantId>,
-    /// The device that the client says it is; absent for an API key.
-    pub device: Option<DeviceId>,
-    /// Its token.
-    pub token: Secret,
+    /// How the client shows who it is.
+    pub proof: Proof,
+}
+
+/// How a client shows who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// By a token.
+    Token {
+        /// The device that the client says it is; absent for an API key.
+        device: Option<DeviceId>,
+        /// The token.
+        token: Secret,
+    },
+    /// By what only who has the device's `hmac` secret can compute.
+    Mac(AuthMac),
+}
+
+/// A signed claim to be a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthMac {
+    /// The device.
+    pub device: DeviceId,
+    /// The client's time.
+    pub timestamp: UnixMs,
+    /// What makes this claim another than every other: 1 to 64 bytes without control characters.
+    pub nonce: Box<str>,
+    /// The code, as it came.
+    pub mac: Secret,
 }
 
 /// A message as a client wrote it, before admission.

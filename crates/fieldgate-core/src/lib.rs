@@ -20,6 +20,7 @@ pub mod pace;
 pub mod profile;
 pub mod rate;
 pub mod reading;
+pub mod replay;
 pub mod resource;
 pub mod state;
 #[cfg(any(test, fuzzing, feature = "testing"))]

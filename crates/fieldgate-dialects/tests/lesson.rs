@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panic")]
 
 use fieldgate_core::{
-    dialect::{Answer, Ask, Delivery, Marks, Target},
+    dialect::{Answer, Ask, Delivery, Marks, Proof, Target},
     id::{Epoch, Position, Seq, UnixMs},
     message::{Content, Message, Qos},
     testing,
@@ -34,8 +34,9 @@ fn ask(text: &str) -> Ask {
 fn the_lessons_device_authenticates() {
     let text = stringify(include_str!("data/seed-004/auth.js"), &[]);
     let auth = native::decode_first(&text, &Limits::default()).unwrap();
-    assert_eq!(auth.device.unwrap().as_str(), "sensor-001");
-    assert_eq!(auth.token.0, "device-secret-token");
+    let Proof::Token { device, token } = auth.proof else { panic!("a token") };
+    assert_eq!(device.unwrap().as_str(), "sensor-001");
+    assert_eq!(token.0, "device-secret-token");
     assert_eq!(auth.tenant, None);
 }
 

@@ -4,8 +4,8 @@
 
 use fieldgate_core::{
     dialect::{
-        Answer, Ask, BatchResult, CommandState, CommandTarget, Delivery, GapReason, Marks, Since,
-        SlowMode, Subscribe, Target,
+        Answer, Ask, BatchResult, CommandState, CommandTarget, Delivery, GapReason, Marks, Proof,
+        Since, SlowMode, Subscribe, Target,
     },
     fault::{Code, Fault},
     id::{Epoch, Position, Seq, UnixMs},
@@ -35,7 +35,9 @@ fn told(answer: &Answer) -> ServerFrame {
 #[test]
 fn requests_arrive_as_they_were_meant() {
     let auth = client::encode_auth(Some("d-1"), "se\"cret");
-    assert_eq!(native::decode_first(&auth, &Limits::default()).unwrap().token.0, "se\"cret");
+    let proof = native::decode_first(&auth, &Limits::default()).unwrap().proof;
+    let Proof::Token { token, .. } = proof else { panic!("a token") };
+    assert_eq!(token.0, "se\"cret");
 
     let text = client::encode_publish("a/b", "{\"x\":1.50}", Qos::AtLeastOnce, true, Some("m"));
     let Ask::Publish(draft) = ask(&text) else { panic!() };

@@ -1,4 +1,4 @@
-//! What clients ask for, and what is done: authentication, publishing, subscribing.
+//! What clients ask for, and what is done: publishing, subscribing, and who has come in.
 //!
 //! Every refusal is told with its code; nothing refused is acknowledged. Runs on the link's worker
 //! and never waits: where the log is full, the frame comes back to be tried again.
@@ -12,9 +12,9 @@ use std::{
 use fieldgate_core::{
     access::Principal,
     close::CloseReason,
-    dialect::{Answer, Ask, Authenticate, BatchResult, Draft},
+    dialect::{Answer, Ask, BatchResult, Draft},
     fault::{Code, Fault},
-    id::{MsgId, TenantId},
+    id::MsgId,
     message::Qos,
 };
 use fieldgate_dialects::{
@@ -30,7 +30,7 @@ use crate::{
     fabric::{Shared, append_fault, now},
     hub::{Hub, Then},
     link::Link,
-    profiles, subscriptions,
+    profiles, prove, subscriptions,
     worker::Control,
 };
 
@@ -122,17 +122,14 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
             link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::pong_frame(payload)));
         }
         (Event::Pong(_), _) => (),
-        (Event::Text(text), None) => match native::decode_first(text, &limits_of(&hub.shared)) {
-            Ok(auth) => authenticate(hub, link, &auth),
-            Err(reason) => link.close(reason),
-        },
+        (Event::Text(text), None) => return prove::on_first(hub, link, text),
         (Event::Binary(_), None) => link.close(CloseReason::ProtocolError),
         (Event::Text(text), Some(principal)) => {
-            let decoded = native::decode_text(text, &limits_of(&hub.shared));
+            let decoded = prove::decode_text(&hub.shared, link, &principal, text);
             return on_decoded(hub, link, &principal, decoded, (Some(text), text.len()));
         }
         (Event::Binary(bytes), Some(principal)) => {
-            let decoded = native::decode_binary(bytes, &limits_of(&hub.shared));
+            let decoded = prove::decode_binary(&hub.shared, link, bytes);
             return on_decoded(hub, link, &principal, decoded, (None, bytes.len()));
         }
     }
@@ -181,6 +178,9 @@ fn tell_error(
     refused: Vec<(usize, Fault)>,
 ) {
     hub.shared.stats.refused.fetch_add(1, Ordering::Relaxed);
+    if matches!(fault.code, Code::BadMac | Code::Replayed) {
+        hub.shared.stats.forged.fetch_add(1, Ordering::Relaxed);
+    }
     if fault.code != Code::RateLimited && !fault.code.is_temporary() {
         link.count_error();
     }
@@ -247,28 +247,6 @@ fn on_ask(
         }
         Ask::Authenticate(_) => {
             Err(Fault::new(Code::Conflict, "this connection is authenticated").into())
-        }
-    }
-}
-
-/// Looks at a credential; the same words and the same work for an unknown device and a wrong token.
-fn authenticate(hub: &Rc<Hub>, link: &Rc<Link>, auth: &Authenticate) {
-    let tenant = auth.tenant.clone().unwrap_or_else(TenantId::default_tenant);
-    let (time, state) = (now(), &hub.shared.state);
-    let allowed = hub.shared.throttle.may_try(link.peer);
-    let found = allowed
-        .then(|| state.verify_token(&tenant, auth.device.as_ref(), &auth.token.0, time))
-        .flatten();
-    match found {
-        Some(principal) => welcome(hub, link, principal),
-        None if !allowed => link.close(CloseReason::RateLimited),
-        None => {
-            // A name that nobody has may be anything, also a secret.
-            let known = auth.device.as_ref().filter(|id| state.device(&tenant, id).is_some());
-            let target = known.map(|id| id.as_str().to_owned()).unwrap_or_default();
-            hub.shared.wrong_credential(link.peer, tenant, target);
-            hub.answer(link, &Answer::NotAuthenticated { timestamp: time });
-            link.close(CloseReason::AuthFailed);
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::{
     link::Link,
     outbox::{Item, Late, Tick, taken},
     present::LinkRef,
+    prove,
     sink::Writer,
     subscriptions::Subscription,
     worker::Told,
@@ -319,6 +320,7 @@ impl Hub {
         if self.shared.state.refresh(&principal, now()).is_none() {
             link.close(CloseReason::RightsWithdrawn);
         }
+        prove::note_rights(&self.shared, &link, &principal);
     }
 
     /// Every link here reads from the log what this worker could not take.

@@ -22,6 +22,7 @@ mod outbox;
 mod outcomes;
 mod present;
 mod profiles;
+mod prove;
 mod refusals;
 mod rest;
 mod router;

@@ -26,6 +26,7 @@ use crate::{
     hub::Hub,
     outbox::Outbox,
     present::Predecessor,
+    prove::{Proving, Signing},
     sink::Socket,
     subscriptions::Subscriptions,
     throttle::{Permit, Sender},
@@ -78,6 +79,9 @@ pub(crate) struct Link {
     pub(crate) started: Instant,
     pub(crate) peer: std::net::IpAddr,
     principal: RefCell<Option<Rc<Principal>>>,
+    /// A signed claim that is not settled, and what a settled one lets its frames be checked with.
+    pub(crate) proving: RefCell<Option<Box<Proving>>>,
+    pub(crate) signing: RefCell<Option<Box<Signing>>>,
     closing: Cell<Option<CloseReason>>,
     notify: Notify,
     heard_ms: Cell<u64>,

@@ -77,6 +77,8 @@ metrics! {
     AuthFailures = "auth_failures", Counter, "Wrong credentials.";
     FramesReceived = "frames_received", Counter, "Frames of authenticated clients.";
     FramesRefused = "frames_refused", Counter, "Frames answered by an error.";
+    FramesForged = "frames_forged", Counter,
+        "Frames answered by bad_mac or replayed; they are among the refused.";
     MessagesAccepted = "messages_accepted", Counter, "Messages that came in and were routed.";
     MessagesDelivered = "messages_delivered", Counter, "Messages given to receivers.";
     Drops = "drops", Counter, "Messages not delivered, by reason; the ledger has the entries.";
@@ -117,6 +119,7 @@ pub(crate) struct Stats {
     pub(crate) accepted: AtomicU64,
     pub(crate) delivered: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) forged: AtomicU64,
     pub(crate) auth_failures: AtomicU64,
     closed: std::sync::Mutex<std::collections::HashMap<CloseReason, u64>>,
 }
@@ -214,6 +217,7 @@ impl Scrape<'_> {
             Metric::AuthFailures => count(at, &stats.auth_failures),
             Metric::FramesReceived => count(at, &stats.received),
             Metric::FramesRefused => count(at, &stats.refused),
+            Metric::FramesForged => count(at, &stats.forged),
             Metric::MessagesAccepted => count(at, &stats.accepted),
             Metric::MessagesDelivered => count(at, &stats.delivered),
             Metric::Drops => shared.ledger.totals().iter().try_for_each(|(reason, total)| {

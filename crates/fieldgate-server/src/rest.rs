@@ -8,6 +8,7 @@ mod asker;
 mod audit;
 mod clients;
 mod commands;
+mod credentials;
 mod describe;
 mod devices;
 mod drops;
@@ -59,6 +60,7 @@ struct Changed {
 fn routes() -> (Router, OpenApi) {
     let (router, mut openapi) = OpenApiRouter::with_openapi(describe::head())
         .merge(devices::router())
+        .merge(credentials::router())
         .merge(profiles::router())
         .merge(groups::router())
         .merge(state::router())

@@ -236,6 +236,24 @@ pub(crate) fn told(change: &RegistryChange) -> Option<Said> {
         }
         Change::SignIns { user, step } => said(of_step(step)?, user),
         Change::Group { id, step, .. } => of_group(said(group_act(step), id), step),
+        Change::DeviceAddSigning { device, describing, integrity, .. } => {
+            let added = of_device(said(Act::DeviceAdd, &device.id), device);
+            let added = if *describing { added.with("allow_profile", "true") } else { added };
+            if *integrity { added.with("integrity", "required") } else { added }
+        }
+        Change::SigningAdd { device, secret, describing } => {
+            let added = said(Act::CredentialAdd, device).with("credential", &secret.credential);
+            if *describing { added.with("allow_profile", "true") } else { added }
+        }
+        Change::SigningRotate { device, secret } => {
+            said(Act::DeviceRotate, device).with("credential", &secret.credential)
+        }
+        Change::Integrity { device, required } => {
+            let integrity = if *required { "required" } else { "off" };
+            said(Act::DeviceIntegrity, device).with("integrity", integrity)
+        }
+        // Every connection of a device that signs begins with one.
+        Change::ClaimTaken { .. } => return None,
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Types only; `state` applies changes in seq order. Secrets are here as hashes alone.
 
+mod guard;
 pub(crate) mod old;
 mod profile;
 
@@ -22,6 +23,8 @@ use siphasher::sip::SipHasher13;
 
 use crate::{audit::Author, secret::PasswordHash};
 
+pub use guard::{Guard, HmacSecret, NonceHash, Sealed};
+
 /// HMAC-SHA256 of a secret under the master key.
 pub type SecretHash = [u8; 32];
 
@@ -38,7 +41,7 @@ pub struct Device {
     pub groups: Vec<String>,
     /// The device ids that it may speak for.
     pub gateway_for: Option<String>,
-    /// Its secrets, by id. The id begins with what the secret is for: `token-…`, `thing-…`.
+    /// Its secrets, by id. The id begins with what the secret is for: `token-…`, `thing-…`, `hmac-…`.
     pub credentials: BTreeMap<String, SecretHash>,
     /// Those of them that may replace its profile, and the profiles of those it speaks for.
     pub describing: BTreeSet<String>,
@@ -240,6 +243,49 @@ pub enum Change {
         /// How.
         step: GroupStep,
     },
+    /// A device appears whose secret is for signing; refused if the id is taken.
+    DeviceAddSigning {
+        /// The device; it has no credential yet.
+        device: Device,
+        /// Its secret.
+        secret: HmacSecret,
+        /// Whether the secret may replace the device's profile.
+        describing: bool,
+        /// Whether each of its frames must be signed.
+        integrity: bool,
+    },
+    /// A device gets one more secret for signing; refused if the id is taken.
+    SigningAdd {
+        /// Whose.
+        device: String,
+        /// The secret.
+        secret: HmacSecret,
+        /// Whether it may replace the device's profile.
+        describing: bool,
+    },
+    /// All secrets of a device are replaced by this one for signing.
+    SigningRotate {
+        /// Whose.
+        device: String,
+        /// The new secret.
+        secret: HmacSecret,
+    },
+    /// Whether each frame of a device must be signed changes.
+    Integrity {
+        /// Whose.
+        device: String,
+        /// What holds now; refused if it has no secret to sign with.
+        required: bool,
+    },
+    /// A signed claim to be a device is taken; refused if its nonce was.
+    ClaimTaken {
+        /// Whose.
+        device: String,
+        /// Its nonce.
+        nonce: NonceHash,
+        /// Its time, in Unix ms.
+        timestamp_ms: u64,
+    },
 }
 
 /// How a group changes. What is not named stays.
@@ -330,7 +376,12 @@ impl RegistryChange {
             | Change::UserPassword { .. }
             | Change::CredentialAdd { .. }
             | Change::CredentialRemove { .. }
-            | Change::SignIns { .. } => 0,
+            | Change::SignIns { .. }
+            | Change::DeviceAddSigning { .. }
+            | Change::SigningAdd { .. }
+            | Change::SigningRotate { .. }
+            | Change::Integrity { .. }
+            | Change::ClaimTaken { .. } => 0,
         }
     }
 }

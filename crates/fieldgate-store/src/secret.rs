@@ -11,14 +11,19 @@ use std::{
 };
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc};
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    hmac, rand,
+};
 use fieldgate_core::id::{DeviceId, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::registry::SecretHash;
+use crate::registry::{NonceHash, Sealed, SecretHash};
 
 /// Shortest token of a user's own, in bytes (`cli.md`, `device add --token-stdin`).
 pub const OWN_TOKEN_BYTES_MIN: usize = 16;
+/// Longest secret to sign with, in bytes.
+pub const SIGNING_BYTES_MAX: usize = 256;
 /// Length of a thing's token, in base64url characters.
 pub const THING_TOKEN_LEN: usize = 43;
 /// Shortest password of a person, in characters.
@@ -27,8 +32,11 @@ pub const PASSWORD_CHARS_MIN: usize = 8;
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The key under which every credential is hashed.
-pub struct MasterKey(hmac::Key);
+/// The key under which every credential is hashed, and what must be used again is sealed.
+pub struct MasterKey {
+    hashing: hmac::Key,
+    sealing: RandomizedNonceKey,
+}
 
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,7 +69,15 @@ impl MasterKey {
             let text = "master.key does not hold 32 bytes";
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+        Self::of_bytes(&bytes)
+    }
+
+    fn of_bytes(bytes: &[u8]) -> io::Result<Self> {
+        let hashing = hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        let sealing = RandomizedNonceKey::new(&AES_256_GCM, &hash_parts(&hashing, &["seal"]));
+        let sealing =
+            sealing.map_err(|_| io::Error::other("master.key makes no key to seal with"))?;
+        Ok(Self { hashing, sealing })
     }
 
     /// A key of this process alone, for tests.
@@ -70,7 +86,7 @@ impl MasterKey {
     ///
     /// If there is no randomness.
     pub fn ephemeral() -> io::Result<Self> {
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &random::<32>()?)))
+        Self::of_bytes(&random::<32>()?)
     }
 
     /// Hashes a token that this gateway made: it is unguessable and stands alone.
@@ -111,17 +127,107 @@ impl MasterKey {
         self.hash_parts(&[kind, text])
     }
 
+    /// Hashes a secret that a device signs with: it names the secret, and lets nobody in.
+    #[must_use]
+    pub fn hash_signing(&self, tenant: &TenantId, device: &DeviceId, secret: &str) -> SecretHash {
+        self.hash_parts(&["hmac", tenant.as_str(), device.as_str(), secret])
+    }
+
+    /// Hashes the nonce of a signed claim.
+    #[must_use]
+    pub fn hash_nonce(&self, tenant: &TenantId, device: &DeviceId, nonce: &str) -> NonceHash {
+        let mut short = NonceHash::default();
+        let whole = self.hash_parts(&["nonce", tenant.as_str(), device.as_str(), nonce]);
+        for (slot, byte) in short.iter_mut().zip(whole) {
+            *slot = byte;
+        }
+        short
+    }
+
+    /// Seals a secret that a device signs with, for this credential of this device alone.
+    ///
+    /// # Errors
+    ///
+    /// If there is no randomness.
+    pub fn seal_signing(
+        &self,
+        tenant: &TenantId,
+        device: &DeviceId,
+        credential: &str,
+        secret: &str,
+    ) -> io::Result<Sealed> {
+        let mut bytes = secret.as_bytes().to_vec();
+        let about = Aad::from(framed(&signing(tenant, device, credential)));
+        let sealed = self.sealing.seal_in_place_append_tag(about, &mut bytes);
+        let nonce = sealed.map_err(|_| io::Error::other("the secret could not be sealed"))?;
+        Ok(Sealed([nonce.as_ref(), &*bytes].concat()))
+    }
+
+    /// Opens what was sealed for this credential of this device; nothing if it was not.
+    #[must_use]
+    pub fn open_signing(
+        &self,
+        tenant: &TenantId,
+        device: &DeviceId,
+        credential: &str,
+        sealed: &Sealed,
+    ) -> Option<Vec<u8>> {
+        work::count();
+        let (nonce, bytes) = sealed.0.split_first_chunk::<NONCE_LEN>()?;
+        let mut bytes = bytes.to_vec();
+        let about = Aad::from(framed(&signing(tenant, device, credential)));
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let opened = self.sealing.open_in_place(nonce, about, &mut bytes).ok()?;
+        Some(opened.to_vec())
+    }
+
     fn hash_parts(&self, parts: &[&str]) -> SecretHash {
-        let mut context = hmac::Context::with_key(&self.0);
-        for part in parts {
-            context.update(&(part.len() as u64).to_le_bytes());
-            context.update(part.as_bytes());
-        }
-        let mut hash = [0; 32];
-        for (slot, byte) in hash.iter_mut().zip(context.sign().as_ref()) {
-            *slot = *byte;
-        }
-        hash
+        work::count();
+        hash_parts(&self.hashing, parts)
+    }
+}
+
+/// What a sealed secret is bound to.
+fn signing<'a>(tenant: &'a TenantId, device: &'a DeviceId, credential: &'a str) -> [&'a str; 4] {
+    ["hmac", tenant.as_str(), device.as_str(), credential]
+}
+
+/// Parts behind their lengths, so that no two lists of parts are the same bytes.
+fn framed(parts: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    bytes
+}
+
+fn hash_parts(key: &hmac::Key, parts: &[&str]) -> SecretHash {
+    let mut hash = [0; 32];
+    for (slot, byte) in hash.iter_mut().zip(hmac::sign(key, &framed(parts)).as_ref()) {
+        *slot = *byte;
+    }
+    hash
+}
+
+/// How often a thread hashed or opened something: what a credential costs must not tell what it is.
+pub(crate) mod work {
+    #[cfg(test)]
+    thread_local! {
+        static COUNT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        #[cfg(test)]
+        COUNT.set(COUNT.get() + 1);
+    }
+
+    /// The work that `run` took on this thread.
+    #[cfg(test)]
+    pub(crate) fn of<T>(run: impl FnOnce() -> T) -> (T, u64) {
+        let before = COUNT.get();
+        let done = run();
+        (done, COUNT.get() - before)
     }
 }
 
@@ -159,6 +265,10 @@ pub enum TokenKind {
     Access,
     /// A code to sign in with once: `fg_l_…`.
     Link,
+    /// A secret that a device signs with: `fg_h_…`.
+    Signing,
+    /// What opens one connection: `fg_t_…`.
+    Ticket,
     /// A thing's, for the thethings.iO dialect: 43 characters and no prefix, as things send it.
     Thing,
 }
@@ -174,6 +284,8 @@ pub fn make_token(kind: TokenKind) -> io::Result<String> {
         TokenKind::Key => "fg_k_",
         TokenKind::Access => "fg_a_",
         TokenKind::Link => "fg_l_",
+        TokenKind::Signing => "fg_h_",
+        TokenKind::Ticket => "fg_t_",
         TokenKind::Thing => "",
     };
     Ok(format!("{prefix}{}", random_text(THING_TOKEN_LEN)?))
@@ -227,6 +339,34 @@ pub fn verify_password(password: &str, kept: &PasswordHash) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_in_its_own_place_alone() {
+        let key = MasterKey::ephemeral().unwrap();
+        let (tenant, device): (TenantId, DeviceId) = ("t".parse().unwrap(), "d".parse().unwrap());
+        let sealed = key.seal_signing(&tenant, &device, "hmac-1", "a secret").unwrap();
+        assert!(!sealed.0.windows(8).any(|bytes| bytes == b"a secret"));
+        let open = |tenant: &TenantId, device: &DeviceId, credential, sealed: &Sealed| {
+            key.open_signing(tenant, device, credential, sealed)
+        };
+        assert_eq!(open(&tenant, &device, "hmac-1", &sealed).unwrap(), b"a secret");
+        assert_eq!(open(&tenant, &device, "hmac-2", &sealed), None);
+        assert_eq!(open(&tenant, &"e".parse().unwrap(), "hmac-1", &sealed), None);
+        assert_eq!(open(&"u".parse().unwrap(), &device, "hmac-1", &sealed), None);
+        let other = MasterKey::ephemeral().unwrap();
+        assert_eq!(other.open_signing(&tenant, &device, "hmac-1", &sealed), None);
+        for at in 0..sealed.0.len() {
+            let mut broken = sealed.clone();
+            broken.0[at] ^= 1;
+            assert_eq!(open(&tenant, &device, "hmac-1", &broken), None, "byte {at}");
+        }
+        for len in 0..sealed.0.len() {
+            assert_eq!(open(&tenant, &device, "hmac-1", &Sealed(sealed.0[..len].to_vec())), None);
+        }
+        let again = key.seal_signing(&tenant, &device, "hmac-1", "a secret").unwrap();
+        assert_ne!(sealed, again, "each has a nonce of its own");
+        assert_eq!(format!("{sealed:?}"), "Sealed(…)");
+    }
 
     #[test]
     fn a_password_is_kept_as_argon2id_with_the_costs_that_owasp_asks_for() {

@@ -2,6 +2,8 @@
 //!
 //! Pure. A frame of a type that this release does not know is [`ServerFrame::Other`], never an error.
 
+mod signer;
+
 use fieldgate_core::{
     dialect::{Since, SlowMode, Subscribe},
     id::Position,
@@ -11,6 +13,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::{self, Text, write_string};
+
+pub use signer::Signer;
 
 /// A frame of the server, as far as a client needs to know it.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use fieldgate_core::{
     close::CloseReason,
     dialect::{
-        Ask, Authenticate, CommandAsk, CommandTarget, Draft, ProfileAsk, Secret, Since, SlowMode,
-        Subscribe, Target,
+        Ask, AuthMac, Authenticate, CommandAsk, CommandTarget, Draft, ProfileAsk, Proof, Secret,
+        Since, SlowMode, Subscribe, Target,
     },
     fault::{Code, Fault},
     id::{MsgId, Position, UnixMs},
@@ -22,6 +22,7 @@ use super::{
     Limits, Refusal,
     frame::{Frame, bad_value, filter, missing, reference_of, topic},
     json::{self, Text},
+    mac::is_nonce,
     profile::decode_profile,
     protobuf,
     telemetry::{Readings, readings, reported},
@@ -41,8 +42,21 @@ pub fn decode_first(text: &str, limits: &Limits) -> Result<Authenticate, CloseRe
     }
     let tenant = frame.tenant.as_deref().map(str::parse).transpose().map_err(protocol)?;
     let device = frame.device_id.as_deref().map(str::parse).transpose().map_err(protocol)?;
-    let token = frame.token.ok_or(CloseReason::ProtocolError)?;
-    Ok(Authenticate { tenant, device, token: Secret(token.0.into_owned()) })
+    let secret = |text: Text<'_>| Secret(text.0.into_owned());
+    let proof = match (frame.token, frame.mac) {
+        (Some(token), None) => Proof::Token { device, token: secret(token) },
+        (None, Some(mac)) => {
+            let nonce = frame.nonce.filter(|nonce| is_nonce(nonce));
+            let (Some(device), Some(nonce), Some(timestamp)) = (device, nonce, frame.timestamp)
+            else {
+                return Err(CloseReason::ProtocolError);
+            };
+            let (timestamp, nonce) = (UnixMs(timestamp), (*nonce).into());
+            Proof::Mac(AuthMac { device, timestamp, nonce, mac: secret(mac) })
+        }
+        (Some(_), Some(_)) | (None, None) => return Err(CloseReason::ProtocolError),
+    };
+    Ok(Authenticate { tenant, proof })
 }
 
 /// Decodes one text frame of an authenticated connection.
@@ -51,7 +65,7 @@ pub fn decode_first(text: &str, limits: &Limits) -> Result<Authenticate, CloseRe
 ///
 /// [`Refusal`], with the frame's `msgid` where it could be read.
 pub fn decode_text(text: &str, limits: &Limits) -> Result<Ask, Refusal> {
-    decode(text, limits, |_| ())
+    decode_with(text, limits, |_| Ok(()))
 }
 
 /// Decodes a frame that came by itself, as the body of a request: it may leave out its type, which is
@@ -61,18 +75,20 @@ pub fn decode_text(text: &str, limits: &Limits) -> Result<Ask, Refusal> {
 ///
 /// As [`decode_text`].
 pub fn decode_text_as(kind: &'static str, text: &str, limits: &Limits) -> Result<Ask, Refusal> {
-    decode(text, limits, |frame| {
+    decode_with(text, limits, |frame| {
         if frame.kind.is_none() && frame.values.is_none() {
             frame.kind = Some(Text(kind.into()));
         }
         frame.qos.get_or_insert(1);
+        Ok(())
     })
 }
 
-fn decode(
+/// As [`decode_text`], with a look at the fields before anything is made of them.
+pub(super) fn decode_with(
     text: &str,
     limits: &Limits,
-    complete: impl FnOnce(&mut Frame<'_>),
+    look: impl FnOnce(&mut Frame<'_>) -> Result<(), Fault>,
 ) -> Result<Ask, Refusal> {
     let refuse = |fault| Refusal { fault, reference: None };
     json::check_depth(text, limits.json_depth_max).map_err(refuse)?;
@@ -80,8 +96,14 @@ fn decode(
         fault: json::fault_of(&error),
         reference: reference_of(text),
     })?;
-    complete(&mut frame);
+    look(&mut frame)
+        .map_err(|fault| Refusal { fault, reference: frame.reference().ok().flatten() })?;
     let reference = frame.reference().map_err(refuse)?;
+    if frame.mac.is_some() {
+        let text = "there is nothing to check a mac with: authenticate with one";
+        return Err(Refusal { fault: Fault::new(Code::BadMac, text), reference });
+    }
+    frame.unfold();
     ask_of(&frame, reference.clone(), limits).map_err(|fault| Refusal { fault, reference })
 }
 
@@ -124,7 +146,7 @@ fn draft(
         timestamp: frame.timestamp(),
         reference,
         qos: frame.promise()?,
-        retain: frame.retain,
+        retain: frame.retain.unwrap_or_default(),
         priority: frame.lane()?,
         expires: frame.expires(),
         content,
@@ -169,15 +191,20 @@ struct EventPayload<'a> {
     event: Text<'a>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+    /// When it happened, where that is not when it is sent.
+    #[serde(default)]
+    timestamp: Option<u64>,
 }
 
 fn event(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
     let wrapped;
+    let mut happened = frame.timestamp();
     let (name, data) = match (frame.event.as_deref(), frame.payload) {
         (Some(name), payload) => (name, frame.data.or(payload)),
         (None, Some(payload)) => {
             wrapped = json::from_object::<EventPayload<'_>>(payload.get())
                 .map_err(|_| missing("event", "event"))?;
+            happened = wrapped.timestamp.map(UnixMs).or(happened);
             (&*wrapped.event, wrapped.data)
         }
         (None, None) => return Err(missing("event", "event")),
@@ -198,8 +225,8 @@ fn event(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
     }
     payload.push(b'}');
     let target = frame.target(Target::Event)?;
-    draft(frame, reference, target, Content::Json, payload.into())
-        .map(|d| Ask::Publish(Box::new(d)))
+    let draft = draft(frame, reference, target, Content::Json, payload.into())?;
+    Ok(Ask::Publish(Box::new(Draft { timestamp: happened, ..draft })))
 }
 
 fn batch(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Result<Ask, Fault> {
@@ -239,7 +266,7 @@ fn batch_item(
     let draft = draft(&frame, frame.reference()?, target, Content::Json, payload)?;
     Ok(Draft {
         qos: qos.max(draft.qos),
-        retain: draft.retain || batch.retain,
+        retain: draft.retain || batch.retain.unwrap_or_default(),
         priority: if frame.priority.is_some() { draft.priority } else { batch.lane()? },
         expires: draft.expires.or(batch.expires()),
         ..draft
@@ -304,7 +331,7 @@ fn payload_of(raw: Option<&RawValue>) -> Result<(Content, Bytes), Fault> {
 }
 
 fn publish(frame: &Frame<'_>, reference: Option<MsgId>) -> Result<Ask, Fault> {
-    let topic = topic(frame.topic.as_deref().ok_or_else(|| missing("topic", "publish"))?)?;
+    let topic = topic(frame.named_topic().ok_or_else(|| missing("topic", "publish"))?)?;
     let (content, payload) = payload_of(frame.payload)?;
     draft(frame, reference, Target::Topic(topic), content, payload)
         .map(|d| Ask::Publish(Box::new(d)))

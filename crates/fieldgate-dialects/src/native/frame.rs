@@ -42,7 +42,7 @@ pub(crate) struct Frame<'a> {
     #[serde(borrow)]
     pub(crate) msgid: Option<Text<'a>>,
     pub(crate) qos: Option<u8>,
-    pub(crate) retain: bool,
+    pub(crate) retain: Option<bool>,
     #[serde(borrow)]
     pub(crate) priority: Option<Text<'a>>,
     pub(crate) expires: Option<u64>,
@@ -63,9 +63,32 @@ pub(crate) struct Frame<'a> {
     pub(crate) ver: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) profile: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(crate) nonce: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) mac: Option<Text<'a>>,
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
+    /// Takes out of an envelope's payload what the plain frame of its type has beside it.
+    pub(crate) fn unfold(&mut self) {
+        let Some(payload) = self.payload.filter(|_| self.ver.is_some()) else { return };
+        let inner = || json::from_object::<Frame<'a>>(payload.get()).ok();
+        match self.kind.as_deref() {
+            Some("batch") if self.data.is_none() => self.data = Some(payload),
+            Some("reply") if self.status.is_none() => {
+                let Some(inner) = inner() else { return };
+                (self.status, self.payload) = (inner.status, inner.payload);
+            }
+            Some("subscribe" | "unsubscribe") if self.topic.is_none() => {
+                let Some(inner) = inner() else { return };
+                self.topic = inner.topic;
+                (self.since, self.mode, self.max_rate) = (inner.since, inner.mode, inner.max_rate);
+            }
+            _ => (),
+        }
+    }
+
     /// The sender's id of this frame.
     pub(crate) fn reference(&self) -> Result<Option<MsgId>, Fault> {
         let parse = |id: &Text<'_>| id.parse().map_err(bad_value);
@@ -129,6 +152,11 @@ impl Frame<'_> {
             Some(ver) if ver == "1" || ver.starts_with("1.") => Ok(()),
             Some(_) => Err(bad_value("ver is 1.0")),
         }
+    }
+    /// The topic that the frame names: `topic`, or `to` in an envelope.
+    pub(crate) fn named_topic(&self) -> Option<&str> {
+        let to = || self.to.as_deref()?.strip_prefix("topic:");
+        self.topic.as_deref().or_else(to)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The native dialect: JSON and Protobuf frames of `native.md`, both directions.
 //!
-//! Pure. Server side: [`decode_first`], [`decode_text`], [`decode_binary`], [`encode_answer`],
-//! [`encode_delivery`], [`encode_control`]. Client side: [`client`].
+//! Pure. Server side: [`decode_first`], [`decode_text`], [`decode_signed`], [`decode_binary`],
+//! [`encode_answer`], [`encode_delivery`], [`encode_control`]. Client side: [`client`].
 
 mod canonical;
 pub mod client;
@@ -9,6 +9,7 @@ mod decode;
 mod encode;
 mod frame;
 mod json;
+mod mac;
 mod merge;
 mod profile;
 pub mod protobuf;
@@ -22,6 +23,7 @@ pub use encode::{
 };
 pub use frame::reference_of;
 pub use json::{base64_decode, base64_encode};
+pub use mac::{MacKey, NONCE_BYTES_MAX, Seal, decode_signed, unsigned_binary};
 pub use merge::{Merge, merge_latest};
 pub use profile::{decode_profile, encode_profile, parse_kind};
 

@@ -99,6 +99,8 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
         started: Instant::now(),
         peer,
         principal: RefCell::new(None),
+        proving: RefCell::default(),
+        signing: RefCell::default(),
         closing: Cell::new(None),
         notify: Notify::new(),
         heard_ms: Cell::new(0),

@@ -1,4 +1,4 @@
-//! Devices and their secrets.
+//! Devices; their secrets are in `credentials`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,8 +12,7 @@ use fieldgate_core::{
 };
 use fieldgate_dialects::native;
 use fieldgate_store::{
-    registry::{Change, Described, Device, SecretHash},
-    secret::{OWN_TOKEN_BYTES_MIN, TokenKind, is_thing_token, make_token, random_text},
+    registry::{Change, Described, Device},
     state::GROUPS_PER_DEVICE_MAX,
 };
 use serde::{Deserialize, Serialize};
@@ -24,7 +23,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Changed, Problems,
     asker::{Admin, Asker, Body, Path, bad},
-    io_fault,
+    credentials::{CredentialType, Integrity, Kept, secret},
     list::{List, Page, PageQuery},
     no_such,
 };
@@ -34,12 +33,7 @@ use crate::http::Problem;
 const TEXT_BYTES_MAX: usize = 128;
 
 pub(super) fn router() -> OpenApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(list, add))
-        .routes(routes!(show, remove))
-        .routes(routes!(rotate))
-        .routes(routes!(credentials, credential_add))
-        .routes(routes!(credential_show, credential_remove))
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(show, remove))
 }
 
 /// A device.
@@ -59,11 +53,16 @@ struct DeviceView {
     gateway_for: Option<String>,
     /// The ids of its secrets.
     credentials: Vec<String>,
+    /// Whether each of its frames must be signed.
+    integrity: Integrity,
 }
 
 impl DeviceView {
-    fn of(device: &Device) -> Self {
+    fn of(asker: &Asker, device: &Device) -> Self {
+        let id = device.id.parse().ok();
+        let guard = id.and_then(|id| asker.shared.state.guard(asker.tenant(), &id));
         Self {
+            integrity: Integrity::of(guard.as_deref()),
             id: device.id.clone(),
             kind: device.kind.clone(),
             name: device.name.clone(),
@@ -115,39 +114,14 @@ struct NewDevice {
     /// device speaks for.
     #[serde(default)]
     allow_profile: bool,
-}
-
-/// A secret to be made.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewCredential {
-    /// What it is for.
-    #[serde(default, rename = "type")]
-    credential: CredentialType,
-    /// A secret of your own, 16 bytes or more; one is made if there is none.
-    token: Option<String>,
-    /// Whether who connects with it may replace the profile of the device, and of those that the
-    /// device speaks for.
+    /// Whether each of its frames must be signed; then its secret is of the type `hmac`.
     #[serde(default)]
-    allow_profile: bool,
-}
-
-/// What a secret is for.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum CredentialType {
-    /// The native dialect and HTTP.
-    #[default]
-    Token,
-    /// The thethings.iO dialect alone.
-    Thing,
-    /// Not yet.
-    Hmac,
+    integrity: Integrity,
 }
 
 /// What was made for a device. The secret is told this once.
 #[derive(Serialize, ToSchema)]
-struct MadeToken {
+pub(super) struct MadeToken {
     /// Its tenant.
     tenant: String,
     /// The device.
@@ -157,47 +131,11 @@ struct MadeToken {
     token: Option<String>,
 }
 
-/// A secret that was made. It is told this once.
-#[derive(Serialize, ToSchema)]
-struct MadeCredential {
-    /// Its tenant.
-    tenant: String,
-    /// The device.
-    id: String,
-    /// The secret's id.
-    credential: String,
-    /// What it is for.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// The secret; null if it was brought along.
-    #[schema(required = true)]
-    token: Option<String>,
-}
-
-/// A secret of a device, without the secret.
-#[derive(Debug, Serialize, ToSchema)]
-struct CredentialView {
-    /// Its id.
-    id: String,
-    /// What it is for.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// Whether it may replace profiles.
-    allow_profile: bool,
-}
-
-impl CredentialView {
-    fn of(device: &Device, id: &str) -> Self {
-        let allow_profile = device.describing.contains(id);
-        Self { id: id.to_owned(), kind: type_of(id), allow_profile }
+impl MadeToken {
+    pub(super) fn new(asker: &Asker, id: &DeviceId, token: Option<String>) -> Self {
+        let (tenant, id) = (asker.tenant().as_str().to_owned(), id.as_str().to_owned());
+        Self { tenant, id, token }
     }
-}
-
-/// A new secret, and the token in clear if it was made here.
-struct Secret {
-    id: String,
-    hash: SecretHash,
-    token: Option<String>,
 }
 
 /// The devices that the asker may read, by id.
@@ -208,7 +146,10 @@ async fn list(asker: Asker, page: Page) -> Json<List<DeviceView>> {
     let devices = asker.shared.state.devices(asker.tenant());
     let may = |device: &&Arc<Device>| may_read(&asker, &device.id);
     let List { items, next } = page.cut(devices.iter().filter(may), |device| &device.id);
-    Json(List { items: items.into_iter().map(|device| DeviceView::of(device)).collect(), next })
+    Json(List {
+        items: items.into_iter().map(|device| DeviceView::of(&asker, device)).collect(),
+        next,
+    })
 }
 
 /// Makes a device and tells its secret, once.
@@ -227,19 +168,34 @@ async fn add(
     let kind = new.kind.as_deref().map(native::parse_kind).transpose()?;
     new.name.iter().try_for_each(|name| check_text("a device's name", name))?;
     let groups = groups_of(new.groups)?;
+    let integrity = new.integrity == Integrity::Required;
+    if integrity && !matches!(new.credential, CredentialType::Hmac) {
+        return Err(bad("integrity takes a credential of type hmac").into());
+    }
     let secret = secret(&asker, &id, new.credential, new.token)?;
-    let device = Device {
+    let mut device = Device {
         id: new.id,
         kind: new.kind,
         name: new.name,
         groups,
         gateway_for: new.gateway_for,
-        describing: new.allow_profile.then(|| secret.id.clone()).into_iter().collect(),
-        credentials: BTreeMap::from([(secret.id, secret.hash)]),
         profile: kind.map(profile_of),
+        ..Device::default()
     };
-    asker.change(Change::DeviceAdd(device)).await?;
-    Ok((StatusCode::CREATED, Json(made(&asker, &id, secret.token))))
+    let describing = new.allow_profile;
+    asker
+        .change(match secret.kept {
+            Kept::Signing(secret) => {
+                Change::DeviceAddSigning { device, secret, describing, integrity }
+            }
+            Kept::Hash(hash) => {
+                device.describing = describing.then(|| secret.id.clone()).into_iter().collect();
+                device.credentials = BTreeMap::from([(secret.id, hash)]);
+                Change::DeviceAdd(device)
+            }
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(MadeToken::new(&asker, &id, secret.token))))
 }
 
 /// One device.
@@ -253,7 +209,7 @@ async fn show(asker: Asker, Path(id): Path<String>) -> Result<Json<DeviceWhole>,
     let profile = described.map(|described| native::encode_profile(&described.profile));
     let profile = profile.map(|text| serde_json::from_str(&text)).transpose().map_err(bad)?;
     let revision = described.map(|described| described.revision);
-    Ok(Json(DeviceWhole { device: DeviceView::of(&found), revision, profile }))
+    Ok(Json(DeviceWhole { device: DeviceView::of(&asker, &found), revision, profile }))
 }
 
 /// Removes a device; its connections end within a second.
@@ -262,91 +218,6 @@ async fn show(asker: Asker, Path(id): Path<String>) -> Result<Json<DeviceWhole>,
     responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
 async fn remove(Admin(asker): Admin, Path(id): Path<String>) -> Result<Json<Changed>, Problem> {
     Ok(Json(Changed { seq: asker.change(Change::DeviceRemove(id)).await? }))
-}
-
-/// Replaces all secrets of a device by a new one, which is told once.
-#[utoipa::path(post, path = "/v1/devices/{id}/rotate", tag = "devices",
-    operation_id = "rotateDevice",
-    params(("id" = String, Path)),
-    responses((status = 201, description = "It is made.", body = MadeToken), Problems))]
-async fn rotate(
-    Admin(asker): Admin,
-    Path(id): Path<String>,
-) -> Result<(StatusCode, Json<MadeToken>), Problem> {
-    let id: DeviceId = id.parse().map_err(bad)?;
-    let Secret { id: credential, hash, token } = secret(&asker, &id, CredentialType::Token, None)?;
-    asker.change(Change::DeviceRotate { id: id.as_str().to_owned(), credential, hash }).await?;
-    Ok((StatusCode::CREATED, Json(made(&asker, &id, token))))
-}
-
-/// The secrets of a device, without the secrets.
-#[utoipa::path(get, path = "/v1/devices/{id}/credentials", tag = "devices",
-    operation_id = "listCredentials",
-    params(("id" = String, Path), PageQuery),
-    responses((status = 200, description = "A page.", body = List<CredentialView>), Problems))]
-async fn credentials(
-    Admin(asker): Admin,
-    Path(id): Path<String>,
-    page: Page,
-) -> Result<Json<List<CredentialView>>, Problem> {
-    let device = device(&asker, &id)?;
-    let List { items, next } = page.cut(device.credentials.keys(), |id| id);
-    let view = |id: &String| CredentialView::of(&device, id);
-    Ok(Json(List { items: items.into_iter().map(view).collect(), next }))
-}
-
-/// Makes one more secret for a device and tells it, once.
-#[utoipa::path(post, path = "/v1/devices/{id}/credentials", tag = "devices",
-    operation_id = "addCredential",
-    params(("id" = String, Path)), request_body = NewCredential,
-    responses((status = 201, description = "It is made.", body = MadeCredential), Problems))]
-async fn credential_add(
-    Admin(asker): Admin,
-    Path(id): Path<String>,
-    Body(new): Body<NewCredential>,
-) -> Result<(StatusCode, Json<MadeCredential>), Problem> {
-    let id: DeviceId = id.parse().map_err(bad)?;
-    let Secret { id: credential, hash, token } = secret(&asker, &id, new.credential, new.token)?;
-    let device = id.as_str().to_owned();
-    let made = MadeCredential {
-        tenant: asker.tenant().as_str().to_owned(),
-        id: device.clone(),
-        credential: credential.clone(),
-        kind: type_of(&credential),
-        token,
-    };
-    let describing = new.allow_profile;
-    asker.change(Change::CredentialAdd { device, credential, hash, describing }).await?;
-    Ok((StatusCode::CREATED, Json(made)))
-}
-
-/// A secret of a device, without the secret.
-#[utoipa::path(get, path = "/v1/devices/{id}/credentials/{credential}", tag = "devices",
-    operation_id = "showCredential",
-    params(("id" = String, Path), ("credential" = String, Path)),
-    responses((status = 200, description = "It is there.", body = CredentialView), Problems))]
-async fn credential_show(
-    Admin(asker): Admin,
-    Path((id, credential)): Path<(String, String)>,
-) -> Result<Json<CredentialView>, Problem> {
-    let device = device(&asker, &id)?;
-    if !device.credentials.contains_key(&credential) {
-        return Err(no_such("credential", &credential).into());
-    }
-    Ok(Json(CredentialView::of(&device, &credential)))
-}
-
-/// Removes a secret of a device; what it opened ends within a second.
-#[utoipa::path(delete, path = "/v1/devices/{id}/credentials/{credential}", tag = "devices",
-    operation_id = "removeCredential",
-    params(("id" = String, Path), ("credential" = String, Path)),
-    responses((status = 200, description = "It is done, and durable.", body = Changed), Problems))]
-async fn credential_remove(
-    Admin(asker): Admin,
-    Path((device, credential)): Path<(String, String)>,
-) -> Result<Json<Changed>, Problem> {
-    let change = Change::CredentialRemove { device, credential };
-    Ok(Json(Changed { seq: asker.change(change).await? }))
 }
 
 /// What a device of a kind has before it says more itself.
@@ -374,53 +245,6 @@ pub(super) fn device(asker: &Asker, id: &str) -> Result<Arc<Device>, Fault> {
     let id: DeviceId = id.parse().map_err(bad)?;
     let device = asker.shared.state.device(asker.tenant(), &id);
     device.ok_or_else(|| no_such("device", id.as_str()))
-}
-
-fn made(asker: &Asker, id: &DeviceId, token: Option<String>) -> MadeToken {
-    let (tenant, id) = (asker.tenant().as_str().to_owned(), id.as_str().to_owned());
-    MadeToken { tenant, id, token }
-}
-
-/// What a credential is for, which its id begins with.
-fn type_of(credential: &str) -> &'static str {
-    if credential.starts_with("thing-") { "thing" } else { "token" }
-}
-
-/// Makes a secret, or takes the one brought.
-fn secret(
-    asker: &Asker,
-    device: &DeviceId,
-    kind: CredentialType,
-    own: Option<String>,
-) -> Result<Secret, Fault> {
-    let key = asker.shared.state.master_key();
-    let random = random_text(8).map_err(|e| io_fault(&e))?;
-    let make = |kind| make_token(kind).map_err(|e| io_fault(&e));
-    let (prefix, hash, token) = match (kind, own) {
-        (CredentialType::Hmac, _) => {
-            return Err(bad("credentials of type hmac come with a later release: take type token"));
-        }
-        (CredentialType::Thing, Some(own)) if !is_thing_token(&own) => {
-            return Err(bad("a thing's token is exactly 43 base64url characters"));
-        }
-        (CredentialType::Thing, Some(own)) => ("thing", key.hash_thing(&own), None),
-        (CredentialType::Thing, None) => {
-            let token = make(TokenKind::Thing)?;
-            ("thing", key.hash_thing(&token), Some(token))
-        }
-        (CredentialType::Token, Some(own)) if own.len() < OWN_TOKEN_BYTES_MIN => {
-            let text = format!("a token of one's own has {OWN_TOKEN_BYTES_MIN} bytes or more");
-            return Err(bad(text));
-        }
-        (CredentialType::Token, Some(own)) => {
-            ("token", key.hash_own(asker.tenant(), device, &own), None)
-        }
-        (CredentialType::Token, None) => {
-            let token = make(TokenKind::Device)?;
-            ("token", key.hash(&token), Some(token))
-        }
-    };
-    Ok(Secret { id: format!("{prefix}-{random}"), hash, token })
 }
 
 /// The groups that a device is to be in, each once.

@@ -21,7 +21,7 @@ use crate::{
     audit::AuditEntry,
     port::Log,
     record::Entry,
-    registry::{ApiKey, Device, Group, Numbers, SignIns, User},
+    registry::{ApiKey, Device, Group, Guard, Numbers, SignIns, User},
 };
 
 /// The name of a row.
@@ -31,6 +31,7 @@ pub(crate) enum RowKey {
     Key(TenantId, String),
     User(TenantId, String),
     SignIns(TenantId, String),
+    Guard(TenantId, DeviceId),
     Retained(TenantId, Topic),
     Command(Seq),
     Reported(TenantId, DeviceId),
@@ -46,6 +47,7 @@ pub(crate) enum Row {
     Key(Arc<ApiKey>),
     User(Arc<User>),
     SignIns(Arc<SignIns>),
+    Guard(Arc<Guard>),
     Retained(Arc<Entry>),
     Command(OpenCommand),
     Reported(Arc<Reported>),

@@ -188,6 +188,7 @@ impl Tenant {
             | RowKey::Retained(..)
             | RowKey::Command(_)
             | RowKey::Audit(..)
+            | RowKey::Guard(..)
             | RowKey::Reported(..) => None,
         }
     }

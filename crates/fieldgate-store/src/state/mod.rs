@@ -8,6 +8,7 @@ mod audit;
 pub(crate) mod changes;
 mod commands;
 mod groups;
+mod guards;
 mod profiles;
 mod registry;
 mod reported;
@@ -30,6 +31,7 @@ use subtle::ConstantTimeEq;
 
 pub use commands::{CommandMoved, OpenCommand, OpenCount};
 pub use groups::{GROUPS_PER_DEVICE_MAX, Grouped};
+pub use guards::{SIGNING_MAX, SigningSecret};
 pub use sign_ins::SignedIn;
 pub use window::{Admit, Window};
 
@@ -315,10 +317,9 @@ impl State {
         let own = self.key.hash_own(tenant, id, token);
         let known = inner.tenants.get(tenant).and_then(|t| t.devices.get(id));
         let equal = |c: &SecretHash| bool::from(c.ct_eq(&hash) | c.ct_eq(&own));
-        let device = known?;
         let matching = |found, c| if equal(c) { Some(proof_of(c)) } else { found };
-        let proof = device.credentials.values().fold(None, matching)?;
-        device.principal(tenant, proof)
+        let proof = known?.credentials.values().fold(None, matching)?;
+        inner.tenants.get(tenant)?.principal_of(tenant, id, proof)
     }
 
     /// The principal again, with the rights that it has now; nothing if it is gone.
@@ -332,7 +333,7 @@ impl State {
         let inner = self.read();
         let tenant = inner.tenants.get(&principal.tenant)?;
         if let Identity::Device { id, .. } = &principal.identity {
-            return tenant.devices.get(id)?.principal(&principal.tenant, principal.proof?);
+            return tenant.principal_of(&principal.tenant, id, principal.proof?);
         }
         if principal.identity == Identity::User {
             let name = principal.name.strip_prefix("user:")?;

@@ -72,7 +72,12 @@ impl Tenant {
             | Change::CredentialRemove { .. }
             | Change::ProfileSet { .. }
             | Change::SignIns { .. }
-            | Change::Group { .. } => Ok(Vec::new()),
+            | Change::Group { .. }
+            | Change::DeviceAddSigning { .. }
+            | Change::SigningAdd { .. }
+            | Change::SigningRotate { .. }
+            | Change::Integrity { .. }
+            | Change::ClaimTaken { .. } => Ok(Vec::new()),
         }
     }
 }
@@ -114,7 +119,12 @@ impl Inner {
             | Change::UserPassword { .. }
             | Change::ProfileSet { .. }
             | Change::SignIns { .. }
-            | Change::Group { .. } => return Ok(Vec::new()),
+            | Change::Group { .. }
+            | Change::DeviceAddSigning { .. }
+            | Change::SigningAdd { .. }
+            | Change::SigningRotate { .. }
+            | Change::Integrity { .. }
+            | Change::ClaimTaken { .. } => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;
@@ -127,6 +137,9 @@ impl Inner {
             let hash = hash.ok_or_else(|| no_such("credential", credential))?;
             self.owners.remove(&hash);
             let name = device.id.as_str().into();
+            if let Some(tenant) = self.tenants.get_mut(tenant) {
+                tenant.tidy_guard(&key);
+            }
             return Ok(vec![Effect::RightsChanged { tenant: tenant.clone(), name }]);
         };
         if device.credentials.contains_key(credential)

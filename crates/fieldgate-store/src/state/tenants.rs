@@ -27,7 +27,7 @@ use super::{
 use crate::{
     record::{Entry, Record},
     registry::{
-        ApiKey, Change, Device, Numbers, RegistryChange, SecretHash, SignIns, User, proof_of,
+        ApiKey, Change, Device, Guard, Numbers, RegistryChange, SecretHash, SignIns, User, proof_of,
     },
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Tenant {
     pub(super) keys: BTreeMap<String, Arc<ApiKey>>,
     pub(super) users: BTreeMap<String, Arc<User>>,
     pub(super) sign_ins: BTreeMap<String, Arc<SignIns>>,
+    /// Of the devices that sign.
+    pub(super) guards: BTreeMap<DeviceId, Arc<Guard>>,
     pub(super) retained: BTreeMap<Topic, Arc<Entry>>,
     pub(super) retained_bytes: usize,
     /// Of all its devices' profiles.
@@ -69,7 +71,7 @@ impl Inner {
     pub(super) fn owner_of(&self, hash: &SecretHash, now: UnixMs) -> Option<Principal> {
         match self.owners.get(hash)? {
             Owner::Device(tenant, id) => {
-                self.tenants.get(tenant)?.devices.get(id)?.principal(tenant, proof_of(hash))
+                self.tenants.get(tenant)?.principal_of(tenant, id, proof_of(hash))
             }
             Owner::Key(tenant, name) => {
                 let key = self.tenants.get(tenant)?.keys.get(name)?;
@@ -126,21 +128,11 @@ impl Inner {
                 device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
                 tenant.slots.remove(&id);
                 tenant.groups.leave(&id, &device.groups);
+                tenant.guards.remove(&id);
                 Ok(changed(device.id.clone()))
             }
             Change::DeviceRotate { id, credential, hash } => {
-                let id: DeviceId = id.parse().map_err(invalid)?;
-                let device =
-                    tenant.devices.get_mut(&id).ok_or_else(|| no_such("device", id.as_str()))?;
-                device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
-                let device = Arc::make_mut(device);
-                device.credentials = BTreeMap::from([(credential.clone(), *hash)]);
-                // The new secret may what one of the old ones might.
-                if !device.describing.is_empty() {
-                    device.describing = BTreeSet::from([credential.clone()]);
-                }
-                self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id));
-                Ok(changed(device.id.clone()))
+                self.rotate(&tenant_id, id, credential, hash)
             }
             Change::KeyAdd(key) => {
                 if tenant.keys.contains_key(&key.name) {
@@ -170,10 +162,40 @@ impl Inner {
                 self.touched = tenant.change_group(&tenant_id, id, *expected, step)?;
                 Ok(Vec::new())
             }
+            Change::DeviceAddSigning { .. }
+            | Change::SigningAdd { .. }
+            | Change::SigningRotate { .. }
+            | Change::Integrity { .. }
+            | Change::ClaimTaken { .. } => {
+                self.change_guard(&tenant_id, &change.change, arrived, limits)
+            }
         }
     }
 
-    fn add_device(
+    /// Replaces all secrets of a device by one.
+    pub(super) fn rotate(
+        &mut self,
+        tenant_id: &TenantId,
+        id: &str,
+        credential: &str,
+        hash: &SecretHash,
+    ) -> Result<Vec<Effect>, Fault> {
+        let key: DeviceId = id.parse().map_err(|_| no_such("device", id))?;
+        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
+        let device = tenant.devices.get_mut(&key).ok_or_else(|| no_such("device", id))?;
+        device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
+        let device = Arc::make_mut(device);
+        device.credentials = BTreeMap::from([(credential.to_owned(), *hash)]);
+        // The new secret may what one of the old ones might.
+        if !device.describing.is_empty() {
+            device.describing = BTreeSet::from([credential.to_owned()]);
+        }
+        tenant.tidy_guard(&key);
+        self.owners.insert(*hash, Owner::Device(tenant_id.clone(), key));
+        Ok(vec![Effect::RightsChanged { tenant: tenant_id.clone(), name: id.into() }])
+    }
+
+    pub(super) fn add_device(
         &mut self,
         tenant_id: &TenantId,
         device: &Device,
@@ -203,14 +225,25 @@ impl Inner {
     /// The rows that a change may touch.
     pub(super) fn rows_of(change: &RegistryChange) -> Vec<RowKey> {
         let Ok(tenant) = change.tenant.parse::<TenantId>() else { return Vec::new() };
+        let of = |id: &str| id.parse::<DeviceId>().ok();
         match &change.change {
             Change::DeviceAdd(Device { id, .. })
-            | Change::DeviceRemove(id)
-            | Change::DeviceRotate { id, .. }
             | Change::CredentialAdd { device: id, .. }
-            | Change::CredentialRemove { device: id, .. }
             | Change::ProfileSet { device: id, .. } => {
-                id.parse().map(|id| RowKey::Device(tenant, id)).into_iter().collect()
+                of(id).map(|id| RowKey::Device(tenant, id)).into_iter().collect()
+            }
+            Change::ClaimTaken { device: id, .. } => {
+                of(id).map(|id| RowKey::Guard(tenant, id)).into_iter().collect()
+            }
+            Change::DeviceRemove(id)
+            | Change::DeviceRotate { id, .. }
+            | Change::CredentialRemove { device: id, .. }
+            | Change::DeviceAddSigning { device: Device { id, .. }, .. }
+            | Change::SigningAdd { device: id, .. }
+            | Change::SigningRotate { device: id, .. }
+            | Change::Integrity { device: id, .. } => {
+                let Some(id) = of(id) else { return Vec::new() };
+                vec![RowKey::Device(tenant.clone(), id.clone()), RowKey::Guard(tenant, id)]
             }
             Change::KeyAdd(ApiKey { name, .. }) | Change::KeyRevoke(name) => {
                 vec![RowKey::Key(tenant, name.clone())]
@@ -240,6 +273,9 @@ impl Inner {
             }
             RowKey::SignIns(tenant, name) => {
                 self.tenants.get(tenant)?.sign_ins.get(name).cloned().map(Row::SignIns)
+            }
+            RowKey::Guard(tenant, id) => {
+                self.tenants.get(tenant)?.guards.get(id).cloned().map(Row::Guard)
             }
             RowKey::Retained(tenant, topic) => {
                 self.tenants.get(tenant)?.retained.get(topic).cloned().map(Row::Retained)
@@ -284,6 +320,9 @@ impl Inner {
             if tenant.numbers != Numbers::default() {
                 rows.push((RowKey::Numbers(id.clone()), Row::Numbers(tenant.numbers)));
             }
+            for (device, row) in &tenant.guards {
+                rows.push((RowKey::Guard(id.clone(), device.clone()), Row::Guard(row.clone())));
+            }
             for (topic, row) in &tenant.retained {
                 rows.push((
                     RowKey::Retained(id.clone(), topic.clone()),
@@ -318,6 +357,9 @@ impl Inner {
             }
             (RowKey::SignIns(tenant_id, name), Row::SignIns(sign_ins)) => {
                 self.set_sign_ins(&tenant_id, &name, (*sign_ins).clone());
+            }
+            (RowKey::Guard(tenant_id, id), Row::Guard(guard)) => {
+                self.tenants.entry(tenant_id).or_default().guards.insert(id, guard);
             }
             (RowKey::Retained(tenant_id, topic), Row::Retained(entry)) => {
                 let tenant = self.tenants.entry(tenant_id).or_default();

@@ -33,6 +33,7 @@ const USER: u8 = b'u';
 const SIGN_INS: u8 = b's';
 const GROUP: u8 = b'g';
 const NUMBERS: u8 = b'n';
+const GUARD: u8 = b'h';
 /// Bytes of one known id in a row.
 const ID_BYTES: usize = 40;
 
@@ -85,6 +86,7 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::SignIns(tenant, name) => (Table::Registry, named(tenant, Some(SIGN_INS), name)),
         RowKey::Group(tenant, id) => (Table::Registry, named(tenant, Some(GROUP), id)),
         RowKey::Numbers(tenant) => (Table::Registry, named(tenant, Some(NUMBERS), "")),
+        RowKey::Guard(tenant, id) => (Table::Registry, named(tenant, Some(GUARD), id.as_str())),
         RowKey::Retained(tenant, topic) => (Table::Retained, named(tenant, None, topic.as_str())),
         RowKey::Command(seq) => (Table::Command, seq.0.to_be_bytes().to_vec()),
         RowKey::Reported(tenant, id) => (Table::Reported, named(tenant, None, id.as_str())),
@@ -106,6 +108,7 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
         Row::SignIns(sign_ins) => put(&**sign_ins, &mut out),
         Row::Group(group) => put(&**group, &mut out),
         Row::Numbers(numbers) => put(numbers, &mut out),
+        Row::Guard(guard) => put(&**guard, &mut out),
         Row::Retained(entry) => put_entry(entry, &mut out),
         Row::Command(command) => {
             out.push(command.state as u8);
@@ -206,6 +209,10 @@ fn decode_registry(key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
             Ok((RowKey::Group(tenant, name.to_owned()), Row::Group(group)))
         }
         NUMBERS => Ok((RowKey::Numbers(tenant), Row::Numbers(take(versioned(value)?)?))),
+        GUARD => {
+            let id = name.parse().map_err(|_| BadRow)?;
+            Ok((RowKey::Guard(tenant, id), Row::Guard(Arc::new(take(versioned(value)?)?))))
+        }
         _ => Err(BadRow),
     }
 }
@@ -320,10 +327,19 @@ mod tests {
             last_scene: 3,
         };
         let numbers = crate::registry::Numbers { group: 9, scene: 2 };
+        let guard = crate::registry::Guard {
+            sealed: [("hmac-1".to_owned(), crate::registry::Sealed(vec![1, 2]))].into(),
+            integrity: true,
+            nonces: fieldgate_core::replay::Nonces::of_parts(
+                UnixMs(5),
+                [([7; 16], UnixMs(9))].into(),
+            ),
+        };
         let rows = [
             (RowKey::Audit(tenant(), Trail::Access, 1), Row::Audit(Arc::new(audited))),
             (RowKey::Group(tenant(), id), Row::Group(Arc::new(group))),
             (RowKey::Numbers(tenant()), Row::Numbers(numbers)),
+            (RowKey::Guard(tenant(), "lamp".parse().unwrap()), Row::Guard(Arc::new(guard))),
             (RowKey::SignIns(tenant(), name.clone()), Row::SignIns(Arc::new(sign_ins))),
             (RowKey::User(tenant(), name), Row::User(Arc::new(user))),
             (RowKey::Device(tenant(), "lamp".parse().unwrap()), Row::Device(Arc::new(device))),

@@ -21,7 +21,7 @@ use crate::{
     log::{LocalLog, LogOptions},
     port::{Log as _, ReadFilter},
     record::{CommandChange, Record},
-    registry::{Change, Device, GroupStep, RegistryChange},
+    registry::{Change, Device, GroupStep, HmacSecret, RegistryChange, Sealed},
     secret::MasterKey,
     state::{State, StateLimits},
     testing::{message_at, rows_of},
@@ -31,13 +31,37 @@ use crate::{
 enum Step {
     Add(u8),
     Remove(u8),
-    Describe { id: u8, model: u8 },
-    Group { id: u8, devices: Vec<u8>, how: u8 },
-    Retain { topic: u8, len: u8 },
+    Group {
+        id: u8,
+        devices: Vec<u8>,
+        how: u8,
+    },
+    /// A device that signs.
+    Sign(u8),
+    Claim {
+        id: u8,
+        nonce: u8,
+    },
+    Describe {
+        id: u8,
+        model: u8,
+    },
+    Retain {
+        topic: u8,
+        len: u8,
+    },
     Command(u8),
-    Report { device: u8, time: Option<u8>, is_state: bool, what: &'static str },
+    Report {
+        device: u8,
+        time: Option<u8>,
+        is_state: bool,
+        what: &'static str,
+    },
     Settle,
-    Move { back: u64, state: CommandState },
+    Move {
+        back: u64,
+        state: CommandState,
+    },
     Write,
     Restart,
     StoreFails(bool),
@@ -53,6 +77,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0u8..4).prop_map(Step::Add),
         2 => (0u8..4).prop_map(Step::Remove),
+        2 => (0u8..4).prop_map(Step::Sign),
+        3 => (0u8..4, 0u8..5).prop_map(|(id, nonce)| Step::Claim { id, nonce }),
         2 => (0u8..4, 0u8..3).prop_map(|(id, model)| Step::Describe { id, model }),
         4 => (0u8..3, proptest::collection::vec(0u8..4, 0..3), 0u8..4)
             .prop_map(|(id, devices, how)| Step::Group { id, devices, how }),
@@ -177,6 +203,18 @@ impl Gateway {
                 self.change(Change::DeviceAdd(Device { id, groups, ..Device::default() }));
             }
             Step::Remove(id) => self.change(Change::DeviceRemove(id.to_string())),
+            Step::Sign(id) => {
+                let sealed = Sealed(vec![*id; 3]);
+                let secret =
+                    HmacSecret { credential: "hmac-1".to_owned(), hash: [*id; 32], sealed };
+                let device = Device { id: id.to_string(), ..Device::default() };
+                let (describing, integrity) = (*id % 2 == 0, *id == 3);
+                self.change(Change::DeviceAddSigning { device, secret, describing, integrity });
+            }
+            Step::Claim { id, nonce } => {
+                let (device, nonce) = (id.to_string(), [*nonce; 16]);
+                self.change(Change::ClaimTaken { device, nonce, timestamp_ms: 1 });
+            }
             Step::Describe { id, model } => {
                 let profile = Arc::new(Profile { model: model.to_string(), ..Profile::default() });
                 let (device, expected) = (id.to_string(), None);

@@ -21,9 +21,20 @@ pub(crate) enum DeviceCommand {
     /// Remove a device; its token ends.
     #[command(after_help = "Example: fieldgate device remove sensor-001 --yes")]
     Remove(NamedYes),
-    /// Replace all of a device's secrets by a new token; prints it once.
+    /// Replace all of a device's secrets by a new one; prints it once.
     #[command(after_help = "Example: fieldgate device rotate sensor-001 --yes")]
     Rotate(NamedYes),
+    /// Say whether each frame of a device must be signed.
+    #[command(after_help = "Example: fieldgate device integrity sensor-001 required")]
+    Integrity {
+        /// The device.
+        id: String,
+        /// What holds from now on.
+        #[arg(value_enum)]
+        integrity: IntegrityName,
+        #[command(flatten)]
+        place: Place,
+    },
     /// A device's secrets beside its first.
     #[command(subcommand)]
     Credential(CredentialCommand),
@@ -64,7 +75,7 @@ pub(crate) enum CredentialCommand {
 /// Which secret a device gets.
 #[derive(Debug, Args)]
 pub(crate) struct SecretArgs {
-    /// What it is for: `thing` serves the thethings.iO dialect alone.
+    /// What it is for: `thing` serves the thethings.iO dialect alone, `hmac` is never sent but signs.
     #[arg(long = "type", value_name = "TYPE", value_enum, default_value = "token")]
     pub(crate) credential: CredentialType,
     /// Take the token from stdin (16 bytes or more; of a thing exactly 43 base64url characters).
@@ -92,10 +103,28 @@ pub(crate) struct DeviceAdd {
     /// The device ids that it may speak for.
     #[arg(long, value_name = "FILTER", value_parser = filter)]
     pub(crate) gateway_for: Option<String>,
+    /// Whether each of its frames must be signed; then the secret is of the type `hmac`.
+    #[arg(long, value_enum, default_value = "off")]
+    pub(crate) integrity: IntegrityName,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
     #[command(flatten)]
     pub(crate) place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IntegrityName {
+    Off,
+    Required,
+}
+
+impl IntegrityName {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Required => "required",
+        }
+    }
 }
 
 /// Reads a filter.

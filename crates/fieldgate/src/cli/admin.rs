@@ -96,6 +96,10 @@ impl Admin {
         self.request("POST", path, Some(body))
     }
 
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.request("PUT", path, Some(body))
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.request("DELETE", path, None)
     }

@@ -12,6 +12,10 @@ use crate::{
     output,
 };
 
+/// What `device show` tells, line by line.
+const SHOWN: [&str; 8] =
+    ["id", "name", "kind", "groups", "gateway_for", "credentials", "integrity", "revision"];
+
 pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
     match command {
         DeviceCommand::Add(args) => add(&args),
@@ -26,8 +30,7 @@ pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
             if args.place.output.json {
                 return Ok(output::line(&device.to_string())?);
             }
-            let fields = ["id", "name", "kind", "groups", "gateway_for", "credentials", "revision"];
-            for name in fields {
+            for name in SHOWN {
                 output::line(&format!("{name:<12} {}", output::cell(&device, name)))?;
             }
             let profile = device.get("profile").filter(|profile| !profile.is_null());
@@ -44,6 +47,13 @@ pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
             let path = format!("/devices/{}/rotate", segment(&args.id));
             let made = Admin::open(&args.place)?.post(&path, &json!({}))?;
             show_secret(&made, "token", args.place.output.json)
+        }
+        DeviceCommand::Integrity { id, integrity, place } => {
+            let path = format!("/devices/{}/integrity", segment(&id));
+            let body = json!({"integrity": integrity.as_str()});
+            Admin::open(&place)?.put(&path, &body)?;
+            output::note(&format!("integrity of {id} is {}", integrity.as_str()));
+            Ok(())
         }
         DeviceCommand::Credential(command) => credential(command),
     }
@@ -90,6 +100,7 @@ fn add(args: &DeviceAdd) -> Result<(), Failure> {
         "type": args.secret.credential.as_str(),
         "token": token,
         "allow_profile": args.secret.allow_profile,
+        "integrity": args.integrity.as_str(),
     });
     let made = admin.post("/devices", &body)?;
     show_secret(&made, "token", args.place.output.json)

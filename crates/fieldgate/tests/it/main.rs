@@ -39,6 +39,7 @@ mod restart;
 mod secrets;
 mod shutdown;
 mod sign_in;
+mod signing;
 mod since;
 mod slow;
 mod state;

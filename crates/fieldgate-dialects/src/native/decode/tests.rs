@@ -255,7 +255,9 @@ fn the_first_frame_is_a_credential_or_the_end() {
     let limits = Limits::default();
     let auth =
         decode_first(r#"{"type":"auth","deviceId":"sensor-001","token":"t"}"#, &limits).unwrap();
-    assert_eq!(auth.device.unwrap().as_str(), "sensor-001");
+    let token = Secret("t".to_owned());
+    let device = Some("sensor-001".parse().unwrap());
+    assert_eq!(auth, Authenticate { tenant: None, proof: Proof::Token { device, token } });
     for text in [
         "",
         "{}",
@@ -263,6 +265,12 @@ fn the_first_frame_is_a_credential_or_the_end() {
         r#"{"type":"auth","deviceId":"sensor-001"}"#,
         r#"{"type":"status","data":{}}"#,
         r#"{"type":"auth","deviceId":"a b","token":"t"}"#,
+        r#"{"type":"auth","deviceId":"a","token":"t","mac":"x","nonce":"n","timestamp":1}"#,
+        r#"{"type":"auth","mac":"x","nonce":"n","timestamp":1}"#,
+        r#"{"type":"auth","deviceId":"a","mac":"x","timestamp":1}"#,
+        r#"{"type":"auth","deviceId":"a","mac":"x","nonce":"","timestamp":1}"#,
+        r#"{"type":"auth","deviceId":"a","mac":"x","nonce":"a\nb","timestamp":1}"#,
+        r#"{"type":"auth","deviceId":"a","mac":"x","nonce":"n"}"#,
     ] {
         assert_eq!(decode_first(text, &limits), Err(CloseReason::ProtocolError), "{text}");
     }
