@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use fieldgate_dialects::{
-    native::{self, Limits, Merge, client},
+    native::{self, Limits, MacKey, Merge, client},
     ws::{self, Decoder, Event},
 };
 
@@ -24,6 +24,7 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("native_merge", native_merge),
     ("native_profile", native_profile),
     ("native_command", native_command),
+    ("native_signed", native_signed),
 ];
 
 const LIMITS: ws::Limits =
@@ -153,5 +154,27 @@ pub(crate) fn native_command(data: &[u8]) {
             assert_eq!(again.still_fits(profile.as_ref()), Ok(()));
         }
         Err(fault) => assert!(fault.message.len() < 2_048, "{}", fault.message.len()),
+    }
+}
+
+/// A frame where each must be signed: it is refused, or signed by the key of the test vectors. What can
+/// be sent signed is taken, and says what it says unsigned.
+pub(crate) fn native_signed(data: &[u8]) {
+    const SECRET: &str = "fg_h_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(tenant) = "default".parse() else { return };
+    let (limits, key) = (Limits::default(), MacKey::new(SECRET.as_bytes()));
+    let signed = |text: &str| native::decode_signed(text, &limits, (&tenant, &key), true);
+    match signed(text) {
+        Ok((_, seal)) => {
+            assert!(seal.is_some_and(|seal| seal.nonce.len() <= native::NONCE_BYTES_MAX))
+        }
+        Err(refusal) => assert!(refusal.fault.message.len() < 2_048),
+    }
+    let signer = client::Signer::new("default", "lamp", SECRET);
+    if let Ok(envelope) = signer.envelope(text, 7, "n") {
+        let forged =
+            signed(&envelope).is_err_and(|refusal| refusal.fault.code.as_str() == "bad_mac");
+        assert!(!forged, "{envelope}");
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     backoff::Backoff,
     buffer::{BufferLimits, Outbox},
     command::{CommandRequest, Commands},
-    endpoint::{Endpoint, Socket, Trust},
+    endpoint::{Credential, Endpoint, Socket, Trust},
     error::{ConnectError, End},
     http::Answer,
     link::{Habits, Runner},
@@ -47,8 +47,7 @@ pub enum Link {
 #[must_use = "nothing happens before `connect` or `start`"]
 pub struct Builder {
     url: String,
-    token: Option<String>,
-    device: Option<String>,
+    credential: Credential,
     trust: Trust,
     buffer: BufferLimits,
     connect_timeout: Duration,
@@ -67,13 +66,27 @@ impl fmt::Debug for Builder {
 impl Builder {
     /// An API key or a device's token.
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.credential.token = Some(token.into());
         self
     }
 
     /// The device that this client is; its token then goes in the `auth` frame.
     pub fn device(mut self, id: impl Into<String>) -> Self {
-        self.device = Some(id.into());
+        self.credential.device = Some(id.into());
+        self
+    }
+
+    /// The device's secret of type `hmac`, in place of a token: it is never sent. Every frame goes as a
+    /// signed envelope, which is what a device with `integrity = required` must send; Protobuf cannot
+    /// be signed. The clock must be right to 60 s.
+    pub fn hmac(mut self, secret: impl Into<String>) -> Self {
+        self.credential.hmac = Some(secret.into());
+        self
+    }
+
+    /// The tenant of a device that signs, if it is not `default`.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.credential.tenant = Some(tenant.into());
         self
     }
 
@@ -178,13 +191,12 @@ impl Builder {
     }
 
     fn endpoint(&self) -> Result<Endpoint, ConnectError> {
-        let (token, device) = (self.token.clone(), self.device.as_deref());
-        Endpoint::new(&self.url, token, device, &self.trust, self.connect_timeout)
+        Endpoint::new(&self.url, self.credential.clone(), &self.trust, self.connect_timeout)
     }
 
     fn spawn(self, endpoint: Endpoint, first: Option<(Socket, String)>) -> Client {
         let outbox = Outbox::new(self.buffer, self.ack_timeout);
-        let shared = Arc::new(Shared::new(outbox, self.patience));
+        let shared = Arc::new(Shared::new(outbox, self.patience, endpoint.signs()));
         let (sender, link) = watch::channel(match &first {
             Some((_, epoch)) => Link::Online { epoch: epoch.clone() },
             None => Link::Connecting,
@@ -222,8 +234,7 @@ impl Client {
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder {
             url: url.into(),
-            token: None,
-            device: None,
+            credential: Credential::default(),
             trust: Trust::System,
             buffer: BufferLimits::default(),
             connect_timeout: Duration::from_secs(10),
@@ -258,7 +269,7 @@ impl Client {
         Publish::batch(&self.owner.shared, samples)
     }
 
-    /// Telemetry in Protobuf, at QoS 0.
+    /// Telemetry in Protobuf, at QoS 0. A client that signs refuses it.
     pub fn iot_data(&self, data: IoTData) -> Publish {
         Publish::iot(&self.owner.shared, data)
     }

@@ -2,10 +2,17 @@
 //!
 //! Absent: any retry; `link` decides about that. Every wait has a limit.
 
-use std::{future::poll_fn, io, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use fieldgate_core::id::DeviceId;
-use fieldgate_dialects::native::client::{self as wire, ServerFrame};
+use fieldgate_dialects::native::client::{self as wire, ServerFrame, Signer};
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use rustls::{ClientConfig, RootCertStore};
@@ -15,9 +22,9 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
-use tokio_websockets::{ClientBuilder, Limits, WebSocketStream};
+use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 
-use crate::error::ConnectError;
+use crate::{buffer::Frame, error::ConnectError};
 
 /// The subprotocol that this SDK speaks.
 pub(crate) const SUBPROTOCOL: &str = "fieldgate.v1.json";
@@ -47,7 +54,18 @@ pub(crate) struct Endpoint {
     tls: Option<Arc<ClientConfig>>,
     pub(crate) token: Option<String>,
     device: Option<DeviceId>,
+    signer: Option<Signer>,
     pub(crate) timeout: Duration,
+}
+
+/// What a client shows who it is with.
+#[derive(Clone, Default)]
+pub(crate) struct Credential {
+    pub(crate) token: Option<String>,
+    pub(crate) device: Option<String>,
+    /// A secret that is never sent.
+    pub(crate) hmac: Option<String>,
+    pub(crate) tenant: Option<String>,
 }
 
 /// Never prints the token.
@@ -75,8 +93,7 @@ pub(crate) enum Trust {
 impl Endpoint {
     pub(crate) fn new(
         url: &str,
-        token: Option<String>,
-        device: Option<&str>,
+        credential: Credential,
         trust: &Trust,
         timeout: Duration,
     ) -> Result<Self, ConnectError> {
@@ -94,8 +111,19 @@ impl Endpoint {
         let host = uri.host().filter(|h| !h.is_empty());
         let host = host.ok_or_else(|| bad(format!("{url:?} names no host")))?.to_owned();
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let device =
-            device.map(str::parse::<DeviceId>).transpose().map_err(|e| bad(e.to_string()))?;
+        let Credential { token, device, hmac, tenant } = credential;
+        let device = device.as_deref().map(str::parse::<DeviceId>).transpose();
+        let device = device.map_err(|e| bad(e.to_string()))?;
+        let tenant = tenant.unwrap_or_else(|| "default".to_owned());
+        let signer = match (hmac, &device, &token) {
+            (None, _, _) => None,
+            (Some(secret), Some(device), None) => {
+                Some(Signer::new(tenant, device.as_str(), &secret))
+            }
+            (Some(_), _, _) => {
+                return Err(bad("hmac() takes a device(), and no token()".to_owned()));
+            }
+        };
         let tls = if secure { Some(client_config(trust)?) } else { None };
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
         let path = if path == "/" { "/ws" } else { path };
@@ -107,7 +135,7 @@ impl Endpoint {
         }
         let uri = format!("{scheme}://{authority}{path}");
         let uri = uri.parse().map_err(|e| bad(format!("{url:?} is no URL: {e}")))?;
-        Ok(Self { uri, host, port, tls, token, device, timeout })
+        Ok(Self { uri, host, port, tls, token, device, signer, timeout })
     }
 
     pub(crate) fn address(&self) -> String {
@@ -177,10 +205,15 @@ impl Endpoint {
         if spoken.is_none_or(|p| p != SUBPROTOCOL) {
             return Err(ConnectError::Protocol(format!("it does not offer {SUBPROTOCOL}")));
         }
-        if let (Some(device), Some(token)) = (&self.device, &self.token) {
-            let auth = wire::encode_auth(Some(device.as_str()), token);
-            let auth = tokio_websockets::Message::text(auth);
-            socket.send(auth).await.map_err(|e| self.failed(e))?;
+        let auth = match (&self.signer, &self.device, &self.token) {
+            (Some(signer), _, _) => Some(signer.auth(now_ms(), &nonce())),
+            (None, Some(device), Some(token)) => {
+                Some(wire::encode_auth(Some(device.as_str()), token))
+            }
+            (None, _, _) => None,
+        };
+        if let Some(auth) = auth {
+            socket.send(Message::text(auth)).await.map_err(|e| self.failed(e))?;
         }
         let epoch = self.welcome(&mut socket).await?;
         Ok((socket, epoch))
@@ -216,6 +249,27 @@ impl Endpoint {
         }
     }
 
+    /// Whether frames are signed.
+    pub(crate) const fn signs(&self) -> bool {
+        self.signer.is_some()
+    }
+
+    /// A frame as it goes out, signed anew each time.
+    pub(crate) fn message(&self, frame: Frame) -> Message {
+        match (frame, &self.signer) {
+            (Frame::Binary(bytes), _) => Message::binary(bytes),
+            (Frame::Text(bytes), None) => Message::text(bytes),
+            (Frame::Text(bytes), Some(signer)) => {
+                let plain = std::str::from_utf8(&bytes).unwrap_or_default();
+                match signer.envelope(plain, now_ms(), &nonce()) {
+                    Ok(envelope) => Message::text(envelope),
+                    // The server says why it takes no such frame.
+                    Err(_) => Message::text(bytes),
+                }
+            }
+        }
+    }
+
     fn failed(&self, error: tokio_websockets::Error) -> ConnectError {
         use tokio_websockets::{Error, upgrade};
         if let Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) = error {
@@ -227,6 +281,16 @@ impl Endpoint {
         }
         ConnectError::Protocol(error.to_string())
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What no other frame has.
+fn nonce() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
 }
 
 fn refused(status: u16) -> ConnectError {
@@ -285,7 +349,7 @@ pub(crate) enum Turn {
     /// Everything written is out.
     Flushed,
     /// A message, an error, or the end.
-    Read(Option<Result<tokio_websockets::Message, tokio_websockets::Error>>),
+    Read(Option<Result<Message, tokio_websockets::Error>>),
 }
 
 /// Flushes (if `dirty`) and reads (if `reading`) at the same time, so that two peers whose buffers

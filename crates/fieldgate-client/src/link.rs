@@ -287,10 +287,7 @@ impl Runner {
         let mut wrote = false;
         for _ in 0..FRAMES_PER_TURN_MAX {
             let Some(frame) = next_frame(&mut self.shared.lock(), now) else { break };
-            socket.start_send_unpin(match frame {
-                Frame::Text(bytes) => Message::text(bytes),
-                Frame::Binary(bytes) => Message::binary(bytes),
-            })?;
+            socket.start_send_unpin(self.endpoint.message(frame))?;
             wrote = true;
         }
         Ok(wrote)

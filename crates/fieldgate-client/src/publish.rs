@@ -149,6 +149,10 @@ impl Publish {
     ///
     /// [`SendError::Full`], [`SendError::Payload`], [`SendError::Duplicate`], [`SendError::Ended`].
     pub fn enqueue(self) -> Result<Receipt, SendError> {
+        if self.shared.signs && matches!(self.what, What::IoTData(_)) {
+            let text = "Protobuf cannot be signed: send a status";
+            return Err(SendError::Payload(text.to_owned()));
+        }
         let qos = if matches!(self.what, What::IoTData(_)) { Qos::AtMostOnce } else { self.qos };
         let wants_ack = qos > Qos::AtMostOnce;
         let msgid = wants_ack.then(|| self.msgid.unwrap_or_else(|| self.shared.next_msgid()));

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     counter: AtomicU64,
     /// How long a send waits by default.
     pub(crate) patience: Duration,
+    /// Whether every frame must be signed.
+    pub(crate) signs: bool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -51,7 +53,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(outbox: Outbox, patience: Duration) -> Self {
+    pub(crate) fn new(outbox: Outbox, patience: Duration, signs: bool) -> Self {
         let state = State {
             outbox,
             control: VecDeque::new(),
@@ -67,6 +69,7 @@ impl Shared {
             prefix: uuid::Uuid::now_v7().simple().to_string(),
             counter: AtomicU64::new(0),
             patience,
+            signs,
         }
     }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use fieldgate_dialects::native::client::Signer;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Script, Seen, Wire, post, python, run, wait_for};
+use crate::support::{Gateway, Proxy, Script, Seen, Wire, post, python, run, wait_for};
 
 const SECRET: &str = "an hmac secret of one's own";
 
@@ -329,4 +329,48 @@ fn a_python_device_signs() {
             .env("SECRET", made["token"].as_str().unwrap()),
     );
     assert_eq!((script.line().as_str(), script.line().as_str()), ("success", "ack"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdk_signs_everything_it_sends_also_when_it_sends_it_again() {
+    use fieldgate_client::{Client, SendError};
+    let mut gateway = Gateway::start();
+    let made =
+        gateway.admin(&["device", "add", "lamp", "--type", "hmac", "--integrity", "required"]);
+    let proxy = Proxy::to(&gateway.address);
+    let url = format!("ws://{}", proxy.address);
+    let secret = made["token"].as_str().unwrap();
+    let client = Client::builder(&url).device("lamp").hmac(secret).connect().await.unwrap();
+    let key = gateway.key("operator");
+    let mut own = client.subscribe("devices/lamp/#").qos1().open().await.unwrap();
+    let mut commands = client.commands();
+    client.status(&json!({"t": 21.3})).qos1().send().await.unwrap();
+    let earlier = client.status(&json!({"t": 20})).timestamp(now() - 3_600_000).qos1();
+    earlier.send().await.unwrap();
+    client.event("button", &json!({"n": 1})).qos1().send().await.unwrap();
+    for topic in ["telemetry", "telemetry", "events"] {
+        let Some(fieldgate_client::Event::Message(message)) = own.next().await else { panic!() };
+        assert_eq!(&*message.topic, format!("devices/lamp/{topic}"));
+    }
+    let refused = client.iot_data(fieldgate_client::IoTData::default()).send().await;
+    assert!(matches!(refused, Err(SendError::Payload(_))), "{refused:?}");
+    gateway.kill();
+    gateway.up();
+    proxy.retarget(&gateway.address);
+    client.status(&json!({"t": 22})).qos1().send().await.unwrap();
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "command", "to": "lamp", "msgid": "c", "payload": {"x": 1}}));
+    let command = commands.next().await.unwrap();
+    command.done(json!({"y": 2})).unwrap().await.unwrap();
+    wait_for("the end of the command", || {
+        (app.next_of("command_state")["state"] == "completed").then_some(())
+    });
+    for wrong in [
+        Client::builder(&url).device("lamp").hmac("wrong"),
+        Client::builder(&url).device("lamp").hmac(secret).tenant("other"),
+        Client::builder(&url).hmac(secret),
+        Client::builder(&url).device("lamp").hmac(secret).token("x"),
+    ] {
+        assert!(wrong.connect().await.is_err());
+    }
 }
