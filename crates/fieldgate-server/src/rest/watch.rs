@@ -107,6 +107,7 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         ("POST", ["devices", id, "credentials"]) => (Act::CredentialAdd, *id),
         ("DELETE", ["devices", id, "credentials", _]) => (Act::CredentialRemove, *id),
         ("PUT", ["devices", id, "profile"]) => (Act::ProfileSet, *id),
+        ("PUT", ["devices", id, "integrity"]) => (Act::DeviceIntegrity, *id),
         ("PUT" | "PATCH", ["groups", id]) | ("PUT" | "DELETE", ["groups", id, "devices", _]) => {
             (Act::GroupSet, *id)
         }

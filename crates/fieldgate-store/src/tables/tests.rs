@@ -196,41 +196,10 @@ impl Gateway {
     }
 
     fn run(&mut self, step: &Step) {
+        if let Some(change) = change_of(step) {
+            return self.change(change);
+        }
         match step {
-            Step::Add(id) => {
-                let groups = vec![format!("g{}", id % 3)];
-                let id = id.to_string();
-                self.change(Change::DeviceAdd(Device { id, groups, ..Device::default() }));
-            }
-            Step::Remove(id) => self.change(Change::DeviceRemove(id.to_string())),
-            Step::Sign(id) => {
-                let sealed = Sealed(vec![*id; 3]);
-                let secret =
-                    HmacSecret { credential: "hmac-1".to_owned(), hash: [*id; 32], sealed };
-                let device = Device { id: id.to_string(), ..Device::default() };
-                let (describing, integrity) = (*id % 2 == 0, *id == 3);
-                self.change(Change::DeviceAddSigning { device, secret, describing, integrity });
-            }
-            Step::Claim { id, nonce } => {
-                let (device, nonce) = (id.to_string(), [*nonce; 16]);
-                self.change(Change::ClaimTaken { device, nonce, timestamp_ms: 1 });
-            }
-            Step::Describe { id, model } => {
-                let profile = Arc::new(Profile { model: model.to_string(), ..Profile::default() });
-                let (device, expected) = (id.to_string(), None);
-                self.change(Change::ProfileSet { device, expected, profile });
-            }
-            Step::Group { id, devices, how } => {
-                let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
-                let first = devices.first().cloned().unwrap_or_default();
-                let step = match how {
-                    0 => GroupStep::Remove,
-                    1 => GroupStep::Join(first),
-                    2 => GroupStep::Leave(first),
-                    _ => GroupStep::Put { name: Some(first), devices },
-                };
-                self.change(Change::Group { id: format!("g{id}"), expected: None, step });
-            }
             Step::Retain { topic, len } => {
                 let payload = "x".repeat(usize::from(*len));
                 let record = message_at(&format!("r/{topic}"), Qos::AtLeastOnce, &payload);
@@ -272,8 +241,59 @@ impl Gateway {
             Step::Write => self.work.step(true),
             Step::Restart => self.restart(),
             Step::StoreFails(failing) => self.tables.fail(*failing),
+            Step::Add(_)
+            | Step::Remove(_)
+            | Step::Group { .. }
+            | Step::Sign(_)
+            | Step::Claim { .. }
+            | Step::Describe { .. } => panic!("{step:?} changes the registry"),
         }
     }
+}
+
+/// What of the registry a step changes.
+fn change_of(step: &Step) -> Option<Change> {
+    Some(match step {
+        Step::Add(id) => {
+            let groups = vec![format!("g{}", id % 3)];
+            Change::DeviceAdd(Device { id: id.to_string(), groups, ..Device::default() })
+        }
+        Step::Remove(id) => Change::DeviceRemove(id.to_string()),
+        Step::Sign(id) => {
+            let (credential, sealed) = ("hmac-1".to_owned(), Sealed(vec![*id; 3]));
+            let secret = HmacSecret { credential, hash: [*id; 32], sealed };
+            let device = Device { id: id.to_string(), ..Device::default() };
+            let (describing, integrity) = (*id % 2 == 0, *id == 3);
+            Change::DeviceAddSigning { device, secret, describing, integrity }
+        }
+        Step::Claim { id, nonce } => {
+            let (device, nonce) = (id.to_string(), [*nonce; 16]);
+            Change::ClaimTaken { device, nonce, timestamp_ms: 1 }
+        }
+        Step::Describe { id, model } => {
+            let profile = Arc::new(Profile { model: model.to_string(), ..Profile::default() });
+            Change::ProfileSet { device: id.to_string(), expected: None, profile }
+        }
+        Step::Group { id, devices, how } => {
+            let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
+            let first = devices.first().cloned().unwrap_or_default();
+            let step = match how {
+                0 => GroupStep::Remove,
+                1 => GroupStep::Join(first),
+                2 => GroupStep::Leave(first),
+                _ => GroupStep::Put { name: Some(first), devices },
+            };
+            Change::Group { id: format!("g{id}"), expected: None, step }
+        }
+        Step::Retain { .. }
+        | Step::Command(_)
+        | Step::Report { .. }
+        | Step::Settle
+        | Step::Move { .. }
+        | Step::Write
+        | Step::Restart
+        | Step::StoreFails(_) => return None,
+    })
 }
 
 proptest! {
