@@ -40,6 +40,7 @@ use crate::{
     refusals::{self, Refusal, Refusals},
     share::Share,
     throttle::{Throttle, open_files_max},
+    tickets::Tickets,
     worker::{self, Control, Inbox},
 };
 
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) present: Present,
     pub(crate) outcomes: Outcomes,
     pub(crate) refusals: Refusals,
+    pub(crate) tickets: Tickets,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -250,6 +252,7 @@ impl Fabric {
             present: Present::default(),
             outcomes: Outcomes::default(),
             refusals: Refusals::default(),
+            tickets: Tickets::default(),
             next_worker: AtomicUsize::new(0),
             moved: tokio::sync::Notify::new(),
         });

@@ -9,6 +9,7 @@ mod problem;
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Instant,
 };
 
 use axum::{
@@ -262,22 +263,50 @@ impl Caller {
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim().to_owned());
-        let Some(token) = bearer.or_else(|| query_token(uri.query())) else {
+        let Some(token) = bearer.or_else(|| value_of(uri.query(), "token=")) else {
             return Ok(None);
         };
         let (shared, time) = (&self.0.shared, now());
-        if !shared.throttle.may_try(client) {
-            return Err(refuse(Code::RateLimited, "too many failed authentications"));
-        }
+        self.may_try(client)?;
         let found = if shared.auth.concerns(&token) {
             shared.auth.verify(&token, time).await?
         } else {
             shared.state.verify_token(&TenantId::default_tenant(), None, &token, time)
         };
-        found.map(Some).ok_or_else(|| {
-            shared.wrong_credential(client, TenantId::default_tenant(), String::new());
-            unauthorized("the credential is not valid")
-        })
+        found.map(Some).ok_or_else(|| self.wrong(client))
+    }
+
+    /// Who opens a connection: whoever the request's credential names, or its ticket, which is spent.
+    pub(crate) async fn opener(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        client: IpAddr,
+    ) -> Result<Option<Principal>, Problem> {
+        if let Some(principal) = self.principal(headers, uri, client).await? {
+            return Ok(Some(principal));
+        }
+        let Some(ticket) = value_of(uri.query(), "ticket=") else { return Ok(None) };
+        self.may_try(client)?;
+        let shared = &self.0.shared;
+        let hash = shared.state.master_key().hash_ticket(&ticket);
+        let found = shared.tickets.take(&hash, Instant::now());
+        // It is worth no more than the credential that it was asked for with.
+        let found = found.filter(|maker| shared.state.refresh(maker, now()).is_some());
+        found.map(Some).ok_or_else(|| self.wrong(client))
+    }
+
+    fn may_try(&self, client: IpAddr) -> Result<(), Problem> {
+        if self.0.shared.throttle.may_try(client) {
+            return Ok(());
+        }
+        Err(refuse(Code::RateLimited, "too many failed authentications"))
+    }
+
+    /// Counts a wrong credential; the same words for each.
+    fn wrong(&self, client: IpAddr) -> Problem {
+        self.0.shared.wrong_credential(client, TenantId::default_tenant(), String::new());
+        unauthorized("the credential is not valid")
     }
 
     fn client(&self, extensions: &Extensions) -> IpAddr {
@@ -285,10 +314,11 @@ impl Caller {
     }
 }
 
-fn query_token(query: Option<&str>) -> Option<String> {
-    let token = query?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+/// The credential in a query that stands behind this name.
+fn value_of(query: Option<&str>, name: &str) -> Option<String> {
+    let value = query?.split('&').find_map(|pair| pair.strip_prefix(name))?;
     // What is not encoded as it should be is a credential that nobody has.
-    Some(decoded(token).unwrap_or_else(|| token.to_owned()))
+    Some(decoded(value).unwrap_or_else(|| value.to_owned()))
 }
 
 /// A value of a query without its percent signs. A plus stays one.
@@ -381,7 +411,7 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Result<R
         return Err(refuse(Code::Busy, "the gateway is draining"));
     }
     let peer = caller.client(request.extensions());
-    let principal = caller.principal(headers, request.uri(), peer).await?;
+    let principal = caller.opener(headers, request.uri(), peer).await?;
     if let (Some(hint), Some(principal)) = (text(headers, "device-id"), &principal)
         && matches!(principal.identity, fieldgate_core::access::Identity::Device { .. })
         && *principal.name != *hint

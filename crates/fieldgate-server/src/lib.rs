@@ -33,6 +33,7 @@ mod subscriptions;
 #[cfg(test)]
 mod testing;
 mod throttle;
+mod tickets;
 mod tls;
 mod worker;
 

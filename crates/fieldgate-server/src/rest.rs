@@ -26,6 +26,7 @@ mod sign_in;
 mod state;
 mod status;
 mod stream;
+mod tickets;
 mod users;
 mod watch;
 
@@ -67,6 +68,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(keys::router())
         .merge(users::router())
         .merge(sign_in::router())
+        .merge(tickets::router())
         .merge(publish::router())
         .merge(commands::router())
         .merge(audit::router())

@@ -110,6 +110,12 @@ impl MasterKey {
         key
     }
 
+    /// Hashes what opens one connection.
+    #[must_use]
+    pub fn hash_ticket(&self, ticket: &str) -> SecretHash {
+        self.hash_parts(&["ticket", ticket])
+    }
+
     /// Hashes the token of a thing: it counts in the thethings.iO dialect alone.
     #[must_use]
     pub fn hash_thing(&self, token: &str) -> SecretHash {

@@ -58,6 +58,10 @@ pub(crate) struct Asker {
     address: Option<IpAddr>,
 }
 
+/// Who opens a connection: a ticket counts, too.
+#[derive(Debug)]
+pub(crate) struct Opener(pub(crate) Asker);
+
 /// Who asks, and may administer the tenant: known before anything of a body is read.
 #[derive(Debug)]
 pub(crate) struct Admin(pub(crate) Asker);
@@ -102,7 +106,7 @@ impl<S: Sync> FromRequestParts<S> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let asker = Self::of(parts).await?;
+        let asker = Self::of(parts, false).await?;
         if let Some(trace) = parts.extensions.get::<Trace>() {
             trace.asks(asker.tenant(), &asker.principal.name);
         }
@@ -111,7 +115,7 @@ impl<S: Sync> FromRequestParts<S> for Asker {
 }
 
 impl Asker {
-    async fn of(parts: &Parts) -> Result<Self, Problem> {
+    async fn of(parts: &Parts, opens: bool) -> Result<Self, Problem> {
         match entrance(parts)? {
             Entrance::Local(shared) => {
                 let principal = Principal {
@@ -126,13 +130,25 @@ impl Asker {
                 Ok(Self { shared: Arc::clone(shared), principal, address: None })
             }
             Entrance::Listener(caller, client) => {
-                let principal = caller.principal(&parts.headers, &parts.uri, *client).await?;
+                let principal = if opens {
+                    caller.opener(&parts.headers, &parts.uri, *client).await?
+                } else {
+                    caller.principal(&parts.headers, &parts.uri, *client).await?
+                };
                 let principal = principal
                     .ok_or_else(|| unauthorized("send Authorization: Bearer with an API key"))?;
                 let shared = Arc::clone(caller.shared());
                 Ok(Self { shared, principal, address: Some(*client) })
             }
         }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Opener {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        Asker::of(parts, true).await.map(Self)
     }
 }
 
@@ -190,6 +206,11 @@ async fn read(request: Request, max: impl Fn(&Shared) -> usize) -> Result<Bytes,
 }
 
 impl Asker {
+    /// Whether the request came in on this machine's own socket or folder.
+    pub(crate) const fn is_local(&self) -> bool {
+        self.address.is_none()
+    }
+
     pub(crate) const fn tenant(&self) -> &TenantId {
         &self.principal.tenant
     }

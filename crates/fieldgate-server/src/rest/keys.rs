@@ -23,7 +23,7 @@ use super::{
 use crate::{fabric::now, http::Problem};
 
 /// Each decision looks at every grant.
-const GRANTS_MAX: usize = 64;
+pub(super) const GRANTS_MAX: usize = 64;
 
 pub(super) fn router() -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(show, revoke))

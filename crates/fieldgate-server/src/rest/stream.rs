@@ -23,7 +23,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Problems,
-    asker::{Asker, Entrance},
+    asker::{Asker, Entrance, Opener},
     query::{bad, once, parameters, position, time_of, unknown},
 };
 use crate::{
@@ -56,6 +56,8 @@ struct StreamParams {
     qos: Option<u8>,
     /// At `qos=0`: `latest`, `drop-oldest` or `disconnect`.
     mode: Option<String>,
+    /// In place of another credential: what `POST /v1/tickets` made.
+    ticket: Option<String>,
 }
 
 /// What is routed, as server-sent events: `message`, `gap`, `caught_up`, `reconnect`, `close`.
@@ -64,7 +66,7 @@ struct StreamParams {
     responses((status = 200, description = "Events, until either side ends it.",
         content_type = "text/event-stream", body = String), Problems))]
 async fn stream(
-    asker: Asker,
+    Opener(asker): Opener,
     Extension(entrance): Extension<Entrance>,
     headers: HeaderMap,
     uri: Uri,
@@ -126,6 +128,8 @@ fn read(uri: &Uri, headers: &HeaderMap) -> Result<StreamAsk, Fault> {
                     .ok_or_else(|| bad("mode is one of latest, drop-oldest and disconnect"))?;
                 once(&mut slow, &name, mode)?;
             }
+            // It told who asks.
+            "ticket" => (),
             _ => return Err(unknown(&name, KNOWN)),
         }
     }

@@ -106,6 +106,7 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         ("POST", ["devices", id, "rotate"]) => (Act::DeviceRotate, *id),
         ("POST", ["devices", id, "credentials"]) => (Act::CredentialAdd, *id),
         ("DELETE", ["devices", id, "credentials", _]) => (Act::CredentialRemove, *id),
+        ("PUT", ["devices", id, "integrity"]) => (Act::DeviceIntegrity, *id),
         ("PUT", ["devices", id, "profile"]) => (Act::ProfileSet, *id),
         ("PUT", ["devices", id, "integrity"]) => (Act::DeviceIntegrity, *id),
         ("PUT" | "PATCH", ["groups", id]) | ("PUT" | "DELETE", ["groups", id, "devices", _]) => {

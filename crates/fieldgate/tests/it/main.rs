@@ -46,5 +46,6 @@ mod state;
 mod stream;
 mod support;
 mod takeover;
+mod tickets;
 mod tidy;
 mod tls;
