@@ -34,6 +34,7 @@ mod native;
 mod operate;
 mod pace;
 mod profiles;
+mod reached;
 mod rest;
 mod restart;
 mod secrets;

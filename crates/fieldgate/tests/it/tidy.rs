@@ -96,16 +96,29 @@ fn the_documents_are_there() {
     }
 }
 
-/// Whether this file has a test of this name.
-fn has_test(file: &str, name: &str) -> bool {
+/// What stands in the test of this name in a file below `crates`, if there is one.
+pub(crate) fn body_of_test(file: &str, name: &str) -> Option<String> {
     let text = std::fs::read_to_string(root().join("crates").join(file)).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
-    let of_name = |line: &str| line.contains(&format!("fn {name}("));
+    let lines: Vec<&str> = text.lines().collect();
+    let start = |line: &str| line.contains(&format!("fn {name}("));
     let is_test = |at: usize| {
-        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
-        above.into_iter().any(|line| line.contains("test"))
+        let above = lines[..at].iter().rev().map(|line| line.trim_start());
+        above.take_while(|line| line.starts_with("#[")).any(|line| line.contains("test"))
     };
-    (0..lines.len()).any(|at| of_name(lines[at]) && is_test(at))
+    let at = (0..lines.len()).find(|at| start(lines[*at]) && is_test(*at))?;
+    let indent = &lines[at][..lines[at].len() - lines[at].trim_start().len()];
+    let end = format!("{indent}}}");
+    let body = lines[at..].iter().take_while(|line| **line != end);
+    Some(body.copied().collect::<Vec<_>>().join("\n"))
+}
+
+/// The sources of a crate, with their paths.
+pub(crate) fn sources_of(name: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    sources(&root().join("crates").join(name).join("src"), &mut found);
+    let read =
+        |path: PathBuf| (path.display().to_string(), std::fs::read_to_string(&path).unwrap());
+    found.into_iter().map(read).collect()
 }
 
 #[test]
@@ -125,7 +138,7 @@ fn every_promise_names_tests_that_there_are() {
             continue;
         }
         let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{test} is no test"));
-        assert!(has_test(file, name), "there is no {test}");
+        assert!(body_of_test(file, name).is_some(), "there is no {test}");
         proved.push(promise);
     }
     for promise in wanted {

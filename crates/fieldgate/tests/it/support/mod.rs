@@ -82,6 +82,11 @@ impl Gateway {
         self.folder.path().join("data")
     }
 
+    /// Adds a setting or flag, for the next start.
+    pub(crate) fn set(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
+    }
+
     /// Everything that the gateway wrote to stderr.
     pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
