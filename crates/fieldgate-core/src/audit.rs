@@ -82,14 +82,20 @@ acts! {
     CredentialRemove = "credential.remove", Admin;
     /// Whether each frame of a device must be signed was changed.
     DeviceIntegrity = "device.integrity", Admin;
+    /// The name, the kind, the groups of a device or what it may speak for were changed.
+    DeviceEdit = "device.edit", Admin;
     /// The profile of a device was replaced.
     ProfileSet = "profile.set", Access;
     /// An API key was made.
     KeyAdd = "key.add", Admin;
+    /// The rights or the end of an API key were changed.
+    KeyEdit = "key.edit", Admin;
     /// An API key was revoked.
     KeyRevoke = "key.revoke", Admin;
     /// A person was entered.
     UserAdd = "user.add", Admin;
+    /// A person's role was changed.
+    UserEdit = "user.edit", Admin;
     /// A person was removed.
     UserRemove = "user.remove", Admin;
     /// A person's password was replaced.

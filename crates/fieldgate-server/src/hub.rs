@@ -317,7 +317,16 @@ impl Hub {
     pub(crate) fn recheck(&self, link: u64) {
         let Some(link) = self.link(link) else { return };
         let Some(principal) = link.principal() else { return };
-        if self.shared.state.refresh(&principal, now()).is_none() {
+        let Some(fresh) = self.shared.state.refresh(&principal, now()) else {
+            return link.close(CloseReason::RightsWithdrawn);
+        };
+        if fresh == *principal {
+            return;
+        }
+        let is_left = |s: &Rc<Subscription>| fresh.may_subscribe(&s.filter);
+        let keeps_all = link.subscriptions.borrow().values().all(is_left);
+        link.set_principal(fresh);
+        if !keeps_all {
             link.close(CloseReason::RightsWithdrawn);
         }
         prove::note_rights(&self.shared, &link, &principal);

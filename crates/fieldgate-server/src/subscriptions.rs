@@ -7,6 +7,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use fieldgate_core::{
     access::Principal,
+    close::CloseReason,
     dialect::{Answer, Marks, Since, SlowMode, Subscribe},
     fault::{Code, Fault},
     id::{Position, Seq, TenantId},
@@ -185,9 +186,12 @@ fn enter(
 }
 
 /// Starts all subscriptions of a stream at one position. They were checked when it was asked for; a
-/// right that went since then has ended the link.
+/// credential that went since then has ended the link, and a right that went ends it here.
 pub(crate) fn open_stream(hub: &Rc<Hub>, link: &Rc<Link>, ask: &StreamAsk) {
     let Some(principal) = link.principal().filter(|_| !link.is_closing()) else { return };
+    if !ask.subscribes.iter().all(|ask| principal.may_subscribe(&ask.filter)) {
+        return link.close(CloseReason::RightsWithdrawn);
+    }
     let entered = ask.subscribes.iter().map(|ask| enter(hub, link, &principal, ask));
     let (subscriptions, routed): (Vec<_>, Vec<_>) = entered.unzip();
     if let Some(since) = ask.since {

@@ -13,7 +13,7 @@ use fieldgate_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::registry::{Change, Device, GroupStep, RegistryChange, SignInBy, SignInStep};
+use crate::registry::{Change, Device, Edit, GroupStep, RegistryChange, SignInBy, SignInStep};
 
 /// Most entries of a trail of one tenant; then the oldest goes.
 pub const TRAIL_LEN_MAX: usize = 10_000;
@@ -254,6 +254,7 @@ pub(crate) fn told(change: &RegistryChange) -> Option<Said> {
         }
         // Every connection of a device that signs begins with one.
         Change::ClaimTaken { .. } => return None,
+        Change::Edit { edit, .. } => of_edit(edit, said),
     })
 }
 
@@ -287,6 +288,33 @@ fn of_group(said: Said, step: &GroupStep) -> Said {
         GroupStep::Remove => said,
         GroupStep::Join(device) => said.with("joins", device),
         GroupStep::Leave(device) => said.with("leaves", device),
+    }
+}
+
+/// What an edit sets; what it takes away is told as `none`.
+fn of_edit(edit: &Edit, said: impl Fn(Act, &str) -> Said) -> Said {
+    let none = "none".to_owned();
+    let or_none = |part: &Option<Option<String>>| {
+        part.as_ref().map(|part| part.clone().unwrap_or_else(|| none.clone()))
+    };
+    let list = |part: &Option<Vec<String>>| match part {
+        Some(part) if part.is_empty() => Some(none.clone()),
+        part => part.as_ref().map(|part| part.join(" ")),
+    };
+    match edit {
+        Edit::Device { id, name, kind, groups, gateway_for } => said(Act::DeviceEdit, id)
+            .with_some("name", or_none(name).as_ref())
+            .with_some("kind", kind.as_ref())
+            .with_some("groups", list(groups).as_ref())
+            .with_some("gateway_for", or_none(gateway_for).as_ref()),
+        Edit::Key { name, role, grants, expires_ms } => {
+            let end = expires_ms.map(|end| end.map_or(none.clone(), |end| end.to_string()));
+            said(Act::KeyEdit, name)
+                .with_some("role", or_none(role).as_ref())
+                .with_some("grants", list(grants).as_ref())
+                .with_some("expires", end.as_ref())
+        }
+        Edit::User { name, role } => said(Act::UserEdit, name).with_some("role", role.as_ref()),
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Types only; `state` applies changes in seq order. Secrets are here as hashes alone.
 
+mod edit;
 mod guard;
 pub(crate) mod old;
 mod profile;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::Hasher as _,
     sync::Arc,
 };
 
@@ -19,9 +19,9 @@ use fieldgate_core::{
     topic::Filter,
 };
 use serde::{Deserialize, Serialize};
-use siphasher::sip::SipHasher13;
 
 use crate::{audit::Author, secret::PasswordHash};
+pub use edit::{Edit, tag_of};
 
 pub use guard::{Guard, HmacSecret, NonceHash, Sealed};
 
@@ -286,6 +286,13 @@ pub enum Change {
         /// Its time, in Unix ms.
         timestamp_ms: u64,
     },
+    /// Parts of something are replaced.
+    Edit {
+        /// Refused unless it is what this tag stands for.
+        expected: Option<u64>,
+        /// Of what, and which.
+        edit: Edit,
+    },
 }
 
 /// How a group changes. What is not named stays.
@@ -381,18 +388,10 @@ impl RegistryChange {
             | Change::SigningAdd { .. }
             | Change::SigningRotate { .. }
             | Change::Integrity { .. }
-            | Change::ClaimTaken { .. } => 0,
+            | Change::ClaimTaken { .. }
+            | Change::Edit { .. } => 0,
         }
     }
-}
-
-/// A number for what something says: another for what differs, the same after a restart, never 0.
-#[must_use]
-pub fn tag_of<T: Serialize>(what: &T) -> u64 {
-    let mut hasher = SipHasher13::new();
-    // Plain data in memory: writing it has no way to fail.
-    hasher.write(&postcard::to_stdvec(what).unwrap_or_default());
-    hasher.finish().max(1)
 }
 
 /// Names a secret without telling it ([`Principal::proof`]).

@@ -1,8 +1,14 @@
 //! Devices; their secrets are in `credentials`.
 
+mod edit;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Json, http::StatusCode};
+use axum::{
+    Json,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
 use fieldgate_core::{
     access::Verb,
     fault::Fault,
@@ -24,6 +30,7 @@ use super::{
     Changed, Problems,
     asker::{Admin, Asker, Body, Path, bad},
     credentials::{CredentialType, Integrity, Kept, secret},
+    etag,
     list::{List, Page, PageQuery},
     no_such,
 };
@@ -33,7 +40,10 @@ use crate::http::Problem;
 const TEXT_BYTES_MAX: usize = 128;
 
 pub(super) fn router() -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(show, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list, add))
+        .routes(routes!(show, remove))
+        .merge(edit::router())
 }
 
 /// A device.
@@ -161,10 +171,7 @@ async fn add(
     Body(new): Body<NewDevice>,
 ) -> Result<(StatusCode, Json<MadeToken>), Problem> {
     let id: DeviceId = new.id.parse().map_err(bad)?;
-    if let Some(filter) = &new.gateway_for {
-        let wrong = |why| bad(format!("gateway_for is a filter of device ids: {why}"));
-        filter.parse::<Filter>().map_err(wrong)?;
-    }
+    new.gateway_for.iter().try_for_each(|filter| check_filter(filter))?;
     let kind = new.kind.as_deref().map(native::parse_kind).transpose()?;
     new.name.iter().try_for_each(|name| check_text("a device's name", name))?;
     let groups = groups_of(new.groups)?;
@@ -201,15 +208,39 @@ async fn add(
 /// One device.
 #[utoipa::path(get, path = "/v1/devices/{id}", tag = "devices",
     operation_id = "showDevice", params(("id" = String, Path)),
-    responses((status = 200, description = "It is there.", body = DeviceWhole), Problems))]
-async fn show(asker: Asker, Path(id): Path<String>) -> Result<Json<DeviceWhole>, Problem> {
+    responses(
+        (status = 200, description = "It is there.", body = DeviceWhole,
+            headers(("ETag" = String, description = "Its revision."))),
+        (status = 304, description = "`If-None-Match` names the revision that it has."),
+        Problems))]
+async fn show(
+    asker: Asker,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     must_read(&asker, &id)?;
     let found = device(&asker, &id)?;
-    let described = found.profile.as_ref();
+    let tag = tag_of(&asker, &found);
+    if etag::is_known(&headers, tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(tag)]).into_response());
+    }
+    Ok(whole(&asker, &found)?)
+}
+
+fn whole(asker: &Asker, device: &Device) -> Result<Response, Fault> {
+    let described = device.profile.as_ref();
     let profile = described.map(|described| native::encode_profile(&described.profile));
     let profile = profile.map(|text| serde_json::from_str(&text)).transpose().map_err(bad)?;
     let revision = described.map(|described| described.revision);
-    Ok(Json(DeviceWhole { device: DeviceView::of(&asker, &found), revision, profile }))
+    let whole = DeviceWhole { device: DeviceView::of(asker, device), revision, profile };
+    Ok(([etag::tag(tag_of(asker, device))], Json(whole)).into_response())
+}
+
+/// The revision of a device.
+fn tag_of(asker: &Asker, device: &Device) -> u64 {
+    let id = device.id.parse().ok();
+    let guard = id.and_then(|id| asker.shared.state.guard(asker.tenant(), &id));
+    device.tag(guard.as_deref())
 }
 
 /// Removes a device; its connections end within a second.
@@ -245,6 +276,11 @@ pub(super) fn device(asker: &Asker, id: &str) -> Result<Arc<Device>, Fault> {
     let id: DeviceId = id.parse().map_err(bad)?;
     let device = asker.shared.state.device(asker.tenant(), &id);
     device.ok_or_else(|| no_such("device", id.as_str()))
+}
+
+fn check_filter(filter: &str) -> Result<(), Fault> {
+    let wrong = |why| bad(format!("gateway_for is a filter of device ids: {why}"));
+    filter.parse::<Filter>().map(drop).map_err(wrong)
 }
 
 /// The groups that a device is to be in, each once.

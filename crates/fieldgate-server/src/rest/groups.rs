@@ -85,8 +85,10 @@ struct GroupPatch {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, max_length = 128)]
     name: Option<Option<String>>,
-    /// The ids of its devices: the whole list.
-    devices: Option<Vec<String>>,
+    /// The ids of its devices: the whole list; null: none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>)]
+    devices: Option<Option<Vec<String>>>,
 }
 
 /// The groups whose devices the asker may read, by id.
@@ -164,6 +166,7 @@ async fn edit(
 ) -> Result<Response, Problem> {
     asker.must(Verb::Write)?;
     let GroupPatch { name, devices } = parse(text.as_bytes())?;
+    let devices = devices.map(Option::unwrap_or_default);
     devices.iter().try_for_each(|devices| check_ids(devices))?;
     name.iter().flatten().try_for_each(|name| check_text("a group's name", name))?;
     change(&asker, &id, &headers, GroupStep::Edit { name, devices }).await?;

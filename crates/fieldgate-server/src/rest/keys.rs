@@ -1,12 +1,19 @@
 //! API keys.
 
-use axum::{Json, http::StatusCode};
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
 use fieldgate_core::{
     access::{Grant, Role},
+    fault::Fault,
     id::DeviceId,
 };
 use fieldgate_store::{
-    registry::{ApiKey, Change},
+    registry::{ApiKey, Change, Edit},
     secret::{TokenKind, make_token},
 };
 use serde::{Deserialize, Serialize};
@@ -15,10 +22,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Changed, Problems,
-    asker::{Admin, Body, Path, bad},
-    io_fault,
+    asker::{Admin, Asker, Body, Path, bad},
+    etag, io_fault,
     list::{List, Page, PageQuery},
     no_such,
+    patch::given,
 };
 use crate::{fabric::now, http::Problem};
 
@@ -26,7 +34,7 @@ use crate::{fabric::now, http::Problem};
 pub(super) const GRANTS_MAX: usize = 64;
 
 pub(super) fn router() -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(show, revoke))
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(show, edit, revoke))
 }
 
 /// An API key, without its secret.
@@ -72,6 +80,24 @@ struct NewKey {
     expires_ms: Option<u64>,
 }
 
+/// What of an API key is to be another. What is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct KeyPatch {
+    /// `admin`, `operator` or `viewer`; null: the grants are all it has.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    role: Option<Option<String>>,
+    /// `VERB:FILTER`, with `!` in front to deny: the whole list; null: none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>, max_items = 64)]
+    grants: Option<Option<Vec<String>>>,
+    /// Worthless from this time on, in Unix ms; null: never.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u64>)]
+    expires_ms: Option<Option<u64>>,
+}
+
 /// An API key that was made. The secret is told this once.
 #[derive(Serialize, ToSchema)]
 struct MadeKey {
@@ -96,11 +122,74 @@ async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<KeyView>>, Pr
 /// One API key, without its secret.
 #[utoipa::path(get, path = "/v1/keys/{id}", tag = "access", operation_id = "showKey",
     params(("id" = String, Path)),
-    responses((status = 200, description = "It is there.", body = KeyView), Problems))]
-async fn show(Admin(asker): Admin, Path(name): Path<String>) -> Result<Json<KeyView>, Problem> {
-    let keys = asker.shared.state.keys(asker.tenant());
-    let key = keys.iter().find(|key| key.name == name).ok_or_else(|| no_such("key", &name))?;
-    Ok(Json(KeyView::of(key)))
+    responses(
+        (status = 200, description = "It is there.", body = KeyView,
+            headers(("ETag" = String, description = "Its revision."))),
+        (status = 304, description = "`If-None-Match` names the revision that it has."),
+        Problems))]
+async fn show(
+    Admin(asker): Admin,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let key = key(&asker, &name)?;
+    let tag = key.tag();
+    if etag::is_known(&headers, tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(tag)]).into_response());
+    }
+    Ok(answer(&key))
+}
+
+fn key(asker: &Asker, name: &str) -> Result<Arc<ApiKey>, Fault> {
+    let found = asker.shared.state.key(asker.tenant(), name);
+    found.ok_or_else(|| no_such("key", name))
+}
+
+fn answer(key: &ApiKey) -> Response {
+    ([etag::tag(key.tag())], Json(KeyView::of(key))).into_response()
+}
+
+/// Changes the rights or the end of an API key: a JSON merge patch (RFC 7396). What it opened has the
+/// new rights within a second. With `If-Match` only if it has that revision still.
+#[utoipa::path(patch, path = "/v1/keys/{id}", tag = "access", operation_id = "editKey",
+    params(("id" = String, Path)),
+    request_body(content = KeyPatch, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "It is as asked, and durable.", body = KeyView,
+            headers(("ETag" = String, description = "Its new revision."))),
+        Problems))]
+async fn edit(
+    Admin(asker): Admin,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    Body(patch): Body<KeyPatch>,
+) -> Result<Response, Problem> {
+    let expected = etag::expected(&headers)?;
+    let KeyPatch { role, grants, expires_ms } = patch;
+    let grants = grants.map(Option::unwrap_or_default);
+    check(role.as_ref().and_then(Option::as_deref), grants.as_deref().unwrap_or_default())?;
+    check_end(expires_ms.flatten())?;
+    let edit = Edit::Key { name: name.clone(), role, grants, expires_ms };
+    let changed = asker.change(Change::Edit { expected, edit }).await;
+    let now = key(&asker, &name)?;
+    changed.map_err(|fault| etag::refused(fault, expected, now.tag()))?;
+    Ok(answer(&now))
+}
+
+fn check(role: Option<&str>, grants: &[String]) -> Result<(), Fault> {
+    grants.iter().try_for_each(|grant| grant.parse::<Grant>().map(drop)).map_err(bad)?;
+    role.map(str::parse::<Role>).transpose().map_err(bad)?;
+    if grants.len() > GRANTS_MAX {
+        return Err(bad(format!("a key has at most {GRANTS_MAX} grants")));
+    }
+    Ok(())
+}
+
+fn check_end(expires_ms: Option<u64>) -> Result<(), Fault> {
+    if expires_ms.is_some_and(|end| end <= now().0) {
+        return Err(bad("the key would be over at once: its end is not in the future"));
+    }
+    Ok(())
 }
 
 /// Makes an API key and tells its secret, once.
@@ -113,21 +202,11 @@ async fn add(
 ) -> Result<(StatusCode, Json<MadeKey>), Problem> {
     let _valid: DeviceId =
         new.name.parse().map_err(|_| bad("a key's name is written like a device id"))?;
-    for grant in &new.grants {
-        grant.parse::<Grant>().map_err(bad)?;
-    }
-    if let Some(role) = &new.role {
-        role.parse::<Role>().map_err(bad)?;
-    }
+    check(new.role.as_deref(), &new.grants)?;
     if new.role.is_none() && new.grants.is_empty() {
         return Err(bad("a key needs a role or a grant").into());
     }
-    if new.grants.len() > GRANTS_MAX {
-        return Err(bad(format!("a key has at most {GRANTS_MAX} grants")).into());
-    }
-    if new.expires_ms.is_some_and(|end| end <= now().0) {
-        return Err(bad("the key would be over at once: its end is not in the future").into());
-    }
+    check_end(new.expires_ms)?;
     let token = make_token(TokenKind::Key).map_err(|e| io_fault(&e))?;
     let hash = asker.shared.state.master_key().hash(&token);
     let made = MadeKey { id: new.name.clone(), key: token, expires: new.expires_ms };

@@ -1,9 +1,15 @@
 //! People, their passwords, and codes with which they sign in once.
 
-use axum::{Json, http::StatusCode};
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
 use fieldgate_core::{access::Role, fault::Fault, id::DeviceId};
 use fieldgate_store::{
-    registry::{Change, LoginLink, SignInStep, User},
+    registry::{Change, Edit, LoginLink, SignInStep, User},
     secret::{
         PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PasswordHash, SignInPart, TokenKind, make_token,
     },
@@ -14,10 +20,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Changed, Problems,
-    asker::{Admin, Body, Path, bad},
-    io_fault,
+    asker::{Admin, Asker, Body, Path, bad},
+    etag, io_fault,
     list::{List, Page, PageQuery},
     no_such,
+    patch::given,
 };
 use crate::{auth::Turn, fabric::now, http::Problem};
 
@@ -27,7 +34,7 @@ const CODE_LIFETIME_MS: u64 = 600_000;
 pub(super) fn router() -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, add))
-        .routes(routes!(remove))
+        .routes(routes!(show, edit, remove))
         .routes(routes!(change_password))
         .routes(routes!(login_link))
 }
@@ -39,6 +46,12 @@ struct UserView {
     name: String,
     /// `admin`, `operator` or `viewer`.
     role: String,
+}
+
+impl UserView {
+    fn of(user: &User) -> Self {
+        Self { name: user.name.clone(), role: user.role.clone() }
+    }
 }
 
 /// A person to be entered.
@@ -53,6 +66,16 @@ struct NewUser {
     /// Their password.
     #[schema(min_length = 8, max_length = 1024, format = Password)]
     password: String,
+}
+
+/// What of a person is to be another. What is absent stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UserPatch {
+    /// `admin`, `operator` or `viewer`.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    role: Option<String>,
 }
 
 /// A password to be set.
@@ -82,8 +105,61 @@ struct MadeCode {
 async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<UserView>>, Problem> {
     let users = asker.shared.state.users(asker.tenant());
     let List { items, next } = page.cut(users.iter(), |user| &user.name);
-    let view = |user: &User| UserView { name: user.name.clone(), role: user.role.clone() };
-    Ok(Json(List { items: items.into_iter().map(|user| view(user)).collect(), next }))
+    Ok(Json(List { items: items.into_iter().map(|user| UserView::of(user)).collect(), next }))
+}
+
+/// One person.
+#[utoipa::path(get, path = "/v1/users/{name}", tag = "access",
+    operation_id = "showUser", params(("name" = String, Path)),
+    responses(
+        (status = 200, description = "They are there.", body = UserView,
+            headers(("ETag" = String, description = "Their revision."))),
+        (status = 304, description = "`If-None-Match` names the revision that they have."),
+        Problems))]
+async fn show(
+    Admin(asker): Admin,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let user = user(&asker, &name)?;
+    let tag = user.tag();
+    if etag::is_known(&headers, tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(tag)]).into_response());
+    }
+    Ok(answer(&user))
+}
+
+fn user(asker: &Asker, name: &str) -> Result<Arc<User>, Fault> {
+    let found = asker.shared.state.user(asker.tenant(), name);
+    found.ok_or_else(|| no_such("user", name))
+}
+
+fn answer(user: &User) -> Response {
+    ([etag::tag(user.tag())], Json(UserView::of(user))).into_response()
+}
+
+/// Changes a person's role: a JSON merge patch (RFC 7396). What they are signed in with has the new
+/// rights within a second. With `If-Match` only if they have that revision still.
+#[utoipa::path(patch, path = "/v1/users/{name}", tag = "access",
+    operation_id = "editUser", params(("name" = String, Path)),
+    request_body(content = UserPatch, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "It is as asked, and durable.", body = UserView,
+            headers(("ETag" = String, description = "Their new revision."))),
+        Problems))]
+async fn edit(
+    Admin(asker): Admin,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    Body(patch): Body<UserPatch>,
+) -> Result<Response, Problem> {
+    let expected = etag::expected(&headers)?;
+    let role = patch.role.map(|role| role.parse::<Role>()).transpose().map_err(bad)?;
+    let edit = Edit::User { name: name.clone(), role: role.map(|role| role.to_string()) };
+    let changed = asker.change(Change::Edit { expected, edit }).await;
+    let now = user(&asker, &name)?;
+    changed.map_err(|fault| etag::refused(fault, expected, now.tag()))?;
+    Ok(answer(&now))
 }
 
 /// Enters a person.

@@ -114,6 +114,9 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         }
         ("DELETE", ["groups", id]) => (Act::GroupRemove, *id),
         ("POST", ["keys"]) => (Act::KeyAdd, ""),
+        ("PATCH", ["devices", id]) => (Act::DeviceEdit, *id),
+        ("PATCH", ["keys", id]) => (Act::KeyEdit, *id),
+        ("PATCH", ["users", name]) => (Act::UserEdit, *name),
         ("DELETE", ["keys", id]) => (Act::KeyRevoke, *id),
         ("POST", ["users"]) => (Act::UserAdd, ""),
         ("DELETE", ["users", name]) => (Act::UserRemove, *name),

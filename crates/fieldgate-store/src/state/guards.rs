@@ -196,7 +196,8 @@ impl Inner {
             | Change::CredentialRemove { .. }
             | Change::ProfileSet { .. }
             | Change::SignIns { .. }
-            | Change::Group { .. } => Ok(Vec::new()),
+            | Change::Group { .. }
+            | Change::Edit { .. } => Ok(Vec::new()),
         }
     }
 

@@ -7,6 +7,7 @@
 mod audit;
 pub(crate) mod changes;
 mod commands;
+mod edits;
 mod groups;
 mod guards;
 mod profiles;
@@ -296,6 +297,12 @@ impl State {
     pub fn keys(&self, tenant: &TenantId) -> Vec<Arc<ApiKey>> {
         let inner = self.read();
         inner.tenants.get(tenant).map(|t| t.keys.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The API key of this name.
+    #[must_use]
+    pub fn key(&self, tenant: &TenantId, name: &str) -> Option<Arc<ApiKey>> {
+        self.read().tenants.get(tenant)?.keys.get(name).cloned()
     }
 
     /// Who presents this token. `device` is named by devices; a token of their own counts only then.

@@ -77,7 +77,8 @@ impl Tenant {
             | Change::SigningAdd { .. }
             | Change::SigningRotate { .. }
             | Change::Integrity { .. }
-            | Change::ClaimTaken { .. } => Ok(Vec::new()),
+            | Change::ClaimTaken { .. }
+            | Change::Edit { .. } => Ok(Vec::new()),
         }
     }
 }
@@ -124,7 +125,8 @@ impl Inner {
             | Change::SigningAdd { .. }
             | Change::SigningRotate { .. }
             | Change::Integrity { .. }
-            | Change::ClaimTaken { .. } => return Ok(Vec::new()),
+            | Change::ClaimTaken { .. }
+            | Change::Edit { .. } => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;

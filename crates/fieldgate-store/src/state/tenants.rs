@@ -169,6 +169,11 @@ impl Inner {
             | Change::ClaimTaken { .. } => {
                 self.change_guard(&tenant_id, &change.change, arrived, limits)
             }
+            Change::Edit { expected, edit } => {
+                let (effects, touched) = tenant.edit(&tenant_id, *expected, edit, limits)?;
+                self.touched = touched;
+                Ok(effects)
+            }
         }
     }
 
@@ -255,7 +260,7 @@ impl Inner {
                 vec![RowKey::User(tenant, name.clone()), sign_ins]
             }
             Change::SignIns { user, .. } => vec![RowKey::SignIns(tenant, user.clone())],
-            Change::Group { .. } => Vec::new(),
+            Change::Group { .. } | Change::Edit { .. } => Vec::new(),
         }
     }
 

@@ -22,6 +22,7 @@ mod demo;
 mod desired;
 mod doc;
 mod edge;
+mod edits;
 mod errors;
 mod foreign;
 mod groups;

@@ -317,7 +317,7 @@ fn administration_over_http_is_bounded_and_needs_the_right_first() {
     assert_eq!(send(&admin, "POST /v1/devices", "{"), 400);
     assert_eq!(send(&admin, "GET /v1/devices/d", ""), 200);
     assert_eq!(send(&admin, "GET /v1/devices/%zz", ""), 400);
-    assert_eq!(send(&admin, "PATCH /v1/devices/d", ""), 405);
+    assert_eq!(send(&admin, "PUT /v1/devices/d", ""), 405);
     assert_eq!(send(&admin, "GET /v1/nothing", ""), 404);
     assert_eq!(send(&viewer, "GET /v1/devices", ""), 200);
     assert_eq!(send(&viewer, "GET /v1/devices/d/credentials", ""), 403);
