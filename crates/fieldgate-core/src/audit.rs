@@ -86,6 +86,10 @@ acts! {
     DeviceEdit = "device.edit", Admin;
     /// The profile of a device was replaced.
     ProfileSet = "profile.set", Access;
+    /// A scene was made or changed.
+    SceneSet = "scene.set", Admin;
+    /// A scene was removed.
+    SceneRemove = "scene.remove", Admin;
     /// An API key was made.
     KeyAdd = "key.add", Admin;
     /// The rights or the end of an API key were changed.

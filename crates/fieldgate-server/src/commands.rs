@@ -12,7 +12,7 @@ use fieldgate_core::{
     dialect::{Answer, CommandAsk, CommandState, CommandTarget},
     fault::{Code, Fault},
     id::{DeviceId, MsgId, Position, Seq, TenantId, UnixMs},
-    message::{Kind, Message, Qos},
+    message::{Content, Kind, Message, Priority, Qos},
     topic::Topic,
 };
 use fieldgate_dialects::wire::Form;
@@ -78,13 +78,67 @@ pub(crate) fn issue(
     if ask.expires.is_some_and(|expires| expires <= time) {
         return Err(Fault::new(Code::Expired, "expires is in the past").into());
     }
-    let expires = end_of(shared, ask.expires, time);
     let devices = devices_of(shared, principal, &ask.to)?;
     for device in &devices {
         check_room(shared, &principal.tenant, &device.0, ask.payload.len())?;
     }
     pay(devices.len().saturating_sub(1))?;
     let fitted = fit::each(shared, &principal.tenant, ask, devices)?;
+    let letter = Letter {
+        reference: ask.reference.as_ref(),
+        priority: ask.priority,
+        expires: end_of(shared, ask.expires, time),
+        content: ask.content,
+    };
+    append(shared, principal, &letter, fitted, time)
+}
+
+/// Appends a command of its own for each of these devices, otherwise as [`issue`]. One that its sender
+/// may not command refuses all of them.
+pub(crate) fn issue_each(
+    shared: &Shared,
+    principal: &Principal,
+    wishes: &[(DeviceId, Bytes)],
+    reference: Option<&MsgId>,
+    pay: impl FnOnce(usize) -> Result<(), Fault>,
+) -> Result<Issued, Refused> {
+    let time = now();
+    let mut devices = Vec::with_capacity(wishes.len());
+    for (id, payload) in wishes {
+        if !principal.may_command(id) {
+            return Err(Fault::new(Code::NotAllowed, format!("no right to command {id}")).into());
+        }
+        let device = shared.state.device(&principal.tenant, id);
+        let none = || Fault::new(Code::NotFound, nobody(&CommandTarget::Device(id.clone())));
+        check_room(shared, &principal.tenant, id, payload.len())?;
+        devices.push((id.clone(), device.ok_or_else(none)?, payload.clone()));
+    }
+    pay(devices.len().saturating_sub(1))?;
+    let fitted = fit::own(devices)?;
+    let letter = Letter {
+        reference,
+        priority: Priority::Normal,
+        expires: end_of(shared, None, time),
+        content: Content::Json,
+    };
+    append(shared, principal, &letter, fitted, time)
+}
+
+/// What all messages of one command have in common.
+struct Letter<'a> {
+    reference: Option<&'a MsgId>,
+    priority: Priority,
+    expires: UnixMs,
+    content: Content,
+}
+
+fn append(
+    shared: &Shared,
+    principal: &Principal,
+    letter: &Letter<'_>,
+    fitted: Vec<Fitted>,
+    time: UnixMs,
+) -> Result<Issued, Refused> {
     let message = |fitted: &Fitted| Message {
         tenant: principal.tenant.clone(),
         topic: Topic::of_device(&fitted.device, "commands"),
@@ -93,17 +147,17 @@ pub(crate) fn issue(
         timestamp: time,
         is_time_given: false,
         device_timestamp: None,
-        reference: ask.reference.clone(),
+        reference: letter.reference.cloned(),
         qos: Qos::AtLeastOnce,
         retain: false,
-        priority: ask.priority,
-        expires: Some(expires),
-        content: ask.content,
+        priority: letter.priority,
+        expires: Some(letter.expires),
+        content: letter.content,
         payload: fitted.payload.clone(),
     };
     let devices = fitted.iter().map(|one| one.device.as_str().to_owned()).collect();
     let records = fitted.iter().map(message).map(Record::Message).collect();
-    let admitted = match &ask.reference {
+    let admitted = match letter.reference {
         Some(reference) => admit_once(shared, principal, reference, records, time)?,
         None => Admit::New(shared.log.append(records, time)?),
     };

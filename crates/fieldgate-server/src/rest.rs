@@ -22,9 +22,11 @@ mod patch;
 mod profiles;
 mod publish;
 mod query;
+mod scenes;
 mod sign_in;
 mod state;
 mod status;
+mod stored;
 mod stream;
 mod tickets;
 mod users;
@@ -64,6 +66,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(credentials::router())
         .merge(profiles::router())
         .merge(groups::router())
+        .merge(scenes::router())
         .merge(state::router())
         .merge(keys::router())
         .merge(users::router())

@@ -13,7 +13,9 @@ use fieldgate_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::registry::{Change, Device, Edit, GroupStep, RegistryChange, SignInBy, SignInStep};
+use crate::registry::{
+    Change, Device, Edit, GroupStep, RegistryChange, SceneStep, SignInBy, SignInStep,
+};
 
 /// Most entries of a trail of one tenant; then the oldest goes.
 pub const TRAIL_LEN_MAX: usize = 10_000;
@@ -255,6 +257,13 @@ pub(crate) fn told(change: &RegistryChange) -> Option<Said> {
         // Every connection of a device that signs begins with one.
         Change::ClaimTaken { .. } => return None,
         Change::Edit { edit, .. } => of_edit(edit, said),
+        Change::Scene { id, step: SceneStep::Remove, .. } => said(Act::SceneRemove, id),
+        Change::Scene { id, step: SceneStep::Store(_), .. } => {
+            said(Act::SceneSet, id).with("from", "reported")
+        }
+        Change::Scene { id, step: SceneStep::Put(plan), .. } => said(Act::SceneSet, id)
+            .with_some("name", plan.name.as_ref())
+            .with_some("group", plan.group.as_ref()),
     })
 }
 

@@ -6,6 +6,7 @@ mod edit;
 mod guard;
 pub(crate) mod old;
 mod profile;
+mod scene;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{audit::Author, secret::PasswordHash};
 pub use edit::{Edit, tag_of};
+pub use scene::{Scene, ScenePlan, SceneStep};
 
 pub use guard::{Guard, HmacSecret, NonceHash, Sealed};
 
@@ -293,6 +295,15 @@ pub enum Change {
         /// Of what, and which.
         edit: Edit,
     },
+    /// A scene changes.
+    Scene {
+        /// Which.
+        id: String,
+        /// Refused unless it is what this tag stands for; 0: not there yet.
+        expected: Option<u64>,
+        /// How.
+        step: SceneStep,
+    },
 }
 
 /// How a group changes. What is not named stays.
@@ -374,6 +385,7 @@ impl RegistryChange {
             Change::DeviceAdd(device) => device.profile_bytes(),
             Change::ProfileSet { profile, .. } => profile.byte_len(),
             Change::Group { step, .. } => step.memory_bytes(),
+            Change::Scene { step, .. } => step.memory_bytes(),
             Change::DeviceRemove(_)
             | Change::DeviceRotate { .. }
             | Change::KeyAdd(_)

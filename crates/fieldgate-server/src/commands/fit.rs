@@ -12,6 +12,7 @@ use fieldgate_core::{
     id::{DeviceId, Seq, TenantId},
     message::Content,
     profile::Profile,
+    state::Reported,
 };
 use fieldgate_dialects::native::{self, Canonical};
 use fieldgate_store::{Log, Record, record::CommandChange, registry::Device, state::OpenCommand};
@@ -60,15 +61,37 @@ pub(super) fn each(
     let reported =
         |id: &DeviceId| if is_relative { shared.state.reported(tenant, id) } else { None };
     let fit = |(id, device): (DeviceId, Arc<Device>)| {
-        let fit = |c: &Canonical<'_>| c.fit(profile_of(&device), reported(&id).as_deref());
-        let fitted = canonical.as_ref().map_or(Ok(None), fit);
-        let (payload, fault) = match fitted {
-            Ok(other) => (other.map_or_else(|| ask.payload.clone(), Bytes::from), None),
-            Err(fault) => (ask.payload.clone(), Some(fault)),
-        };
-        Fitted { device: id, payload, fault }
+        let reported = reported(&id);
+        one(id, &device, &ask.payload, canonical.as_ref(), reported.as_deref())
     };
-    let mut fitted: Vec<Fitted> = devices.into_iter().map(fit).collect();
+    some_take(devices.into_iter().map(fit).collect())
+}
+
+/// The same for commands that are another for each device, and say what to set.
+pub(super) fn own(devices: Vec<(DeviceId, Arc<Device>, Bytes)>) -> Result<Vec<Fitted>, Fault> {
+    let fit = |(id, device, payload): (DeviceId, Arc<Device>, Bytes)| {
+        let canonical = native::canonical(&payload)?;
+        Ok(one(id, &device, &payload, canonical.as_ref(), None))
+    };
+    some_take(devices.into_iter().map(fit).collect::<Result<_, Fault>>()?)
+}
+
+fn one(
+    id: DeviceId,
+    device: &Device,
+    payload: &Bytes,
+    canonical: Option<&Canonical<'_>>,
+    reported: Option<&Reported>,
+) -> Fitted {
+    let fitted = canonical.map_or(Ok(None), |c| c.fit(profile_of(device), reported));
+    let (payload, fault) = match fitted {
+        Ok(other) => (other.map_or_else(|| payload.clone(), Bytes::from), None),
+        Err(fault) => (payload.clone(), Some(fault)),
+    };
+    Fitted { device: id, payload, fault }
+}
+
+fn some_take(mut fitted: Vec<Fitted>) -> Result<Vec<Fitted>, Fault> {
     if fitted.iter().any(|one| one.fault.is_none()) {
         return Ok(fitted);
     }

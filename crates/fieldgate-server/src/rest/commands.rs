@@ -42,7 +42,7 @@ pub(super) fn router() -> OpenApiRouter {
 
 /// A command that was stored.
 #[derive(Debug, Serialize, ToSchema)]
-struct Commanded {
+pub(super) struct Commanded {
     /// Its position: that of the first device's.
     #[schema(examples("k3f9:1042"))]
     position: String,
@@ -83,10 +83,23 @@ async fn send(
         return Err(bad("the body is a frame of type command").into());
     };
     asker.pay(1, text.len())?;
+    let issue = |is_first| {
+        let pay = |more| if is_first { asker.pay(more, 0) } else { Ok(()) };
+        commands::issue(&asker.shared, &asker.principal, &ask, pay)
+    };
+    sent(&asker, wait, issue).await
+}
+
+/// Sends a command, and waits for its ends if that is asked for. `issue` is tried again while the log
+/// is full; it is told whether it is asked for the first time.
+pub(super) async fn sent(
+    asker: &Asker,
+    wait: Option<Duration>,
+    issue: impl Fn(bool) -> Result<Issued, Refused>,
+) -> Result<(StatusCode, Json<Commanded>), Problem> {
     let mut tries = 0;
     let issued = loop {
-        let pay = |more| if tries == 0 { asker.pay(more, 0) } else { Ok(()) };
-        match commands::issue(&asker.shared, &asker.principal, &ask, pay) {
+        match issue(tries == 0) {
             Ok(issued) => break issued,
             Err(Refused::Full) if tries < FULL_TRIES => tokio::time::sleep(FULL_WAIT).await,
             Err(Refused::Full) => return Err(append_fault(&AppendError::Full).into()),
@@ -103,7 +116,7 @@ async fn send(
         );
         return Err(Fault::new(Code::TooLarge, text).into());
     }
-    Ok((StatusCode::CREATED, Json(told(&asker, &issued, wait.unwrap_or_default()).await)))
+    Ok((StatusCode::CREATED, Json(told(asker, &issued, wait.unwrap_or_default()).await)))
 }
 
 /// A command for one device: where it is in its life, and how it ended if that was not long ago.
@@ -119,7 +132,7 @@ async fn show(asker: Asker, Path(position): Path<String>) -> Result<Json<Command
     if may { Ok(Json(view)) } else { Err(none().into()) }
 }
 
-fn wait_of(uri: &Uri) -> Result<Option<Duration>, Fault> {
+pub(super) fn wait_of(uri: &Uri) -> Result<Option<Duration>, Fault> {
     let mut wait = None;
     for (name, value) in query::parameters(uri)? {
         if name != "wait" {

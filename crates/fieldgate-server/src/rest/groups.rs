@@ -213,19 +213,23 @@ async fn leave(
     Ok(Json(Changed { seq: change(&asker, &id, &headers, GroupStep::Leave(device)).await? }))
 }
 
-/// Whoever may change every group may see what there is to change.
-fn may_read_all(asker: &Asker) -> bool {
+/// Whoever may change everything may see what there is to change.
+pub(super) fn may_read_all(asker: &Asker) -> bool {
     [Verb::Read, Verb::Write, Verb::Admin].into_iter().any(|verb| asker.may_at(verb, "#"))
 }
 
-/// A group is told whole or not at all, so that who writes back what was read loses nothing. An
-/// empty one has nothing to hide behind: it takes the right to read everything.
-fn may_read(asker: &Asker, grouped: &Grouped) -> bool {
-    let may = |device: &DeviceId| asker.may_at(Verb::Read, &topics_of(device.as_str()));
-    !grouped.devices.is_empty() && grouped.devices.iter().all(may)
+/// What has these devices is told whole or not at all, so that who writes back what was read loses
+/// nothing. Without any there is nothing to decide by: it takes the right to read everything.
+pub(super) fn may_read_each<'a>(asker: &Asker, devices: impl Iterator<Item = &'a str>) -> bool {
+    let mut devices = devices.peekable();
+    devices.peek().is_some() && devices.all(|id| asker.may_at(Verb::Read, &topics_of(id)))
 }
 
-pub(super) fn group(asker: &Asker, id: &str) -> Result<Grouped, Fault> {
+fn may_read(asker: &Asker, grouped: &Grouped) -> bool {
+    may_read_each(asker, grouped.devices.iter().map(DeviceId::as_str))
+}
+
+fn group(asker: &Asker, id: &str) -> Result<Grouped, Fault> {
     asker.shared.state.group(asker.tenant(), id).ok_or_else(|| no_such("group", id))
 }
 

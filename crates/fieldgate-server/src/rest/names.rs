@@ -21,7 +21,7 @@ const NAMED: &str = "^[A-Za-z0-9._:~-]{1,128}$";
 /// What people call things: no control characters.
 const CALLED: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$";
 
-const NAMES: [Name; 8] = [
+const NAMES: [Name; 9] = [
     Name {
         below: "/v1/devices/",
         name: "id",
@@ -45,6 +45,13 @@ const NAMES: [Name; 8] = [
         what: "The device.",
         pattern: NAMED,
         example: "lamp-1",
+    },
+    Name {
+        below: "/v1/scenes/",
+        name: "id",
+        what: "The scene.",
+        pattern: CALLED,
+        example: "evening",
     },
     Name {
         below: "/v1/clients/",

@@ -108,11 +108,12 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         ("DELETE", ["devices", id, "credentials", _]) => (Act::CredentialRemove, *id),
         ("PUT", ["devices", id, "integrity"]) => (Act::DeviceIntegrity, *id),
         ("PUT", ["devices", id, "profile"]) => (Act::ProfileSet, *id),
-        ("PUT", ["devices", id, "integrity"]) => (Act::DeviceIntegrity, *id),
         ("PUT" | "PATCH", ["groups", id]) | ("PUT" | "DELETE", ["groups", id, "devices", _]) => {
             (Act::GroupSet, *id)
         }
         ("DELETE", ["groups", id]) => (Act::GroupRemove, *id),
+        ("PUT", ["scenes", id]) | ("POST", ["scenes", id, "store"]) => (Act::SceneSet, *id),
+        ("DELETE", ["scenes", id]) => (Act::SceneRemove, *id),
         ("POST", ["keys"]) => (Act::KeyAdd, ""),
         ("PATCH", ["devices", id]) => (Act::DeviceEdit, *id),
         ("PATCH", ["keys", id]) => (Act::KeyEdit, *id),

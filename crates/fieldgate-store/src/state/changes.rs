@@ -21,7 +21,7 @@ use crate::{
     audit::AuditEntry,
     port::Log,
     record::Entry,
-    registry::{ApiKey, Device, Group, Guard, Numbers, SignIns, User},
+    registry::{ApiKey, Device, Group, Guard, Numbers, Scene, SignIns, User},
 };
 
 /// The name of a row.
@@ -38,6 +38,7 @@ pub(crate) enum RowKey {
     Audit(TenantId, Trail, u64),
     Group(TenantId, String),
     Numbers(TenantId),
+    Scene(TenantId, String),
 }
 
 /// What stands in a row.
@@ -54,6 +55,7 @@ pub(crate) enum Row {
     Audit(Arc<AuditEntry>),
     Group(Arc<Group>),
     Numbers(Numbers),
+    Scene(Arc<Scene>),
 }
 
 /// What was changed since the last time; `None`: the row is gone.

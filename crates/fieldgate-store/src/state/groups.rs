@@ -189,6 +189,7 @@ impl Tenant {
             | RowKey::Command(_)
             | RowKey::Audit(..)
             | RowKey::Guard(..)
+            | RowKey::Scene(..)
             | RowKey::Reported(..) => None,
         }
     }
@@ -228,6 +229,10 @@ impl Tenant {
             }
             GroupStep::Remove => {
                 before.ok_or_else(missing)?;
+                if self.scenes.has_group(id) {
+                    let text = format!("the group {id} has scenes: remove them first");
+                    return Err(Fault::new(Code::Conflict, text));
+                }
                 let mut touched = self.set_members(tenant, id, &[])?;
                 self.groups.by_id.remove(id);
                 touched.push(RowKey::Group(tenant.clone(), id.to_owned()));
@@ -245,6 +250,17 @@ impl Tenant {
                 left.map(|key| vec![key]).ok_or_else(|| Fault::new(Code::NotFound, text()))
             }
         }
+    }
+
+    /// The next number for a scene of this group, or of none; the row that this touches.
+    pub(super) fn next_scene(&mut self, tenant: &TenantId, group: Option<&str>) -> (u64, RowKey) {
+        let group = group.and_then(|id| self.groups.by_id.get_mut(id));
+        let Some(group) = group.map(Arc::make_mut) else {
+            self.numbers.scene += 1;
+            return (self.numbers.scene, RowKey::Numbers(tenant.clone()));
+        };
+        group.last_scene += 1;
+        (group.last_scene, RowKey::Group(tenant.clone(), group.id.clone()))
     }
 
     fn rename_group(

@@ -197,7 +197,8 @@ impl Inner {
             | Change::ProfileSet { .. }
             | Change::SignIns { .. }
             | Change::Group { .. }
-            | Change::Edit { .. } => Ok(Vec::new()),
+            | Change::Edit { .. }
+            | Change::Scene { .. } => Ok(Vec::new()),
         }
     }
 

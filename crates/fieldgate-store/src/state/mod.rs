@@ -13,6 +13,7 @@ mod guards;
 mod profiles;
 mod registry;
 mod reported;
+mod scenes;
 mod sign_ins;
 mod tenants;
 mod watch;
@@ -33,6 +34,7 @@ use subtle::ConstantTimeEq;
 pub use commands::{CommandMoved, OpenCommand, OpenCount};
 pub use groups::{GROUPS_PER_DEVICE_MAX, Grouped};
 pub use guards::{SIGNING_MAX, SigningSecret};
+pub use scenes::SCENE_DEVICES_MAX;
 pub use sign_ins::SignedIn;
 pub use window::{Admit, Window};
 

@@ -78,7 +78,8 @@ impl Tenant {
             | Change::SigningRotate { .. }
             | Change::Integrity { .. }
             | Change::ClaimTaken { .. }
-            | Change::Edit { .. } => Ok(Vec::new()),
+            | Change::Edit { .. }
+            | Change::Scene { .. } => Ok(Vec::new()),
         }
     }
 }
@@ -126,7 +127,8 @@ impl Inner {
             | Change::SigningRotate { .. }
             | Change::Integrity { .. }
             | Change::ClaimTaken { .. }
-            | Change::Edit { .. } => return Ok(Vec::new()),
+            | Change::Edit { .. }
+            | Change::Scene { .. } => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;

@@ -23,6 +23,7 @@ use super::{
     commands::Commands,
     groups::Groups,
     reported::{Desk, Slot, Slots},
+    scenes::Scenes,
 };
 use crate::{
     record::{Entry, Record},
@@ -47,6 +48,7 @@ pub(super) struct Tenant {
     pub(super) trails: Trails,
     pub(super) groups: Groups,
     pub(super) numbers: Numbers,
+    pub(super) scenes: Scenes,
 }
 
 #[derive(Debug, Clone)]
@@ -122,14 +124,8 @@ impl Inner {
             Change::DeviceAdd(device) => self.add_device(&tenant_id, device, limits),
             Change::DeviceRemove(id) => {
                 let id: DeviceId = id.parse().map_err(invalid)?;
-                let device =
-                    tenant.devices.remove(&id).ok_or_else(|| no_such("device", id.as_str()))?;
-                tenant.profile_bytes = tenant.profile_bytes.saturating_sub(device.profile_bytes());
-                device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
-                tenant.slots.remove(&id);
-                tenant.groups.leave(&id, &device.groups);
-                tenant.guards.remove(&id);
-                Ok(changed(device.id.clone()))
+                self.remove_device(&tenant_id, &id)?;
+                Ok(changed(id.as_str().to_owned()))
             }
             Change::DeviceRotate { id, credential, hash } => {
                 self.rotate(&tenant_id, id, credential, hash)
@@ -168,6 +164,10 @@ impl Inner {
             | Change::Integrity { .. }
             | Change::ClaimTaken { .. } => {
                 self.change_guard(&tenant_id, &change.change, arrived, limits)
+            }
+            Change::Scene { id, expected, step } => {
+                self.touched = tenant.change_scene(&tenant_id, id, *expected, step)?;
+                Ok(Vec::new())
             }
             Change::Edit { expected, edit } => {
                 let (effects, touched) = tenant.edit(&tenant_id, *expected, edit, limits)?;
@@ -227,6 +227,18 @@ impl Inner {
         Ok(Vec::new())
     }
 
+    fn remove_device(&mut self, tenant_id: &TenantId, id: &DeviceId) -> Result<(), Fault> {
+        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
+        let device = tenant.devices.remove(id).ok_or_else(|| no_such("device", id.as_str()))?;
+        tenant.profile_bytes = tenant.profile_bytes.saturating_sub(device.profile_bytes());
+        device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
+        tenant.slots.remove(id);
+        tenant.groups.leave(id, &device.groups);
+        tenant.guards.remove(id);
+        self.touched = tenant.scenes.forget(tenant_id, id.as_str());
+        Ok(())
+    }
+
     /// The rows that a change may touch.
     pub(super) fn rows_of(change: &RegistryChange) -> Vec<RowKey> {
         let Ok(tenant) = change.tenant.parse::<TenantId>() else { return Vec::new() };
@@ -260,7 +272,7 @@ impl Inner {
                 vec![RowKey::User(tenant, name.clone()), sign_ins]
             }
             Change::SignIns { user, .. } => vec![RowKey::SignIns(tenant, user.clone())],
-            Change::Group { .. } | Change::Edit { .. } => Vec::new(),
+            Change::Group { .. } | Change::Edit { .. } | Change::Scene { .. } => Vec::new(),
         }
     }
 
@@ -288,6 +300,9 @@ impl Inner {
             RowKey::Command(seq) => self.commands.get(*seq).map(Row::Command),
             // Their rows are made when they are written.
             RowKey::Reported(..) | RowKey::Audit(..) => None,
+            RowKey::Scene(tenant, id) => {
+                self.tenants.get(tenant)?.scenes.get(id).cloned().map(Row::Scene)
+            }
             RowKey::Group(tenant, _) | RowKey::Numbers(tenant) => {
                 self.tenants.get(tenant)?.group_row(key)
             }
@@ -321,6 +336,9 @@ impl Inner {
             }
             for (group, row) in tenant.groups.all() {
                 rows.push((RowKey::Group(id.clone(), group.clone()), Row::Group(row.clone())));
+            }
+            for (scene, row) in tenant.scenes.all() {
+                rows.push((RowKey::Scene(id.clone(), scene.clone()), Row::Scene(row.clone())));
             }
             if tenant.numbers != Numbers::default() {
                 rows.push((RowKey::Numbers(id.clone()), Row::Numbers(tenant.numbers)));
@@ -373,6 +391,9 @@ impl Inner {
             }
             (RowKey::Group(tenant_id, _), Row::Group(group)) => {
                 self.tenants.entry(tenant_id).or_default().groups.restore(group);
+            }
+            (RowKey::Scene(tenant_id, _), Row::Scene(scene)) => {
+                self.tenants.entry(tenant_id).or_default().scenes.restore(scene);
             }
             (RowKey::Numbers(tenant_id), Row::Numbers(numbers)) => {
                 self.tenants.entry(tenant_id).or_default().numbers = numbers;

@@ -27,7 +27,7 @@ pub(crate) use rows::BadRow;
 pub(crate) enum Table {
     /// What the rest stands for: one row, written with every batch.
     Meta = 0,
-    /// Devices, groups, API keys and people.
+    /// Devices, groups, scenes, API keys and people.
     Registry = 1,
     /// Retained messages, whole.
     Retained = 2,

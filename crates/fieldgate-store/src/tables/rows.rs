@@ -34,6 +34,7 @@ const SIGN_INS: u8 = b's';
 const GROUP: u8 = b'g';
 const NUMBERS: u8 = b'n';
 const GUARD: u8 = b'h';
+const SCENE: u8 = b'c';
 /// Bytes of one known id in a row.
 const ID_BYTES: usize = 40;
 
@@ -85,6 +86,7 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::User(tenant, name) => (Table::Registry, named(tenant, Some(USER), name)),
         RowKey::SignIns(tenant, name) => (Table::Registry, named(tenant, Some(SIGN_INS), name)),
         RowKey::Group(tenant, id) => (Table::Registry, named(tenant, Some(GROUP), id)),
+        RowKey::Scene(tenant, id) => (Table::Registry, named(tenant, Some(SCENE), id)),
         RowKey::Numbers(tenant) => (Table::Registry, named(tenant, Some(NUMBERS), "")),
         RowKey::Guard(tenant, id) => (Table::Registry, named(tenant, Some(GUARD), id.as_str())),
         RowKey::Retained(tenant, topic) => (Table::Retained, named(tenant, None, topic.as_str())),
@@ -109,6 +111,7 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
         Row::Group(group) => put(&**group, &mut out),
         Row::Numbers(numbers) => put(numbers, &mut out),
         Row::Guard(guard) => put(&**guard, &mut out),
+        Row::Scene(scene) => put(&**scene, &mut out),
         Row::Retained(entry) => put_entry(entry, &mut out),
         Row::Command(command) => {
             out.push(command.state as u8);
@@ -207,6 +210,10 @@ fn decode_registry(key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
         GROUP => {
             let group = Arc::new(take(versioned(value)?)?);
             Ok((RowKey::Group(tenant, name.to_owned()), Row::Group(group)))
+        }
+        SCENE => {
+            let scene = Arc::new(take(versioned(value)?)?);
+            Ok((RowKey::Scene(tenant, name.to_owned()), Row::Scene(scene)))
         }
         NUMBERS => Ok((RowKey::Numbers(tenant), Row::Numbers(take(versioned(value)?)?))),
         GUARD => {
@@ -335,11 +342,18 @@ mod tests {
                 [([7; 16], UnixMs(9))].into(),
             ),
         };
+        let plan = crate::registry::ScenePlan {
+            transition: Some(0.4),
+            sets: [("lamp".to_owned(), "{}".to_owned())].into(),
+            ..Default::default()
+        };
+        let scene = crate::registry::Scene { id: "s".to_owned(), number: 2, plan };
         let rows = [
             (RowKey::Audit(tenant(), Trail::Access, 1), Row::Audit(Arc::new(audited))),
             (RowKey::Group(tenant(), id), Row::Group(Arc::new(group))),
             (RowKey::Numbers(tenant()), Row::Numbers(numbers)),
             (RowKey::Guard(tenant(), "lamp".parse().unwrap()), Row::Guard(Arc::new(guard))),
+            (RowKey::Scene(tenant(), "s".to_owned()), Row::Scene(Arc::new(scene))),
             (RowKey::SignIns(tenant(), name.clone()), Row::SignIns(Arc::new(sign_ins))),
             (RowKey::User(tenant(), name), Row::User(Arc::new(user))),
             (RowKey::Device(tenant(), "lamp".parse().unwrap()), Row::Device(Arc::new(device))),

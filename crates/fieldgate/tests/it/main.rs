@@ -38,6 +38,7 @@ mod profiles;
 mod reached;
 mod rest;
 mod restart;
+mod scenes;
 mod secrets;
 mod shutdown;
 mod sign_in;
