@@ -185,8 +185,8 @@ impl Principal {
     /// Tells whether this principal may publish to `topic`.
     ///
     /// Topics under `devices/` are written only by that device, its gateway, or a principal with
-    /// `impersonate` (`native.md`). Commands are sent as commands, and presence, `system/…` and `$…`
-    /// are written by the gateway alone.
+    /// `impersonate` (`native.md`). Commands are sent as commands and wishes as wishes, and presence,
+    /// `system/…` and `$…` are written by the gateway alone.
     #[must_use]
     pub fn may_publish(&self, topic: &Topic) -> bool {
         let root = topic.levels().next().unwrap_or_default();
@@ -197,7 +197,7 @@ impl Principal {
             return self.may_at(Verb::Publish, topic);
         };
         let kind = topic.kind();
-        if matches!(kind, Kind::Command | Kind::Presence) {
+        if matches!(kind, Kind::Command | Kind::Desired | Kind::Presence) {
             return false;
         }
         match &self.identity {

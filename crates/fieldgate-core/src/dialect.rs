@@ -62,6 +62,8 @@ pub enum Ask {
     },
     /// A delivery arrived.
     Ack(Position),
+    /// Wish a device to be in something.
+    Desired(Box<DesiredAsk>),
     /// Replace what a device is.
     Profile(Box<ProfileAsk>),
     /// Tell the time.
@@ -206,6 +208,21 @@ pub struct CommandAsk {
     pub content: Content,
     /// What to do.
     pub payload: Bytes,
+}
+
+/// A wish as a client wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredAsk {
+    /// Of which device.
+    pub device: DeviceId,
+    /// The sender's id.
+    pub reference: Option<MsgId>,
+    /// The promise.
+    pub qos: Qos,
+    /// Refused where something was wished of a resource behind this number.
+    pub if_seq: Option<Seq>,
+    /// Resources and values to merge in: a JSON object.
+    pub patch: Bytes,
 }
 
 /// A profile as a device sent it, checked in itself.

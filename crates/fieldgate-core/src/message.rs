@@ -51,6 +51,8 @@ pub enum Kind {
     State,
     /// `devices/{id}/state/reported`: what a device is in, as far as it changed.
     Reported,
+    /// `devices/{id}/state/desired`: what a device is wished to be in, as far as that changes.
+    Desired,
     /// `devices/{id}/presence`.
     Presence,
     /// Any other topic.

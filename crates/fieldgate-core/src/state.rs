@@ -2,11 +2,14 @@
 //!
 //! Pure. In: accepted messages, in the order of their numbers. Out: for each resource the value as it
 //! was sent, unit, quality and time. Source: `resources.md` 4. Absent: events, which say what happened
-//! and not what is; what somebody wishes. Invariant: the same messages give the same state, taken once
+//! and not what is; what somebody wishes is [`Desired`]. Invariant: the same messages give the same state, taken once
 //! or again; it is never larger than its [`Bounds`].
 
+mod desired;
 mod patch;
 mod payload;
+
+pub use desired::{Desired, WISHES, Wish};
 
 use std::collections::BTreeMap;
 
@@ -182,6 +185,7 @@ impl Reported {
             Kind::Event
             | Kind::Command
             | Kind::Reply
+            | Kind::Desired
             | Kind::State
             | Kind::Presence
             | Kind::Application => Vec::new(),

@@ -78,6 +78,7 @@ impl Topic {
             "/replies" => Kind::Reply,
             "/state" => Kind::State,
             "/state/reported" => Kind::Reported,
+            "/state/desired" => Kind::Desired,
             "/presence" => Kind::Presence,
             _ => Kind::Application,
         }

@@ -30,7 +30,7 @@ use crate::{
     fabric::{Shared, append_fault, now},
     hub::{Hub, Then},
     link::Link,
-    profiles, prove, subscriptions,
+    profiles, prove, subscriptions, wishes,
     worker::Control,
 };
 
@@ -240,6 +240,7 @@ fn on_ask(
             commands::reply(hub, link, principal, command, ok, payload, reference)
         }
         Ask::Ack(position) => commands::acknowledge(hub, link, principal, position),
+        Ask::Desired(ask) => wishes::wish(hub, link, principal, &ask),
         Ask::Profile(ask) => profiles::set(hub, link, principal, *ask),
         Ask::Ping => {
             hub.answer(link, &Answer::Pong { timestamp: now() });

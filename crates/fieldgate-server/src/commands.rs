@@ -29,11 +29,12 @@ use crate::{
     fabric::{Shared, now},
     hub::{Hub, Then},
     link::Link,
+    pursuit,
 };
 use fit::Fitted;
 
 /// How long a command waits for its device unless told otherwise, in ms.
-const EXPIRES_MS: u64 = 3_600_000;
+pub(crate) const EXPIRES_MS: u64 = 3_600_000;
 /// Most devices of one command: they are one group in the log.
 const DEVICES_MAX: usize = 4_096;
 /// Most commands that wait for one device. Exact for who waits for each answer; commands sent without
@@ -252,6 +253,14 @@ fn change(command: &OpenCommand, state: CommandState, by: &Arc<str>) -> CommandC
     }
 }
 
+/// The turn of a link has come: its device gets what waits for it.
+pub(crate) fn begin(hub: &Rc<Hub>, link: &Rc<Link>) {
+    let from = hub.shared.applied();
+    link.served.set(Some(from));
+    pursuit::connected(&hub.shared, link, from);
+    offer_open(hub, link);
+}
+
 /// Offers what waits for the device of a link, oldest first, as far as it may go.
 pub(crate) fn offer_open(hub: &Rc<Hub>, link: &Rc<Link>) {
     let Some(principal) = link.principal() else { return };
@@ -285,10 +294,14 @@ pub(crate) fn offer(hub: &Rc<Hub>, link: &Rc<Link>, seq: Seq) {
 fn offer_one(hub: &Rc<Hub>, link: &Rc<Link>, by: &Principal, command: &OpenCommand) -> bool {
     let seq = command.entry.seq;
     // Before its turn a link takes no command; what waits is offered when it comes.
-    if !link.served.get()
-        || command.expires.is_some_and(|expires| expires <= now())
+    let Some(served_from) = link.served.get() else { return true };
+    if command.expires.is_some_and(|expires| expires <= now())
         || link.offered.borrow().contains_key(&seq)
     {
+        return true;
+    }
+    if pursuit::is_ours(command) && seq <= served_from {
+        // What the device is in now decides what it gets of its wishes.
         return true;
     }
     let resent = command.state == CommandState::Sent && link.form == Form::V1;

@@ -41,6 +41,7 @@ use crate::{
     share::Share,
     throttle::{Throttle, open_files_max},
     tickets::Tickets,
+    wishes::Wishes,
     worker::{self, Control, Inbox},
 };
 
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) outcomes: Outcomes,
     pub(crate) refusals: Refusals,
     pub(crate) tickets: Tickets,
+    pub(crate) wishes: Wishes,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -123,6 +125,11 @@ impl Shared {
         self.applied.store(seq.0, Ordering::SeqCst);
         self.inboxes.iter().for_each(|inbox| inbox.applied(seq));
         self.moved.notify_waiters();
+    }
+
+    /// The state has everything up to here.
+    pub(crate) fn applied(&self) -> Seq {
+        Seq(self.applied.load(Ordering::SeqCst))
     }
 
     /// Whether the state has everything up to `seq`. If not, the worker hears of it when it has.
@@ -253,6 +260,7 @@ impl Fabric {
             outcomes: Outcomes::default(),
             refusals: Refusals::default(),
             tickets: Tickets::default(),
+            wishes: Wishes::default(),
             next_worker: AtomicUsize::new(0),
             moved: tokio::sync::Notify::new(),
         });

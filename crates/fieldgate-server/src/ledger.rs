@@ -43,12 +43,20 @@ pub(crate) enum DropReason {
     RetainedFull,
     /// A reading above the bound of its device's state: delivered, and not in the state.
     StateFull,
+    /// A wish that the profile of its device does not take any more.
+    DesiredUnfit,
 }
 
 impl DropReason {
     /// Every reason.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Conflated, Self::Overflow, Self::Expired, Self::RetainedFull, Self::StateFull];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Conflated,
+        Self::Overflow,
+        Self::Expired,
+        Self::RetainedFull,
+        Self::StateFull,
+        Self::DesiredUnfit,
+    ];
 
     /// The word in the ledger and in metrics.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -58,6 +66,7 @@ impl DropReason {
             Self::Expired => "expired",
             Self::RetainedFull => "retained_full",
             Self::StateFull => "state_full",
+            Self::DesiredUnfit => "desired_unfit",
         }
     }
 }

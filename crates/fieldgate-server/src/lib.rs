@@ -23,6 +23,7 @@ mod outcomes;
 mod present;
 mod profiles;
 mod prove;
+mod pursuit;
 mod refusals;
 mod rest;
 mod router;
@@ -35,6 +36,7 @@ mod testing;
 mod throttle;
 mod tickets;
 mod tls;
+mod wishes;
 mod worker;
 
 use std::{

@@ -64,8 +64,8 @@ pub(crate) struct Link {
     pub(crate) acknowledges: Cell<bool>,
     /// Links of the same device that must have ended before this one is served.
     pub(crate) predecessors: RefCell<Vec<Predecessor>>,
-    /// Whether its turn has come.
-    pub(crate) served: Cell<bool>,
+    /// Up to here the state was when its turn came, if it has.
+    pub(crate) served: Cell<Option<Seq>>,
     turn_frames: Cell<u32>,
     #[cfg(test)]
     pub(crate) breaks: Cell<bool>,

@@ -22,7 +22,8 @@ use fieldgate_store::{
 use crate::{
     fabric::{Shared, message_of, now},
     ledger::DropReason,
-    refusals,
+    pursuit::Pursuit,
+    refusals, wishes,
     worker::{Control, Routed},
 };
 
@@ -33,6 +34,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
     let mut steps = Vec::new();
     let mut outgoing: Vec<Vec<Routed>> = shared.inboxes.iter().map(|_| Vec::new()).collect();
     let mut expiry_looked_at = UnixMs(0);
+    let mut pursuit = Pursuit::default();
     shared.state.look_again();
     loop {
         let open = follow.next(&mut steps, BATCH_LEN_MAX, Duration::from_millis(500));
@@ -64,10 +66,11 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
             }
         }
         for step in steps.drain(..) {
-            notice(shared, &step);
+            notice(shared, &mut pursuit, &step);
         }
         // Payloads are read here: behind the messages, and without a lock that anybody waits for.
         shared.state.settle(&*shared.log).into_iter().for_each(|effect| obey(shared, effect));
+        pursuit.run(shared);
         let time = now();
         if time.0 >= expiry_looked_at.0 + 500 {
             expiry_looked_at = time;
@@ -93,7 +96,7 @@ fn route(routing: &crate::fabric::Routing, entry: &Arc<Entry>, outgoing: &mut [V
 }
 
 /// What connections must hear of beside their subscriptions.
-fn notice(shared: &Shared, step: &Followed) {
+fn notice(shared: &Shared, pursuit: &mut Pursuit, step: &Followed) {
     match step {
         Followed::Gap(range, reason) => {
             for inbox in &shared.inboxes {
@@ -101,9 +104,11 @@ fn notice(shared: &Shared, step: &Followed) {
             }
         }
         Followed::Entry(entry) => {
-            let Some(message) = message_of(entry).filter(|m| m.kind == Kind::Command) else {
+            let Some(message) = message_of(entry) else { return };
+            pursuit.heard(shared, message);
+            if message.kind != Kind::Command {
                 return;
-            };
+            }
             let Some(device) = message.topic.device() else { return };
             // A command goes to the newest connection of its device.
             if let Some(link) = shared.present.serving(&message.tenant, &device.into()).last() {
@@ -128,6 +133,11 @@ fn obey(shared: &Shared, effect: Effect) {
                 shared.tell(link, control);
             }
         }
+        Effect::WishesRefused { tenant, device, count } => {
+            let (who, reason) = (device.as_str(), DropReason::DesiredUnfit);
+            shared.ledger.record(&tenant, who, reason, count, now());
+        }
+        Effect::WishesMet { tenant, device, met } => wishes::meet(shared, &tenant, &device, &met),
         Effect::CommandMet(command) => complete(shared, &command),
         Effect::RightsChanged { tenant, name } => {
             for link in shared.present.of(&tenant, &name) {

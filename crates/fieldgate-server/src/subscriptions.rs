@@ -53,9 +53,12 @@ impl Subscription {
         let mode = self.slow.unwrap_or(match message.kind {
             Kind::Telemetry | Kind::State | Kind::Presence => SlowMode::Latest,
             // Of what changed in a device no piece stands for the ones before.
-            Kind::Event | Kind::Command | Kind::Reply | Kind::Reported | Kind::Application => {
-                SlowMode::DropOldest
-            }
+            Kind::Event
+            | Kind::Command
+            | Kind::Reply
+            | Kind::Reported
+            | Kind::Desired
+            | Kind::Application => SlowMode::DropOldest,
         });
         match mode {
             SlowMode::Latest => Slow::Latest(message.topic.clone()),

@@ -58,6 +58,7 @@ fn kinds_follow_from_topics() {
     assert_eq!(kind("things/a/telemetry"), Kind::Application);
     assert_eq!(kind("devices//state"), Kind::State);
     assert_eq!(kind("devices/a/state/reported"), Kind::Reported);
+    assert_eq!(kind("devices/a/state/desired"), Kind::Desired);
     assert_eq!(kind("devices/a"), Kind::Application);
     assert_eq!(kind("devices"), Kind::Application);
     assert_eq!(kind("devices/telemetry"), Kind::Application);

@@ -5,7 +5,10 @@
 //! looked at. Invariant: where nothing has to change the payload is the sender's, byte for byte; what
 //! goes out is never relative, so a repeat of it is harmless. Source: `resources.md` 5.
 
+mod desired;
 mod relative;
+
+pub use desired::fit_desired;
 
 use std::{borrow::Cow, collections::HashSet};
 

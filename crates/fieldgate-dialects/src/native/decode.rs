@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Limits, Refusal,
+    desired::desired,
     frame::{Frame, bad_value, filter, missing, reference_of, topic},
     json::{self, Text},
     mac::is_nonce,
@@ -123,11 +124,11 @@ fn ask_of(frame: &Frame<'_>, reference: Option<MsgId>, limits: &Limits) -> Resul
         Some("unsubscribe") => Ok(Ask::Unsubscribe(filter_of(frame, "unsubscribe")?)),
         Some("command") => command(frame, reference),
         Some("profile") => profile(frame, reference),
+        Some("desired") => desired(frame, reference, limits),
         Some("ping") => Ok(Ask::Ping),
         Some("auth") => Err(Fault::new(Code::Conflict, "this connection is authenticated")),
-        Some(kind @ ("desired" | "release")) => {
-            let text = format!("frames of type {kind:?} are not served yet");
-            Err(Fault::new(Code::UnknownType, text))
+        Some("release") => {
+            Err(Fault::new(Code::UnknownType, "frames of type \"release\" are not served yet"))
         }
         Some(_) => Err(Fault::new(Code::UnknownType, "the frame's type is not known here")),
         None => Err(missing("type", "text")),
@@ -293,7 +294,7 @@ fn position(frame: &Frame<'_>, kind: &str) -> Result<Position, Fault> {
     msgid.parse().map_err(|_| Fault::new(Code::NotFound, "this msgid names no delivery"))
 }
 
-fn not_finite() -> Fault {
+pub(super) fn not_finite() -> Fault {
     bad_value("a number of the payload is not finite")
 }
 

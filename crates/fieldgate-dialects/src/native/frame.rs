@@ -67,6 +67,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) nonce: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) mac: Option<Text<'a>>,
+    pub(crate) state: Option<&'a RawValue>,
+    pub(crate) if_seq: Option<u64>,
 }
 
 impl<'a> Frame<'a> {

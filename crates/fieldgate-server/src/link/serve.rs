@@ -88,7 +88,7 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
         offered_bytes: Cell::new(0),
         acknowledges: Cell::new(form == Form::V1),
         predecessors: RefCell::default(),
-        served: Cell::new(false),
+        served: Cell::new(None),
         turn_frames: Cell::new(0),
         #[cfg(test)]
         breaks: Cell::new(false),
@@ -210,7 +210,7 @@ fn decode(
 ) {
     let fed = decoder.feed(bytes, &mut |event| {
         let frames = link.turn_frames.get() + 1;
-        let now = inbound.is_empty() && frames < TURN_FRAMES && link.served.get();
+        let now = inbound.is_empty() && frames < TURN_FRAMES && link.served.get().is_some();
         if now && !link.is_closing() && !link.outbox.is_flooded() {
             link.turn_frames.set(frames);
             if asks::on_frame(hub, link, &event) == Outcome::Done {
@@ -252,8 +252,7 @@ async fn take_turn(hub: &Rc<Hub>, link: &Rc<Link>) {
         }
     }
     if !link.is_closing() && !link.is_stream() {
-        link.served.set(true);
-        commands::offer_open(hub, link);
+        commands::begin(hub, link);
     }
 }
 

@@ -92,6 +92,7 @@ fn outgoing(asker: &Asker, ask: Ask, byte_len: usize) -> Result<Outgoing, Proble
         | Ask::Cancel(_)
         | Ask::Reply { .. }
         | Ask::Ack(_)
+        | Ask::Desired(_)
         | Ask::Profile(_)
         | Ask::Ping => {
             return Err(bad("only publish, status, event and batch are published").into());

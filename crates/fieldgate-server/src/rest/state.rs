@@ -1,4 +1,4 @@
-//! What devices are in: the last value of each of their resources.
+//! What devices are in, and what they are wished to be in, resource by resource.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,14 @@ use axum::{
 };
 use fieldgate_core::{
     access::Verb,
+    dialect::DesiredAsk,
     fault::{Code, Fault},
-    state::{Quality, Resource},
+    id::{DeviceId, Seq},
+    message::Qos,
+    state::{Desired, Quality, Resource, Wish},
 };
+use fieldgate_dialects::native;
+use fieldgate_store::AppendError;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -19,24 +24,42 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Problems,
-    asker::{Asker, Path, bad},
+    asker::{Asker, Path, Text, bad},
     devices::topics_of,
     etag,
 };
-use crate::http::Problem;
+use crate::{
+    asks::{Refused, limits_of},
+    fabric::{FULL_TRIES, FULL_WAIT, append_fault},
+    http::Problem,
+    wishes,
+};
 
 pub(super) fn router() -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(show))
+    OpenApiRouter::new().routes(routes!(show)).routes(routes!(wish))
 }
 
-/// What a device reported last, resource by resource.
+/// What a device reported last and what it is wished to be in, resource by resource.
 #[derive(Debug, Serialize, ToSchema)]
 struct StateView {
     /// The value of each resource, as the device wrote it; null where none was ever good.
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     reported: BTreeMap<String, Option<Box<RawValue>>>,
-    /// Where each value comes from.
+    /// What is wished, until the device is in it.
+    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    desired: BTreeMap<String, Box<RawValue>>,
+    /// Where each reported value comes from.
     meta: BTreeMap<String, Meta>,
+}
+
+/// What a device is wished to be in, as it stands now.
+#[derive(Debug, Serialize, ToSchema)]
+struct DesiredView {
+    /// The number of the wish that was made.
+    seq: u64,
+    /// What is wished.
+    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    desired: BTreeMap<String, Box<RawValue>>,
 }
 
 /// Where a value comes from.
@@ -67,8 +90,8 @@ impl Meta {
     }
 }
 
-/// What a device reported last, resource by resource, whatever it came by. `ETag` names the last
-/// message in it.
+/// What a device reported last, whatever it came by, and what it is wished to be in. `ETag` names the
+/// last message in it.
 #[utoipa::path(get, path = "/v1/devices/{id}/state", tag = "devices", operation_id = "showState",
     params(("id" = String, Path)),
     responses(
@@ -82,14 +105,20 @@ async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     asker.must_at(Verb::Read, &topics_of(&id))?;
-    let none = || Fault::new(Code::NotFound, format!("device {id} has reported nothing"));
-    let device = id.parse().map_err(bad)?;
-    let reported = asker.shared.state.reported(asker.tenant(), &device).ok_or_else(none)?;
-    let tag = etag::tag(reported.taken().0);
-    if etag::is_known(&headers, reported.taken().0) {
+    let device: DeviceId = id.parse().map_err(bad)?;
+    let reported = asker.shared.state.reported(asker.tenant(), &device);
+    let desired = asker.shared.state.desired(asker.tenant(), &device);
+    if reported.is_none() && desired.is_none() {
+        return Err(Fault::new(Code::NotFound, format!("device {id} has reported nothing")).into());
+    }
+    let (reported, desired) = (reported.unwrap_or_default(), desired.unwrap_or_default());
+    let newest = reported.taken().max(desired.taken()).0;
+    let tag = etag::tag(newest);
+    if etag::is_known(&headers, newest) {
         return Ok((StatusCode::NOT_MODIFIED, [tag]).into_response());
     }
-    let mut view = StateView { reported: BTreeMap::new(), meta: BTreeMap::new() };
+    let desired = values_of(&desired)?;
+    let mut view = StateView { reported: BTreeMap::new(), desired, meta: BTreeMap::new() };
     for (name, resource) in reported.present() {
         let value = resource.value.as_deref().map(|value| RawValue::from_string(value.to_owned()));
         let value = value.transpose().map_err(bad)?;
@@ -97,4 +126,54 @@ async fn show(
         view.meta.insert(name.to_owned(), Meta::of(resource));
     }
     Ok(([tag], Json(view)).into_response())
+}
+
+fn values_of(desired: &Desired) -> Result<BTreeMap<String, Box<RawValue>>, Fault> {
+    let pair = |(name, wish): (&str, &Wish)| {
+        let value = RawValue::from_string(wish.value.as_ref().to_owned()).map_err(bad)?;
+        Ok((name.to_owned(), value))
+    };
+    desired.all().map(pair).collect()
+}
+
+/// Wishes a device to be in something: a merge patch (RFC 7396) of resources, under the device's own
+/// names or canonical ones; null withdraws. A wish is on stable storage when this answers, goes to the
+/// device at once or when it connects, and ends when the device reports it. With `If-Match` only if no
+/// newer wish names the same resources.
+#[utoipa::path(patch, path = "/v1/devices/{id}/desired", tag = "devices",
+    operation_id = "wishDevice", params(("id" = String, Path)),
+    request_body(content = Object, example = json!({"on": true, "brightness": 0.5})),
+    responses(
+        (status = 200, description = "It is wished, and durable.", body = DesiredView,
+            headers(("ETag" = String, description = "Names this wish."))),
+        Problems))]
+async fn wish(
+    asker: Asker,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Text(text): Text,
+) -> Result<Response, Problem> {
+    let device: DeviceId = id.parse().map_err(bad)?;
+    let if_seq = etag::expected(&headers)?.map(Seq);
+    let patch = native::desired_patch(&text, &limits_of(&asker.shared))?;
+    let ask = DesiredAsk { device, reference: None, qos: Qos::AtLeastOnce, if_seq, patch };
+    asker.pay(1, text.len())?;
+    let mut tries = 0;
+    let range = loop {
+        match wishes::admit(&asker.shared, &asker.principal, &ask) {
+            Ok(range) => break range,
+            Err(Refused::Full) if tries < FULL_TRIES => tokio::time::sleep(FULL_WAIT).await,
+            Err(Refused::Full) => return Err(append_fault(&AppendError::Full).into()),
+            Err(Refused::Fault(fault)) if if_seq.is_some() && fault.code == Code::Conflict => {
+                return Err(Problem::new(StatusCode::PRECONDITION_FAILED, fault));
+            }
+            Err(Refused::Fault(fault)) => return Err(fault.into()),
+        }
+        tries += 1;
+    };
+    let seq = Seq(*range.end());
+    asker.shared.settled(seq, true).await?;
+    let desired = asker.shared.state.desired(asker.tenant(), &ask.device).unwrap_or_default();
+    let view = DesiredView { seq: seq.0, desired: values_of(&desired)? };
+    Ok(([etag::tag(seq.0)], Json(view)).into_response())
 }

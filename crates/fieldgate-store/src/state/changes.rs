@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use fieldgate_core::{
     audit::Trail,
     id::{DeviceId, Seq, TenantId},
-    state::Reported,
+    state::{Desired, Reported},
     topic::Topic,
 };
 
@@ -39,6 +39,7 @@ pub(crate) enum RowKey {
     Group(TenantId, String),
     Numbers(TenantId),
     Scene(TenantId, String),
+    Desired(TenantId, DeviceId),
 }
 
 /// What stands in a row.
@@ -56,6 +57,7 @@ pub(crate) enum Row {
     Group(Arc<Group>),
     Numbers(Numbers),
     Scene(Arc<Scene>),
+    Desired(Arc<Desired>),
 }
 
 /// What was changed since the last time; `None`: the row is gone.

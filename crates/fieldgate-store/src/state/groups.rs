@@ -190,6 +190,7 @@ impl Tenant {
             | RowKey::Audit(..)
             | RowKey::Guard(..)
             | RowKey::Scene(..)
+            | RowKey::Desired(..)
             | RowKey::Reported(..) => None,
         }
     }

@@ -7,6 +7,7 @@
 mod audit;
 pub(crate) mod changes;
 mod commands;
+mod desired;
 mod edits;
 mod groups;
 mod guards;
@@ -82,6 +83,24 @@ impl Default for StateLimits {
 pub enum Effect {
     /// A command moved in its life.
     CommandMoved(CommandMoved),
+    /// Wishes that a device does not take, or has no room for, are not kept.
+    WishesRefused {
+        /// Its tenant.
+        tenant: TenantId,
+        /// Its id.
+        device: DeviceId,
+        /// How many.
+        count: u64,
+    },
+    /// A device is in what was wished, as it reported: it may be told again.
+    WishesMet {
+        /// Its tenant.
+        tenant: TenantId,
+        /// Its id.
+        device: DeviceId,
+        /// Which resources, and the numbers of their wishes.
+        met: Vec<(Box<str>, Seq)>,
+    },
     /// A device is in what an open command of it sets, as it reported since: it may be told again.
     CommandMet(OpenCommand),
     /// The rights of this principal changed or ended.
@@ -216,6 +235,9 @@ impl State {
                 self.watch(&message.tenant, &device);
             }
         }
+        if message.kind == Kind::Desired {
+            return self.wish(entry, message, changes);
+        }
         if !message.retain {
             return Vec::new();
         }
@@ -237,7 +259,7 @@ impl State {
         let mut inner = self.write();
         let revision = inner.revision(change);
         let result = inner.change(change, entry.arrived, &self.limits);
-        let (outcome, effects) = match result {
+        let (outcome, mut effects) = match result {
             Ok(effects) => (Ok(()), effects),
             Err(fault) => (Err(fault), Vec::new()),
         };
@@ -248,6 +270,12 @@ impl State {
                     && matches!(change.change, Change::DeviceRemove(_))
                 {
                     changes.row(RowKey::Reported(tenant.clone(), device.clone()), None);
+                    changes.row(RowKey::Desired(tenant.clone(), device.clone()), None);
+                }
+                if let RowKey::Device(tenant, device) = &key
+                    && matches!(change.change, Change::ProfileSet { .. })
+                {
+                    effects.extend(inner.refit(tenant, device, entry.seq, changes));
                 }
                 let row = inner.row(&key);
                 changes.row(key, row);

@@ -13,6 +13,7 @@ use fieldgate_core::{
     fault::{Code, Fault},
     id::{DeviceId, Seq, TenantId, UnixMs},
     message::Message,
+    state::Desired,
     topic::Topic,
 };
 
@@ -49,6 +50,8 @@ pub(super) struct Tenant {
     pub(super) groups: Groups,
     pub(super) numbers: Numbers,
     pub(super) scenes: Scenes,
+    /// Also of devices of which nothing is wished any more: when that ended is known.
+    pub(super) desired: BTreeMap<DeviceId, Arc<Desired>>,
 }
 
 #[derive(Debug, Clone)]
@@ -235,6 +238,7 @@ impl Inner {
         tenant.slots.remove(id);
         tenant.groups.leave(id, &device.groups);
         tenant.guards.remove(id);
+        tenant.desired.remove(id);
         self.touched = tenant.scenes.forget(tenant_id, id.as_str());
         Ok(())
     }
@@ -298,6 +302,9 @@ impl Inner {
                 self.tenants.get(tenant)?.retained.get(topic).cloned().map(Row::Retained)
             }
             RowKey::Command(seq) => self.commands.get(*seq).map(Row::Command),
+            RowKey::Desired(tenant, id) => {
+                self.tenants.get(tenant)?.desired.get(id).cloned().map(Row::Desired)
+            }
             // Their rows are made when they are written.
             RowKey::Reported(..) | RowKey::Audit(..) => None,
             RowKey::Scene(tenant, id) => {
@@ -345,6 +352,9 @@ impl Inner {
             }
             for (device, row) in &tenant.guards {
                 rows.push((RowKey::Guard(id.clone(), device.clone()), Row::Guard(row.clone())));
+            }
+            for (device, row) in &tenant.desired {
+                rows.push((RowKey::Desired(id.clone(), device.clone()), Row::Desired(row.clone())));
             }
             for (topic, row) in &tenant.retained {
                 rows.push((
@@ -399,6 +409,9 @@ impl Inner {
                 self.tenants.entry(tenant_id).or_default().numbers = numbers;
             }
             (RowKey::Command(_), Row::Command(command)) => self.commands.restore(command),
+            (RowKey::Desired(tenant_id, device), Row::Desired(desired)) => {
+                self.tenants.entry(tenant_id).or_default().desired.insert(device, desired);
+            }
             (RowKey::Reported(tenant_id, device), Row::Reported(reported)) => {
                 let tenant = self.tenants.entry(tenant_id.clone()).or_default();
                 tenant.restore_slot(tenant_id, device, desk, reported);

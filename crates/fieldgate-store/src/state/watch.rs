@@ -1,11 +1,12 @@
-//! What somebody waits for: devices that do what an open command says, as their reports show.
+//! What somebody waits for: devices that do what an open command says, or a wish, as their reports
+//! show.
 //!
 //! Looked at behind routing, by the thread that applies, and only for devices of which something is
 //! awaited; message by message, so that a value that was reached is not missed because another one
 //! came at once. Invariant: what is found here changes nothing; whoever hears of it writes it into the
 //! log, where the first end of a command stands.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use fieldgate_core::{
     dialect::CommandState,
@@ -82,12 +83,25 @@ impl State {
         let (tenant, device) = (slot.tenant(), slot.device());
         let profile = self.profile(tenant, device);
         let mut awaited = self.awaited(tenant, device);
-        if awaited.is_empty() {
+        let desired = self.desired(tenant, device).filter(|desired| !desired.is_empty());
+        if awaited.is_empty() && desired.is_none() {
             slot.unwatch();
             return Vec::new();
         }
         let mut effects = Vec::new();
-        slot.look(log, |reported, _: Moment| {
+        let mut met = BTreeMap::new();
+        slot.look(log, |reported, moment| {
+            for (name, wish) in desired.iter().flat_map(|desired| desired.all()) {
+                // What was so before somebody wished it, and is not now, meets nothing.
+                let counts = match moment {
+                    Moment::Behind(seq) => seq > wish.seq,
+                    Moment::Now => true,
+                };
+                let profile = profile.as_deref();
+                if counts && is_reached(profile, reported, name, &wish.value, Seq(0)) {
+                    met.insert(Box::from(name), wish.seq);
+                }
+            }
             awaited.retain(|one| {
                 let is_open = !one.is_reached(profile.as_deref(), reported);
                 if !is_open {
@@ -96,10 +110,14 @@ impl State {
                 is_open
             });
         });
+        if !met.is_empty() {
+            let (tenant, device) = (tenant.clone(), device.clone());
+            effects.push(Effect::WishesMet { tenant, device, met: met.into_iter().collect() });
+        }
         effects
     }
 
-    fn profile(&self, tenant: &TenantId, device: &DeviceId) -> Option<Arc<Profile>> {
+    pub(super) fn profile(&self, tenant: &TenantId, device: &DeviceId) -> Option<Arc<Profile>> {
         let described = self.device(tenant, device)?;
         described.profile.as_ref().map(|described| Arc::clone(&described.profile))
     }
@@ -119,7 +137,15 @@ impl State {
     /// Looks at every device of which something is awaited, when its turn comes: what was reported may
     /// not have been told when the process ended.
     pub fn look_again(&self) {
-        let devices = self.read().commands.devices();
+        let devices = {
+            let inner = self.read();
+            let mut devices = inner.commands.devices();
+            for (tenant, of) in &inner.tenants {
+                let wished = of.desired.iter().filter(|(_, desired)| !desired.is_empty());
+                devices.extend(wished.map(|(device, _)| (tenant.clone(), device.clone())));
+            }
+            devices
+        };
         devices.iter().for_each(|(tenant, device)| self.watch(tenant, device));
     }
 
@@ -200,7 +226,14 @@ mod tests {
             let state = State::new(MasterKey::ephemeral().unwrap(), StateLimits::default());
             let log = SimLog::new();
             let mut run = Self { state, log, seq: 0 };
-            let profile = Arc::new(Profile { is_assumed, ..Profile::default() });
+            let resource = |name: &str| Resource {
+                name: name.to_owned(),
+                value: Type::Json,
+                writable: true,
+                ..Resource::default()
+            };
+            let resources = ["on", "n"].map(resource).into();
+            let profile = Arc::new(Profile { is_assumed, resources, ..Profile::default() });
             let described = Some(Described { revision: 1, profile });
             let device = Device { id: "d".to_owned(), profile: described, ..Device::default() };
             let change = RegistryChange::local("default", Change::DeviceAdd(device));
@@ -228,6 +261,22 @@ mod tests {
             let change =
                 CommandChange { tenant, device, command, state, payload: None, by: by.into() };
             self.apply(Record::Command(change));
+        }
+
+        /// The wishes that are found to be met.
+        fn wishes_met(&self) -> Vec<(String, Seq)> {
+            let met = |effect| {
+                if let Effect::WishesMet { met, .. } = effect { met } else { Vec::new() }
+            };
+            let met = self.state.settle(&*self.log).into_iter().flat_map(met);
+            met.map(|(name, seq)| (name.into_string(), seq)).collect()
+        }
+
+        /// What is wished, and missing.
+        fn wished(&self) -> (usize, usize) {
+            let (tenant, device) = (TenantId::default_tenant(), "d".parse().unwrap());
+            let count = self.state.desired(&tenant, &device).map_or(0, |d| d.all().len());
+            (count, self.state.difference(&tenant, &device).len())
         }
 
         /// The commands that are found to be done.
@@ -298,5 +347,32 @@ mod tests {
             run.end(command, by);
             assert_eq!(run.value("a\"b"), expected, "the first end stands");
         }
+    }
+
+    #[test]
+    fn a_wish_is_met_by_what_is_so_or_was_so_since() {
+        let mut run = Run::new(false);
+        run.say("telemetry", r#"{"on":1,"n":1}"#);
+        run.say("telemetry", r#"{"on":2}"#);
+        // Within one turn: what was so before the wish, and is not any more, meets nothing.
+        let first = run.say("state/desired", r#"{"on":1,"n":1,"other":1}"#);
+        assert_eq!(run.wished(), (2, 1), "what the profile does not have is not wished");
+        assert_eq!(run.wishes_met(), [("n".to_owned(), first)]);
+        run.say("state/desired", r#"{"n":null}"#);
+        run.say("telemetry", r#"{"on":1.0}"#);
+        run.say("telemetry", r#"{"on":2}"#);
+        assert_eq!(run.wishes_met(), [("on".to_owned(), first)]);
+        // Left again, it is found no more by a state that starts here: the log has to say so.
+        assert_eq!((run.wishes_met(), run.wished()), (vec![], (1, 1)));
+        let second = run.say("state/desired", r#"{"on":{"a":null,"b":1}}"#);
+        run.say("telemetry", r#"{"values":[{"tag":"on","value":{"b":1},"quality":"bad"}]}"#);
+        assert_eq!(run.wishes_met(), []);
+        run.say("state/reported", r#"{"on":{"b":1}}"#);
+        assert_eq!(run.wishes_met(), [("on".to_owned(), second)]);
+        run.state.look_again();
+        assert_eq!(run.wishes_met(), [("on".to_owned(), second)]);
+        run.say("state/desired", r#"{"on":null}"#);
+        run.state.look_again();
+        assert_eq!((run.wishes_met(), run.wished()), (vec![], (0, 0)));
     }
 }

@@ -78,7 +78,15 @@ pub(crate) fn load(
         return Err(Unusable::Ahead { applied: applied.0, end: log.end.0 });
     }
     let mut loaded = Loaded { applied, rows: Vec::new(), chunks: Vec::new() };
-    for table in [Table::Registry, Table::Retained, Table::Command, Table::Reported, Table::Audit] {
+    let whole = [
+        Table::Registry,
+        Table::Retained,
+        Table::Command,
+        Table::Reported,
+        Table::Audit,
+        Table::Desired,
+    ];
+    for table in whole {
         tables.scan(table, &mut |key, value| {
             loaded.rows.push(decode(table, key, value)?);
             Ok(())

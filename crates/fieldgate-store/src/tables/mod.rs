@@ -5,6 +5,7 @@
 //! rebuilt. Engines: [`fjall`] on disk, [`memory`] in tests, one suite for both.
 
 pub(crate) mod apply;
+mod desired;
 pub(crate) mod fjall;
 pub(crate) mod load;
 #[cfg(test)]
@@ -39,10 +40,12 @@ pub(crate) enum Table {
     Reported = 5,
     /// Entries of the audit, a row each.
     Audit = 6,
+    /// What devices are wished to be in, a row each.
+    Desired = 7,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Meta,
         Self::Registry,
         Self::Retained,
@@ -50,6 +53,7 @@ impl Table {
         Self::MsgId,
         Self::Reported,
         Self::Audit,
+        Self::Desired,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -61,6 +65,7 @@ impl Table {
             Self::MsgId => "msgid",
             Self::Reported => "reported",
             Self::Audit => "audit",
+            Self::Desired => "desired",
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn put(reported: &Reported, out: &mut Vec<u8>) {
     }
 }
 
-fn put_text(text: &str, out: &mut Vec<u8>) {
+pub(super) fn put_text(text: &str, out: &mut Vec<u8>) {
     let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
@@ -65,13 +65,13 @@ pub(super) fn take(bytes: &[u8]) -> Option<Reported> {
     Reported::of_parts(taken, parts)
 }
 
-fn take_number(rest: &mut &[u8]) -> Option<u64> {
+pub(super) fn take_number(rest: &mut &[u8]) -> Option<u64> {
     let (number, tail) = rest.split_first_chunk()?;
     *rest = tail;
     Some(u64::from_le_bytes(*number))
 }
 
-fn take_text(rest: &mut &[u8]) -> Option<Box<str>> {
+pub(super) fn take_text(rest: &mut &[u8]) -> Option<Box<str>> {
     let (len, tail) = rest.split_first_chunk()?;
     let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
     let (text, tail) = tail.split_at_checked(len)?;

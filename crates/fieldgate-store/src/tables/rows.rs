@@ -11,7 +11,7 @@ use fieldgate_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Table, reported};
+use super::{Table, desired, reported};
 use crate::{
     audit::AuditEntry,
     codec,
@@ -97,6 +97,7 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
             key.extend_from_slice(&number.to_be_bytes());
             (Table::Audit, key)
         }
+        RowKey::Desired(tenant, id) => (Table::Desired, named(tenant, None, id.as_str())),
     }
 }
 
@@ -119,6 +120,7 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
         }
         Row::Reported(state) => reported::put(state, &mut out),
         Row::Audit(entry) => put(&**entry, &mut out),
+        Row::Desired(wishes) => desired::put(wishes, &mut out),
     }
     out
 }
@@ -170,6 +172,12 @@ pub(crate) fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<(RowKey, 
             }
             let key = RowKey::Audit(tenant, trail.ok_or(BadRow)?, number);
             Ok((key, Row::Audit(Arc::new(entry))))
+        }
+        Table::Desired => {
+            let (tenant, device) = split_tenant(key)?;
+            let device = text(device)?.parse().map_err(|_| BadRow)?;
+            let wishes = desired::take(value).ok_or(BadRow)?;
+            Ok((RowKey::Desired(tenant, device), Row::Desired(Arc::new(wishes))))
         }
         Table::Meta | Table::MsgId | Table::Registry => Err(BadRow),
     }
@@ -348,6 +356,9 @@ mod tests {
             ..Default::default()
         };
         let scene = crate::registry::Scene { id: "s".to_owned(), number: 2, plan };
+        let mut wishes = fieldgate_core::state::Desired::default();
+        wishes.take(Seq(8), r#"{"on":true,"é":{"a":[1.0]}}"#, fieldgate_core::state::WISHES);
+        let wishes = Arc::new(wishes);
         let rows = [
             (RowKey::Audit(tenant(), Trail::Access, 1), Row::Audit(Arc::new(audited))),
             (RowKey::Group(tenant(), id), Row::Group(Arc::new(group))),
@@ -359,6 +370,7 @@ mod tests {
             (RowKey::Device(tenant(), "lamp".parse().unwrap()), Row::Device(Arc::new(device))),
             (RowKey::Retained(tenant(), "a/b".parse().unwrap()), Row::Retained(entry(3, "a/b"))),
             (RowKey::Command(Seq(9)), Row::Command(command)),
+            (RowKey::Desired(tenant(), "lamp".parse().unwrap()), Row::Desired(wishes)),
         ];
         for (key, row) in rows {
             let (table, place) = encode_key(&key);

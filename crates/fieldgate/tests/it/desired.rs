@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Wire, wait_for};
+use crate::support::{Gateway, Wire, exchange, wait_for};
 
 /// A lamp with names of its own, and its token.
 fn lamp(gateway: &Gateway, assumed: bool) -> String {
@@ -75,6 +75,8 @@ fn what_is_relative_arrives_as_what_it_comes_to() {
     assert!(error["message"].as_str().unwrap().contains("reported nothing"), "{error}");
     let mut lamp = gateway.as_device("lamp", &token);
     report(&mut lamp, &json!({"relay": false, "bri": 200}));
+    // Stored is told before it is routed.
+    wait_for("the report", || (state(&gateway, &key)["reported"]["bri"] == 200).then_some(()));
     let payload = json!({"toggle": ["on"], "change": {"brightness": 0.5}, "transition": 1});
     assert_eq!(command(&mut app, "c", &payload)["type"], "ack");
     let control = lamp.next_of("control");
@@ -160,4 +162,191 @@ fn a_reply_alone_is_a_state_where_the_profile_says_so() {
         Some(state(&gateway, &key)).filter(|state| state["reported"]["bri"] == 3)
     });
     assert_eq!(told["meta"]["bri"]["quality"], Value::Null);
+}
+
+/// Wishes, and returns the answer.
+fn wish(app: &mut Wire, msgid: &str, state: &Value, if_seq: Option<u64>) -> Value {
+    let mut frame = json!({"type": "desired", "to": "lamp", "msgid": msgid, "state": state});
+    if let Some(if_seq) = if_seq {
+        frame["ifSeq"] = if_seq.into();
+    }
+    app.send(&frame);
+    loop {
+        let answer = app.next();
+        if answer["type"] == "ack" || answer["type"] == "error" {
+            return answer;
+        }
+    }
+}
+
+/// A request with a body; status, head and body.
+fn patch(gateway: &Gateway, key: &str, head: &str, body: &Value) -> (u16, Value) {
+    let head = format!("Authorization: Bearer {key}\r\n{head}");
+    let path = "/v1/devices/lamp/desired";
+    let answer = exchange(&gateway.address, "PATCH", path, &head, &body.to_string());
+    (answer.status, serde_json::from_str(&answer.body).unwrap())
+}
+
+fn wait_for_desired(gateway: &Gateway, key: &str, expected: &Value) {
+    wait_for("the wishes", || (state(gateway, key)["desired"] == *expected).then_some(()));
+}
+
+#[test]
+fn a_wish_goes_to_its_device_at_once_and_ends_when_it_is_met() {
+    let gateway = Gateway::start();
+    let (token, key) = (lamp(&gateway, false), gateway.key("operator"));
+    let (mut app, mut lamp) = (gateway.as_app(&key), gateway.as_device("lamp", &token));
+    let mut follower = gateway.as_app(&key);
+    follower.send(&json!({"type": "subscribe", "topic": "devices/+/state/desired"}));
+    follower.next_of("subscribed");
+    report(&mut lamp, &json!({"relay": true, "bri": 10}));
+    let wished = json!({"on": true, "brightness": 0.501_960_784, "scene": {"a": 1}});
+    assert_eq!(wish(&mut app, "w1", &wished, None)["type"], "ack");
+    // What it is in already is no difference.
+    let control = lamp.next_of("control");
+    let expected = json!({"set": {"bri": 128, "scene": {"a": 1}}, "reason": "desired"});
+    assert_eq!(control["payload"], expected);
+    wait_for_desired(&gateway, &key, &json!({"bri": 128, "scene": {"a": 1}}));
+    // A newer wish takes the place of the older one, member by member.
+    let more = json!({"scene": {"b": 2}});
+    assert_eq!(wish(&mut app, "w2", &more, None)["type"], "ack");
+    let newer = lamp.next_of("control");
+    let expected = json!({"set": {"bri": 128, "scene": {"a": 1, "b": 2}}, "reason": "desired"});
+    assert_eq!(newer["payload"], expected);
+    let command = |control: &Value| {
+        let of_it = format!("/v1/commands/{}", control["msgid"].as_str().unwrap());
+        let (_, body) = gateway.get(&of_it, Some(&key));
+        serde_json::from_str::<Value>(&body).unwrap()["state"].clone()
+    };
+    assert_eq!(command(&control), "cancelled");
+    // A repeat is no new wish.
+    assert_eq!(wish(&mut app, "w2", &more, None)["type"], "ack");
+    report(&mut lamp, &json!({"bri": 128.0}));
+    wait_for_desired(&gateway, &key, &json!({"scene": {"a": 1, "b": 2}}));
+    report(&mut lamp, &json!({"scene": {"b": 2.0, "a": 1}}));
+    wait_for_desired(&gateway, &key, &json!({}));
+    wait_for("the end of the command", || (command(&newer) == "completed").then_some(()));
+    // Nobody fights a hand on the switch.
+    report(&mut lamp, &json!({"bri": 3, "relay": false}));
+    lamp.send(&json!({"type": "ping"}));
+    assert_eq!(lamp.next()["type"], "pong");
+    let told: Vec<Value> = std::iter::repeat_with(|| follower.next_of("mqtt"))
+        .take(5)
+        .map(|f| f["payload"].clone())
+        .collect();
+    assert_eq!(told[0], json!({"relay": true, "bri": 128, "scene": {"a": 1}}));
+    assert_eq!(told[1], json!({"relay": null}));
+    assert_eq!(told[2..], [more, json!({"bri": null}), json!({"scene": null})]);
+}
+
+#[test]
+fn a_device_that_connects_tells_what_it_is_in_before_it_gets_what_is_wished() {
+    let mut gateway = Gateway::start();
+    let (token, key) = (lamp(&gateway, false), gateway.key("operator"));
+    let mut app = gateway.as_app(&key);
+    let wished = json!({"on": true, "brightness": 1, "scene": {"a": 1}});
+    assert_eq!(wish(&mut app, "w1", &wished, None)["type"], "ack");
+    assert_eq!(wish(&mut app, "w2", &json!({"scene": null}), None)["type"], "ack");
+    gateway.kill();
+    gateway.up();
+    wait_for_desired(&gateway, &key, &json!({"relay": true, "bri": 255}));
+    let mut lamp = gateway.as_device("lamp", &token);
+    lamp.send(&json!({"type": "ping"}));
+    assert_eq!(lamp.next()["type"], "pong");
+    report(&mut lamp, &json!({"relay": true, "bri": 0}));
+    let control = lamp.next_of("control");
+    assert_eq!(control["payload"], json!({"set": {"bri": 255}, "reason": "desired"}));
+    // Gone and back without a word of its state: sent again, once, as a new command.
+    drop(lamp);
+    let mut lamp = gateway.as_device("lamp", &token);
+    let again = lamp.next_of("control");
+    assert_eq!(again["payload"], control["payload"]);
+    assert_ne!(again["msgid"], control["msgid"]);
+    let of_it = format!("/v1/commands/{}", control["msgid"].as_str().unwrap());
+    let (_, body) = gateway.get(&of_it, Some(&key));
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["state"], "cancelled");
+    // On the way somebody turned it by hand to what was wished: there is nothing to do any more.
+    drop(lamp);
+    let mut lamp = gateway.as_device("lamp", &token);
+    report(&mut lamp, &json!({"bri": 255}));
+    report(&mut lamp, &json!({"bri": 7}));
+    wait_for_desired(&gateway, &key, &json!({}));
+    lamp.send(&json!({"type": "ping"}));
+    assert_eq!(lamp.next()["type"], "pong");
+}
+
+#[test]
+fn a_wish_is_refused_where_it_does_not_fit_or_somebody_was_faster() {
+    let gateway = Gateway::start();
+    let (_token, key) = (lamp(&gateway, false), gateway.key("operator"));
+    let mut app = gateway.as_app(&key);
+    for (state, code) in [
+        (json!({"bri": 256}), "bad_value"),
+        (json!({"on": 3}), "bad_value"),
+        (json!({"power": 1}), "not_allowed"),
+        (json!({"power": null}), "not_allowed"),
+        (json!({"bri": 1, "brightness": 1}), "bad_value"),
+        (json!({}), "bad_value"),
+        (json!([1]), "bad_value"),
+    ] {
+        assert_eq!(wish(&mut app, "bad", &state, None)["code"], code, "{state}");
+    }
+    app.send(&json!({"type": "desired", "to": "devices/+", "msgid": "g", "state": {"on": true}}));
+    assert_eq!(app.next_of("error")["code"], "bad_value");
+    app.send(&json!({"type": "desired", "to": "nobody", "msgid": "n", "state": {"on": true}}));
+    assert_eq!(app.next_of("error")["code"], "not_found");
+    let viewer_key = gateway.key("viewer");
+    let mut viewer = gateway.as_app(&viewer_key);
+    assert_eq!(wish(&mut viewer, "v", &json!({"on": true}), None)["code"], "not_allowed");
+    // Who is refused so often is sent away.
+    let mut app = gateway.as_app(&key);
+    let first = wish(&mut app, "w1", &json!({"on": true, "bri": 1}), Some(0));
+    let seq = first["seq"].as_u64().unwrap();
+    assert_eq!(wish(&mut app, "w2", &json!({"bri": 2}), Some(seq))["type"], "ack");
+    let late = wish(&mut app, "w3", &json!({"bri": 3}), Some(seq));
+    assert_eq!((&late["code"], &late["resource"]), (&json!("conflict"), &json!("bri")));
+    // Of another resource nobody was faster, and a repeat is told as it was.
+    assert_eq!(wish(&mut app, "w4", &json!({"on": false}), Some(seq))["type"], "ack");
+    assert_eq!(wish(&mut app, "w1", &json!({"on": true, "bri": 1}), Some(0))["seq"], seq);
+    assert_eq!(state(&gateway, &key)["desired"], json!({"relay": false, "bri": 2}));
+    let (status, wished) = patch(&gateway, &key, "", &json!({"brightness": 1, "on": null}));
+    assert_eq!((status, &wished["desired"]), (200, &json!({"bri": 255})));
+    let known = format!("If-Match: \"{}\"\r\n", wished["seq"]);
+    assert_eq!(patch(&gateway, &key, &known, &json!({"bri": 7})).0, 200);
+    let (status, told) = patch(&gateway, &key, &known, &json!({"bri": 8}));
+    assert_eq!((status, &told["code"]), (412, &json!("conflict")));
+    assert_eq!(patch(&gateway, &key, "", &json!({"bri": -1})).0, 400);
+    assert_eq!(patch(&gateway, "fg_k_nobody", "", &json!({"bri": 1})).0, 401);
+    assert_eq!(patch(&gateway, &viewer_key, "", &json!({"bri": 1})).0, 403);
+}
+
+#[test]
+fn wishes_that_a_new_profile_does_not_take_are_written_down_and_gone() {
+    let mut gateway = Gateway::start();
+    let (token, key) = (lamp(&gateway, false), gateway.key("operator"));
+    let mut app = gateway.as_app(&key);
+    assert_eq!(wish(&mut app, "w", &json!({"on": true, "bri": 200}), None)["type"], "ack");
+    describe(&mut gateway.as_device("lamp", &token), false, 100);
+    assert_eq!(state(&gateway, &key)["desired"], json!({"relay": true}));
+    let drop = wait_for("the drop", || {
+        let (_, body) = gateway.get("/v1/drops?reason=desired_unfit", Some(&key));
+        serde_json::from_str::<Value>(&body).unwrap()["items"].get(0).cloned()
+    });
+    assert_eq!((&drop["who"], &drop["count"]), (&json!("lamp"), &json!(1)));
+    for folder in ["", "tables", "exports"] {
+        wait_for("an export", || {
+            std::fs::read_dir(gateway.data().join("exports")).ok()?.next()?.ok()
+        });
+        gateway.kill();
+        if !folder.is_empty() {
+            std::fs::remove_dir_all(gateway.data().join("tables")).unwrap();
+        }
+        if folder == "exports" {
+            std::fs::remove_dir_all(gateway.data().join(folder)).unwrap();
+        }
+        gateway.up();
+        assert_eq!(state(&gateway, &key)["desired"], json!({"relay": true}), "without {folder:?}");
+    }
+    gateway.admin(&["device", "remove", "lamp", "--yes"]);
+    assert_eq!(state(&gateway, &key), Value::Null);
 }

@@ -49,6 +49,7 @@ fn the_status_has_one_shape_from_near_and_far() {
         "connections",
         "drops",
         "drops.conflated",
+        "drops.desired_unfit",
         "drops.expired",
         "drops.overflow",
         "drops.retained_full",

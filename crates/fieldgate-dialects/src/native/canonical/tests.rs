@@ -243,3 +243,36 @@ proptest! {
         prop_assert_eq!(again.still_fits(Some(&lamp())), Ok(()), "{}", resolved);
     }
 }
+
+#[test]
+fn a_wish_is_fitted_as_a_set_is_and_null_withdraws() {
+    let fit = |patch: &str| fit_desired(patch.as_bytes(), Some(&lamp()));
+    let wished = r#"{ "on":true, "brightness":0.5,"heat":null,"scene":{"a":null,"b":[1.0]}}"#;
+    let fitted = r#"{"relay":true,"bri":128,"heat":null,"scene":{"a":null,"b":[1.0]}}"#;
+    assert_eq!(fit(wished).unwrap(), fitted.as_bytes());
+    for (patch, code) in [
+        (r#"{"power":null}"#, Code::NotAllowed),
+        (r#"{"relay":{"a":1}}"#, Code::BadValue),
+        (r#"{"bri":256}"#, Code::BadValue),
+        (r#"{"on":true,"relay":null}"#, Code::BadValue),
+        ("{}", Code::BadValue),
+        ("[]", Code::BadValue),
+    ] {
+        assert_eq!(fit(patch).unwrap_err().code, code, "{patch}");
+    }
+    assert_eq!(fit_desired(b"{\"on\":true}", None).unwrap_err().code, Code::NotAllowed);
+}
+
+proptest! {
+    /// What was fitted is what its device takes, as it is.
+    #[test]
+    fn what_was_wished_goes_out_as_it_is(bri in 0.0..1.0f64, heat in 5.0..37.0f64, on: bool) {
+        let patch = format!("{{\"brightness\":{bri},\"target_temperature\":{heat},\"open\":{on}}}");
+        let fitted = fit_desired(patch.as_bytes(), Some(&lamp())).unwrap();
+        let again = fit_desired(&fitted, Some(&lamp()));
+        prop_assert_eq!(again.as_ref(), Ok(&fitted));
+        let payload = [b"{\"set\":", &fitted[..], b"}"].concat();
+        let again = canonical(&payload).unwrap().unwrap();
+        prop_assert_eq!(again.still_fits(Some(&lamp())), Ok(()));
+    }
+}
