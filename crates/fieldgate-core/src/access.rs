@@ -186,7 +186,7 @@ impl Principal {
     ///
     /// Topics under `devices/` are written only by that device, its gateway, or a principal with
     /// `impersonate` (`native.md`). Commands are sent as commands and wishes as wishes, and presence,
-    /// `system/…` and `$…` are written by the gateway alone.
+    /// the document of a device, `system/…` and `$…` are written by the gateway alone.
     #[must_use]
     pub fn may_publish(&self, topic: &Topic) -> bool {
         let root = topic.levels().next().unwrap_or_default();
@@ -197,7 +197,7 @@ impl Principal {
             return self.may_at(Verb::Publish, topic);
         };
         let kind = topic.kind();
-        if matches!(kind, Kind::Command | Kind::Desired | Kind::Presence) {
+        if matches!(kind, Kind::Command | Kind::Desired | Kind::State | Kind::Presence) {
             return false;
         }
         match &self.identity {

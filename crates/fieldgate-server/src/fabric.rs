@@ -32,6 +32,7 @@ use fieldgate_store::{
 use crate::{
     auth::Auth,
     config::{Config, LiveConfig},
+    documents::Documents,
     forwarded::Proxies,
     ledger::{self, Ledger},
     metrics::Stats,
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) refusals: Refusals,
     pub(crate) tickets: Tickets,
     pub(crate) wishes: Wishes,
+    pub(crate) documents: Documents,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -261,6 +263,7 @@ impl Fabric {
             refusals: Refusals::default(),
             tickets: Tickets::default(),
             wishes: Wishes::default(),
+            documents: Documents::default(),
             next_worker: AtomicUsize::new(0),
             moved: tokio::sync::Notify::new(),
         });

@@ -3,6 +3,7 @@
 //! The way of a message to them is in `deliver`. Lives on one thread.
 
 mod deliver;
+mod documents;
 mod paced;
 mod pending;
 mod roll;
@@ -22,6 +23,7 @@ use fieldgate_core::{
     close::CloseReason,
     dialect::{Answer, Delivery, GapReason, Marks},
     id::{Seq, TenantId, UnixMs},
+    index::Index,
     message::Message,
     topic::Filter,
 };
@@ -30,6 +32,7 @@ use fieldgate_store::{AppendError, Log, Record};
 
 use crate::{
     catchup, commands,
+    documents::{Changed, follows},
     fabric::{Shared, now},
     link::Link,
     outbox::{Item, Late, Tick, taken},
@@ -60,6 +63,9 @@ pub(crate) struct Hub {
     pub(crate) space: tokio::sync::Notify,
     slots: RefCell<HashMap<u32, Slot>>,
     slot_of: RefCell<HashMap<(TenantId, Filter), u32>>,
+    /// The slots of those who follow documents, and devices whose documents changed.
+    documents: RefCell<HashMap<TenantId, Index<u32>>>,
+    changed: RefCell<Changed>,
     next_slot: Cell<u32>,
     links: RefCell<BTreeMap<u64, Rc<Link>>>,
     next_link: Cell<u64>,
@@ -84,6 +90,8 @@ impl Hub {
             space: tokio::sync::Notify::new(),
             slots: RefCell::default(),
             slot_of: RefCell::default(),
+            documents: RefCell::default(),
+            changed: RefCell::default(),
             next_slot: Cell::new(0),
             links: RefCell::default(),
             next_link: Cell::new(0),
@@ -107,6 +115,9 @@ impl Hub {
         }
         for ((tenant, filter), slot) in self.slot_of.take() {
             self.shared.unsubscribe(&tenant, &filter, (self.number, slot));
+            if follows(&filter) {
+                self.shared.documents.end();
+            }
         }
         let hub = Self::new(Arc::clone(&self.shared), self.number);
         hub.next_slot.set(self.next_slot.get());
@@ -162,9 +173,13 @@ impl Hub {
         let mut slots = self.slots.borrow_mut();
         let members = &mut slots.entry(slot).or_default().members;
         // Most have one; growing by doubling starts at four.
-        members.reserve_exact(usize::from(members.is_empty()));
+        let begins = members.is_empty();
+        members.reserve_exact(usize::from(begins));
         members.push(member);
         drop(slots);
+        if begins {
+            self.follow(subscription, slot, true);
+        }
         let (tenant, filter) = (&subscription.tenant, &subscription.filter);
         self.shared.subscribe(tenant, filter, (self.number, slot))
     }
@@ -179,6 +194,7 @@ impl Hub {
         if members.is_empty() {
             slots.remove(&slot);
             self.slot_of.borrow_mut().remove(&key);
+            self.follow(subscription, slot, false);
             self.shared.unsubscribe(&key.0, &key.1, (self.number, slot));
         }
     }

@@ -9,6 +9,7 @@ mod auth;
 mod catchup;
 mod commands;
 pub mod config;
+mod documents;
 mod fabric;
 mod forwarded;
 mod http;

@@ -15,8 +15,13 @@ use std::{
 };
 
 use fieldgate_core::{
-    access::Principal, admission::NoPlace, close::CloseReason, id::Seq, message::Qos,
-    rate::Insistence, topic::Topic,
+    access::Principal,
+    admission::NoPlace,
+    close::CloseReason,
+    id::{DeviceId, Seq},
+    message::Qos,
+    rate::Insistence,
+    topic::Topic,
 };
 use fieldgate_dialects::wire::Form;
 use tokio::sync::Notify;
@@ -55,6 +60,10 @@ pub(crate) struct Link {
     /// What came ahead of its turn in the log.
     pub(crate) overtook: RefCell<BTreeSet<Seq>>,
     pub(crate) subscriptions: RefCell<Subscriptions>,
+    /// Devices whose documents it is owed, and whether as the first ones of a subscription.
+    pub(crate) documents: RefCell<BTreeMap<DeviceId, bool>>,
+    /// Whether a task sends them.
+    pub(crate) documents_flow: Cell<bool>,
     /// Commands that it was offered, and whether it has acknowledged them.
     pub(crate) offered: RefCell<BTreeMap<Seq, bool>>,
     /// Whether others wait until it has.

@@ -20,6 +20,7 @@ use fieldgate_store::{
 };
 
 use crate::{
+    documents::Notes,
     fabric::{Shared, message_of, now},
     ledger::DropReason,
     pursuit::Pursuit,
@@ -34,10 +35,11 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
     let mut steps = Vec::new();
     let mut outgoing: Vec<Vec<Routed>> = shared.inboxes.iter().map(|_| Vec::new()).collect();
     let mut expiry_looked_at = UnixMs(0);
-    let mut pursuit = Pursuit::default();
+    let (mut pursuit, mut notes) = (Pursuit::default(), Notes::new());
     shared.state.look_again();
     loop {
-        let open = follow.next(&mut steps, BATCH_LEN_MAX, Duration::from_millis(500));
+        let wait_max = notes.wait_max(Duration::from_millis(500));
+        let open = follow.next(&mut steps, BATCH_LEN_MAX, wait_max);
         let mut effects = Vec::new();
         let mut accepted_count = 0;
         let applied = {
@@ -65,6 +67,8 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
                 inbox.route(std::mem::take(routed));
             }
         }
+        notes.note(shared, &steps);
+        notes.tell(shared);
         for step in steps.drain(..) {
             notice(shared, &mut pursuit, &step);
         }

@@ -18,7 +18,7 @@ use fieldgate_core::{
 use fieldgate_store::Entry;
 
 use crate::{
-    catchup,
+    catchup, documents,
     fabric::{Shared, message_of, now},
     hub::{Hub, Paced},
     ledger::DropReason,
@@ -131,6 +131,11 @@ pub(crate) fn check(
         let text = format!("no right to subscribe to {}", ask.filter);
         return Err(Fault::new(Code::NotAllowed, text));
     }
+    if ask.rate_max.is_some() && documents::follows(&ask.filter) {
+        let text =
+            "maxRate is not for the documents of devices: they come ten times a second at most";
+        return Err(Fault::new(Code::BadValue, text));
+    }
     if other_count >= limits.topics_per_connection_max {
         return Err(Fault::new(Code::TooLarge, "limits.topics_per_connection_max is reached"));
     }
@@ -161,6 +166,7 @@ pub(crate) fn subscribe(
             let (filter, qos) = (ask.filter.clone(), ask.qos);
             hub.answer(link, &Answer::Subscribed { filter, qos, position });
             send_retained(hub, link, &subscription, routed, &[]);
+            hub.first_documents(link, &subscription);
         }
     }
     Ok(())
@@ -204,6 +210,7 @@ pub(crate) fn open_stream(hub: &Rc<Hub>, link: &Rc<Link>, ask: &StreamAsk) {
     let routed = routed.into_iter().max().unwrap_or_default();
     begin_stream(hub, link, &subscriptions, hub.shared.position(routed));
     send_all_retained(hub, link, &subscriptions, routed);
+    subscriptions.iter().for_each(|subscription| hub.first_documents(link, subscription));
 }
 
 /// Tells a stream where it begins: what comes live is behind that.
@@ -267,6 +274,8 @@ pub(crate) fn send_retained(
         message_of(entry).is_some_and(|message| other.filter.matches(&message.topic))
     };
     let mut entries = hub.shared.state.retained(&subscription.tenant, &subscription.filter);
+    // A document is made of the state, whatever was kept under its name.
+    entries.retain(|entry| message_of(entry).is_none_or(|message| message.kind != Kind::State));
     entries.retain(|entry| entry.seq <= until && !others.iter().any(|other| sent_by(entry, other)));
     let mut left = entries.into_iter();
     if link.outbox.byte_len() <= link.outbox.bytes_max() {

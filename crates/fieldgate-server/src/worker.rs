@@ -28,6 +28,7 @@ use fieldgate_store::{Entry, state::CommandMoved};
 use tokio::sync::Notify;
 
 use crate::{
+    documents::Changed,
     fabric::Shared,
     hub::{Hub, RollCall},
     link,
@@ -94,6 +95,8 @@ struct Queue {
     routed: Vec<Routed>,
     overflowed_from: Option<Seq>,
     control: Vec<Control>,
+    /// Names of devices: as many as there are, at most.
+    documents: Changed,
     durable: bool,
 }
 
@@ -136,6 +139,12 @@ impl Inbox {
 
     pub(crate) fn control(&self, control: Control) {
         self.queue().control.push(control);
+        self.notify.notify_one();
+    }
+
+    /// Documents changed that links here may follow.
+    pub(crate) fn documents(&self, changed: &Changed) {
+        self.queue().documents.extend(changed.iter().cloned());
         self.notify.notify_one();
     }
 
@@ -246,7 +255,7 @@ async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<H
         // First the links that have something to read: without this a flood of messages would starve
         // them, and what becomes durable or is routed meanwhile leaves in the same write.
         tokio::task::yield_now().await;
-        let Queue { routed, overflowed_from, control, durable } =
+        let Queue { routed, overflowed_from, control, documents, durable } =
             std::mem::take(&mut *inbox.queue());
         controls.borrow_mut().extend(control);
         // Acknowledgements go first: a sender waits for them, a receiver does not know yet.
@@ -262,6 +271,9 @@ async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<H
             if !obey(hub, control) {
                 return;
             }
+        }
+        if hub.tell_documents(documents) {
+            inbox.notify.notify_one();
         }
         hub.flush();
     }

@@ -7,6 +7,7 @@ mod canonical;
 pub mod client;
 mod decode;
 mod desired;
+mod document;
 mod encode;
 mod frame;
 mod json;
@@ -19,6 +20,7 @@ mod telemetry;
 pub use canonical::{Canonical, canonical, fit_desired};
 pub use decode::{decode_binary, decode_first, decode_text, decode_text_as};
 pub use desired::{desired_patch, encode_wished, write_name};
+pub use document::encode_document;
 pub use encode::{
     command_state, encode_answer, encode_control, encode_delivery, encode_failure, encode_record,
     gap_reason,

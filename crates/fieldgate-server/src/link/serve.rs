@@ -83,6 +83,8 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
         log_next: Cell::new(Seq(0)),
         overtook: RefCell::default(),
         subscriptions: RefCell::default(),
+        documents: RefCell::default(),
+        documents_flow: Cell::new(false),
         offered: RefCell::default(),
         held_back: Cell::new(false),
         offered_bytes: Cell::new(0),

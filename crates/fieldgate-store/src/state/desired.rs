@@ -91,6 +91,23 @@ impl State {
         self.read().tenants.get(tenant)?.desired.get(device).cloned()
     }
 
+    /// The devices of a tenant of which anything was reported or wished, as far as `wanted` says so.
+    #[must_use]
+    pub fn known_devices(
+        &self,
+        tenant: &TenantId,
+        wanted: impl Fn(&DeviceId) -> bool,
+    ) -> Vec<DeviceId> {
+        let inner = self.read();
+        let Some(of) = inner.tenants.get(tenant) else { return Vec::new() };
+        let reported = of.slots.all().map(|slot| slot.device());
+        let mut devices: Vec<DeviceId> =
+            reported.chain(of.desired.keys()).filter(|device| wanted(device)).cloned().collect();
+        devices.sort_unstable();
+        devices.dedup();
+        devices
+    }
+
     /// The wishes that a device is not in, as far as it reported: own names and values.
     #[must_use]
     pub fn difference(&self, tenant: &TenantId, device: &DeviceId) -> Vec<(Box<str>, Box<str>)> {

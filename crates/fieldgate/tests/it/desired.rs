@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Gateway, Wire, exchange, wait_for};
 
 /// A lamp with names of its own, and its token.
-fn lamp(gateway: &Gateway, assumed: bool) -> String {
+pub(crate) fn lamp(gateway: &Gateway, assumed: bool) -> String {
     let made = gateway.admin(&["device", "add", "lamp", "--kind", "light", "--allow-profile"]);
     let token = made["token"].as_str().unwrap().to_owned();
     describe(&mut gateway.as_device("lamp", &token), assumed, 255);
@@ -25,7 +25,7 @@ fn describe(lamp: &mut Wire, assumed: bool, bri_max: u64) {
 }
 
 /// Reports, and returns when it is stored. Ids tell repeats apart: each is another.
-fn report(device: &mut Wire, reported: &Value) {
+pub(crate) fn report(device: &mut Wire, reported: &Value) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let msgid = format!("s{}", COUNT.fetch_add(1, Ordering::Relaxed));
     device.send(&json!({"type": "state", "msgid": msgid, "reported": reported}));
@@ -60,7 +60,7 @@ fn life(app: &mut Wire, reference: &str) -> Vec<String> {
 }
 
 /// The state of the lamp by a request.
-fn state(gateway: &Gateway, key: &str) -> Value {
+pub(crate) fn state(gateway: &Gateway, key: &str) -> Value {
     let (status, body) = gateway.get("/v1/devices/lamp/state", Some(key));
     if status == 200 { serde_json::from_str(&body).unwrap() } else { Value::Null }
 }
@@ -165,7 +165,7 @@ fn a_reply_alone_is_a_state_where_the_profile_says_so() {
 }
 
 /// Wishes, and returns the answer.
-fn wish(app: &mut Wire, msgid: &str, state: &Value, if_seq: Option<u64>) -> Value {
+pub(crate) fn wish(app: &mut Wire, msgid: &str, state: &Value, if_seq: Option<u64>) -> Value {
     let mut frame = json!({"type": "desired", "to": "lamp", "msgid": msgid, "state": state});
     if let Some(if_seq) = if_seq {
         frame["ifSeq"] = if_seq.into();

@@ -21,6 +21,7 @@ mod crowd;
 mod demo;
 mod desired;
 mod doc;
+mod documents;
 mod edge;
 mod edits;
 mod errors;

@@ -1,0 +1,191 @@
+//! Documents of devices on their way to the links of one worker.
+//!
+//! Made when they are sent, once for all links of a turn: a link that does not keep up is owed the name
+//! of the device alone, and gets the document of the moment in which there is room. So nothing is lost
+//! that is still so. They are out of turn (`ahead`, or `retain` at the beginning of a subscription): no
+//! position moves with them.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use fieldgate_core::{
+    dialect::Marks,
+    id::{DeviceId, Seq, TenantId},
+    message::{Content, Kind, Message, Priority, Qos},
+    topic::Topic,
+};
+use fieldgate_dialects::{native, wire::Form};
+
+use super::Hub;
+use crate::{
+    documents::{Changed, follows},
+    fabric::now,
+    link::Link,
+    subscriptions::Subscription,
+};
+
+/// So many devices are looked at before other work of this thread.
+const TURN_DEVICES: usize = 256;
+/// So many bytes of documents are sent before the socket is looked at again.
+const BYTES_MAX: usize = 128 * 1024;
+
+/// A document as it is now.
+struct Document {
+    seq: Seq,
+    message: Message,
+}
+
+impl Hub {
+    /// A subscription of documents has its first member here, or its last one went.
+    pub(super) fn follow(&self, subscription: &Subscription, slot: u32, begins: bool) {
+        if !follows(&subscription.filter) {
+            return;
+        }
+        let mut documents = self.documents.borrow_mut();
+        let index = documents.entry(subscription.tenant.clone()).or_default();
+        if begins {
+            self.shared.documents.begin();
+            index.insert(&subscription.filter, slot);
+        } else {
+            self.shared.documents.end();
+            index.remove(&subscription.filter, slot);
+        }
+    }
+
+    /// Sends what changed to those who follow it; tells whether more waits.
+    pub(crate) fn tell_documents(self: &Rc<Self>, changed: Changed) -> bool {
+        let mut waiting = self.changed.borrow_mut();
+        waiting.extend(changed);
+        if self.documents.borrow().values().all(fieldgate_core::index::Index::is_empty) {
+            waiting.clear();
+        }
+        for _ in 0..TURN_DEVICES {
+            let Some((tenant, device)) = waiting.pop_first() else { return false };
+            self.tell_document(&tenant, &device);
+        }
+        !waiting.is_empty()
+    }
+
+    fn tell_document(self: &Rc<Self>, tenant: &TenantId, device: &DeviceId) {
+        let topic = Topic::of_device(device, "state");
+        let mut links: Vec<Rc<Link>> = Vec::new();
+        let slots = self.slots.borrow();
+        if let Some(index) = self.documents.borrow().get(tenant) {
+            index.matches(&topic, &mut |slot: u32| {
+                let members = slots.get(&slot).into_iter().flat_map(|slot| &slot.members);
+                links.extend(members.map(|(link, _)| Rc::clone(link)));
+            });
+        }
+        drop(slots);
+        links.sort_unstable_by_key(|link| link.id);
+        links.dedup_by_key(|link| link.id);
+        let mut frames: Vec<(Form, Bytes)> = Vec::new();
+        let mut document = None;
+        for link in links.iter().filter(|link| !link.is_closing()) {
+            if link.outbox.has_waiting() || !link.documents.borrow().is_empty() {
+                link.documents.borrow_mut().entry(device.clone()).or_insert(false);
+                self.flow(link);
+                continue;
+            }
+            if document.is_none() {
+                document = Some(self.document(tenant, device));
+            }
+            let Some(Some(document)) = &document else { return };
+            let known = frames.iter().find(|(form, _)| *form == link.form);
+            let frame = known.map(|(_, frame)| frame.clone()).unwrap_or_else(|| {
+                let marks = Marks { ahead: true, ..Marks::default() };
+                let frame = self.encode_marked(document.seq, &document.message, marks, link.form);
+                frames.push((link.form, frame.clone()));
+                frame
+            });
+            self.touch(link);
+            link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+        }
+    }
+
+    /// Begins with the documents that a subscription selects, as they are.
+    pub(crate) fn first_documents(self: &Rc<Self>, link: &Rc<Link>, subscription: &Subscription) {
+        if !follows(&subscription.filter) {
+            return;
+        }
+        let (tenant, filter) = (&subscription.tenant, &subscription.filter);
+        let devices = self.shared.state.known_devices(tenant, |device| {
+            filter.matches_name(Topic::of_device(device, "state").as_str())
+        });
+        link.documents.borrow_mut().extend(devices.into_iter().map(|device| (device, true)));
+        if link.outbox.byte_len() <= link.outbox.bytes_max() / 2 {
+            self.send_documents(link);
+        }
+        self.flow(link);
+    }
+
+    /// Sends what a link is owed as it takes it.
+    fn flow(self: &Rc<Self>, link: &Rc<Link>) {
+        if link.documents.borrow().is_empty() || link.documents_flow.replace(true) {
+            return;
+        }
+        let (hub, link) = (Rc::clone(self), Rc::clone(link));
+        tokio::task::spawn_local(async move {
+            while !link.documents.borrow().is_empty() {
+                link.room().await;
+                if link.is_closing() {
+                    return;
+                }
+                hub.send_documents(&link);
+                hub.flush();
+                tokio::task::yield_now().await;
+            }
+            link.documents_flow.set(false);
+        });
+    }
+
+    fn send_documents(&self, link: &Rc<Link>) {
+        let Some(principal) = link.principal() else { return };
+        let mut sent_bytes = 0;
+        self.touch(link);
+        while sent_bytes < BYTES_MAX {
+            let next = link.documents.borrow_mut().pop_first();
+            let Some((device, retain)) = next else { return };
+            let topic = Topic::of_device(&device, "state");
+            let follows = link.subscriptions.borrow().values().any(|subscription| {
+                follows(&subscription.filter) && subscription.filter.matches(&topic)
+            });
+            let document = follows.then(|| self.document(&principal.tenant, &device)).flatten();
+            let Some(document) = document else {
+                sent_bytes += 64;
+                continue;
+            };
+            let marks = Marks { retain, ahead: !retain, ..Marks::default() };
+            let frame = self.encode_marked(document.seq, &document.message, marks, link.form);
+            sent_bytes += frame.len();
+            link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+        }
+    }
+
+    /// The document of a device; nothing if nothing is known of it.
+    fn document(&self, tenant: &TenantId, device: &DeviceId) -> Option<Document> {
+        let state = &self.shared.state;
+        let (reported, desired) = (state.reported(tenant, device), state.desired(tenant, device));
+        if reported.is_none() && desired.is_none() {
+            return None;
+        }
+        let (reported, desired) = (reported.unwrap_or_default(), desired.unwrap_or_default());
+        let message = Message {
+            tenant: tenant.clone(),
+            topic: Topic::of_device(device, "state"),
+            kind: Kind::State,
+            from: "gateway".into(),
+            timestamp: now(),
+            is_time_given: false,
+            device_timestamp: None,
+            reference: None,
+            qos: Qos::AtMostOnce,
+            retain: true,
+            priority: Priority::Normal,
+            expires: None,
+            content: Content::Json,
+            payload: native::encode_document(&reported, &desired).into(),
+        };
+        Some(Document { seq: reported.taken().max(desired.taken()), message })
+    }
+}
