@@ -350,3 +350,56 @@ fn wishes_that_a_new_profile_does_not_take_are_written_down_and_gone() {
     gateway.admin(&["device", "remove", "lamp", "--yes"]);
     assert_eq!(state(&gateway, &key), Value::Null);
 }
+
+/// Connects as the lamp, tells what it is in, obeys once, and returns with the connection; `kill_at`
+/// says behind which of these steps the gateway dies.
+fn obey(
+    gateway: &mut Gateway,
+    token: &str,
+    bri: &mut u64,
+    wished: u64,
+    kill_at: usize,
+) -> Option<Wire> {
+    let mut lamp = gateway.as_device("lamp", token);
+    report(&mut lamp, &json!({"bri": *bri}));
+    for step in 0..3 {
+        if step == kill_at {
+            gateway.kill();
+            gateway.up();
+            return None;
+        }
+        match step {
+            0 if *bri != wished => {
+                let control = lamp.next_of("control");
+                assert_eq!(control["payload"]["set"], json!({"bri": wished}));
+                *bri = wished;
+            }
+            1 => report(&mut lamp, &json!({"bri": *bri})),
+            _ => (),
+        }
+    }
+    Some(lamp)
+}
+
+#[test]
+fn a_crash_at_any_step_ends_with_the_wish_met_and_nobody_fights_a_hand() {
+    let mut gateway = Gateway::start();
+    let (token, key) = (lamp(&gateway, false), gateway.key("operator"));
+    let mut bri = 0;
+    for (wished, kill_at) in [(10, 0), (20, 1), (30, 2), (40, 0), (50, 2), (60, 1)] {
+        let mut app = gateway.as_app(&key);
+        let msgid = format!("w{wished}");
+        assert_eq!(wish(&mut app, &msgid, &json!({"bri": wished}), None)["type"], "ack");
+        assert!(obey(&mut gateway, &token, &mut bri, wished, kill_at).is_none());
+        // What is left to do is done, and a repeat of the wish is none.
+        let mut app = gateway.as_app(&key);
+        assert_eq!(wish(&mut app, &msgid, &json!({"bri": wished}), None)["type"], "ack");
+        let mut lamp = obey(&mut gateway, &token, &mut bri, wished, usize::MAX).unwrap();
+        wait_for_desired(&gateway, &key, &json!({}));
+        bri += 1;
+        report(&mut lamp, &json!({"bri": bri}));
+        assert_eq!(wish(&mut app, &msgid, &json!({"bri": wished}), None)["type"], "ack");
+        lamp.send(&json!({"type": "ping"}));
+        assert_eq!(lamp.next()["type"], "pong");
+    }
+}
