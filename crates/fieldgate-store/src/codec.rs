@@ -125,15 +125,60 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The names in the last message that was decoded: messages that are read one after another mostly
+/// have the same, and share them then.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    tenant: Option<TenantId>,
+    topic: Option<Topic>,
+    from: Option<Arc<str>>,
+}
+
+impl Names {
+    fn tenant(&mut self, bytes: &[u8]) -> Result<TenantId, BadRecord> {
+        shared(&mut self.tenant, bytes, TenantId::as_str, |text| text.parse().ok())
+    }
+
+    fn topic(&mut self, bytes: &[u8]) -> Result<Topic, BadRecord> {
+        shared(&mut self.topic, bytes, Topic::as_str, |text| text.parse().ok())
+    }
+
+    fn from(&mut self, bytes: &[u8]) -> Result<Arc<str>, BadRecord> {
+        shared(&mut self.from, bytes, |name| name, |text| Some(Arc::from(text)))
+    }
+}
+
+/// What these bytes name: what is there already if it is that, else made anew and kept.
+fn shared<T: Clone>(
+    last: &mut Option<T>,
+    bytes: &[u8],
+    text_of: impl Fn(&T) -> &str,
+    make: impl Fn(&str) -> Option<T>,
+) -> Result<T, BadRecord> {
+    if let Some(last) = last
+        && text_of(last).as_bytes() == bytes
+    {
+        return Ok(last.clone());
+    }
+    let made = std::str::from_utf8(bytes).ok().and_then(make).ok_or(BadRecord)?;
+    *last = Some(made.clone());
+    Ok(made)
+}
+
 /// Decodes the bytes of one record.
 ///
 /// # Errors
 ///
 /// [`BadRecord`].
 pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
+    decode_next(bytes, &mut Names::default())
+}
+
+/// The same for who reads many, one after another.
+pub(crate) fn decode_next(bytes: &[u8], names: &mut Names) -> Result<Record, BadRecord> {
     let mut reader = Reader(bytes);
     match reader.byte()? {
-        MESSAGE_V1 => decode_message(&mut reader).map(Record::Message),
+        MESSAGE_V1 => decode_message(&mut reader, names).map(Record::Message),
         COMMAND_V1 => decode_command(&mut reader).map(Record::Command),
         REGISTRY_V1 => registry(old::change(reader.0)),
         REGISTRY_V2 => registry(old::change_v2(reader.0)),
@@ -202,7 +247,7 @@ pub(crate) fn names(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((reader.short().ok()?, reader.short().ok()?))
 }
 
-fn decode_message(reader: &mut Reader<'_>) -> Result<Message, BadRecord> {
+fn decode_message(reader: &mut Reader<'_>, names: &mut Names) -> Result<Message, BadRecord> {
     let (promise, lane) = (reader.byte()?, reader.byte()?);
     let qos = match promise & 3 {
         0 => Qos::AtMostOnce,
@@ -224,9 +269,9 @@ fn decode_message(reader: &mut Reader<'_>) -> Result<Message, BadRecord> {
     };
     let timestamp = UnixMs(reader.number()?);
     let (device_timestamp, expires) = (reader.time()?, reader.time()?);
-    let tenant: TenantId = reader.text()?.parse().map_err(|_| BadRecord)?;
-    let topic: Topic = reader.text()?.parse().map_err(|_| BadRecord)?;
-    let from = Arc::from(reader.text()?);
+    let tenant = names.tenant(reader.short()?)?;
+    let topic = names.topic(reader.short()?)?;
+    let from = names.from(reader.short()?)?;
     let reference = match reader.text()? {
         "" => None,
         id => Some(id.parse().map_err(|_| BadRecord)?),

@@ -8,10 +8,7 @@ use fieldgate_core::{
     topic::Filter,
 };
 
-use crate::{
-    codec,
-    record::{Entry, Record},
-};
+use crate::record::{Entry, Record};
 
 /// How far the log has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,18 +149,9 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
 }
 
 impl ReadFilter {
-    fn is_in_time(&self, arrived: UnixMs) -> bool {
+    pub(crate) fn is_in_time(&self, arrived: UnixMs) -> bool {
         self.arrived_from.is_none_or(|from| from <= arrived)
             && self.arrived_until.is_none_or(|until| arrived <= until)
-    }
-
-    /// Tells whether a reader with this filter may see what these bytes are the record of, or has to
-    /// look at it: most records in a log are somebody else's, and need not be made to know that.
-    pub(crate) fn may_select(&self, arrived: UnixMs, body: &[u8]) -> bool {
-        let Some((tenant, topic)) = codec::names(body) else { return true };
-        self.is_in_time(arrived)
-            && self.tenant.as_ref().is_none_or(|wanted| wanted.as_str().as_bytes() == tenant)
-            && (self.filters.is_empty() || self.filters.iter().any(|f| may_match(f, topic)))
     }
 
     /// Tells whether a reader with this filter sees `entry`.
@@ -178,11 +166,4 @@ impl ReadFilter {
         self.tenant.as_ref().is_none_or(|tenant| *tenant == message.tenant)
             && (self.filters.is_empty() || self.filters.iter().any(|f| f.matches(&message.topic)))
     }
-}
-
-/// Tells whether a topic may be selected: most are not, and differ before the first wildcard.
-fn may_match(filter: &Filter, topic: &[u8]) -> bool {
-    let fixed = filter.as_str().bytes().take_while(|byte| !matches!(byte, b'+' | b'#'));
-    let differs = fixed.zip(topic).any(|(wanted, found)| wanted != *found);
-    !differs && std::str::from_utf8(topic).is_ok_and(|name| filter.matches_name(name))
 }

@@ -13,6 +13,7 @@ mod recover;
 mod repair;
 mod segment;
 mod segments;
+mod selection;
 mod stats;
 mod writer;
 

@@ -15,9 +15,10 @@ use super::{
     index::Wanted,
     segment::{Hole, Segment},
     segments::Segments,
+    selection::Selection,
 };
 use crate::{
-    codec,
+    codec::{self, Names},
     port::{Chunk, Followed, ReadError, ReadFilter},
     record::{Entry, Record},
 };
@@ -28,6 +29,9 @@ const SCAN_BYTES_MAX: usize = 8 << 20;
 struct Stretch<'a> {
     end: Seq,
     filter: &'a ReadFilter,
+    selection: Selection<'a>,
+    /// Those of the last message that was made.
+    names: Names,
     bytes_max: usize,
     bytes: usize,
     scanned: usize,
@@ -56,7 +60,9 @@ impl Segments {
         bytes_max: usize,
     ) -> Result<Chunk, ReadError> {
         let chunk = Chunk { items: Vec::new(), next: from };
-        let mut stretch = Stretch { end, filter, bytes_max, bytes: 0, scanned: 0, chunk };
+        let (selection, names) = (Selection::of(filter), Names::default());
+        let mut stretch =
+            Stretch { end, filter, selection, names, bytes_max, bytes: 0, scanned: 0, chunk };
         if from > end {
             return Ok(stretch.chunk);
         }
@@ -171,20 +177,25 @@ impl Stretch<'_> {
             if seq > self.end || self.bytes >= self.bytes_max {
                 return false;
             }
-            if !self.filter.may_select(arrived, body) {
+            let selects = self.selection.selects(arrived, body);
+            if selects == Some(false) {
                 self.skip_to(seq, GapReason::Damaged);
                 self.chunk.next = seq.next();
                 continue;
             }
-            match codec::decode(body) {
-                Ok(record) => self.take_entry(Entry { seq, arrived, record }, batch),
+            match codec::decode_next(body, &mut self.names) {
+                Ok(record) => {
+                    let entry = Entry { seq, arrived, record };
+                    self.take_entry(entry, selects.is_some(), batch);
+                }
                 Err(_) => self.skip_to(seq.next(), GapReason::Damaged),
             }
         }
         self.bytes < self.bytes_max && self.scanned < SCAN_BYTES_MAX && batch.last < self.end
     }
 
-    fn take_entry(&mut self, entry: Entry, batch: &Batch<'_>) {
+    /// Takes an entry, of which it may be known already that the reader sees it.
+    fn take_entry(&mut self, entry: Entry, is_selected: bool, batch: &Batch<'_>) {
         if let Record::Gap { from, to, reason } = entry.record {
             // What the record names may begin before this chunk does; what it does not is damage.
             self.skip_to(from, GapReason::Damaged);
@@ -196,7 +207,7 @@ impl Stretch<'_> {
             return;
         }
         self.chunk.next = entry.seq.next();
-        if self.filter.selects(&entry) {
+        if is_selected || self.filter.selects(&entry) {
             self.bytes += batch.byte_len / (batch.count.max(1) as usize);
             self.chunk.items.push(Followed::Entry(Arc::new(entry)));
         }
