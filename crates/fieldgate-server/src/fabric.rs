@@ -42,6 +42,7 @@ use crate::{
     share::Share,
     throttle::{Throttle, open_files_max},
     tickets::Tickets,
+    waiters::Waiters,
     wishes::Wishes,
     worker::{self, Control, Inbox},
 };
@@ -90,8 +91,9 @@ pub(crate) struct Shared {
     /// Up to here the state has the log.
     applied: AtomicU64,
     next_worker: AtomicUsize,
-    /// The durable or the applied number moved.
-    moved: tokio::sync::Notify,
+    /// Who waits until something is durable, or applied.
+    for_durable: Waiters,
+    for_applied: Waiters,
 }
 
 impl Shared {
@@ -126,7 +128,7 @@ impl Shared {
         // First said, then looked who waits; who waits says so first, then looks again.
         self.applied.store(seq.0, Ordering::SeqCst);
         self.inboxes.iter().for_each(|inbox| inbox.applied(seq));
-        self.moved.notify_waiters();
+        self.for_applied.moved(seq.0);
     }
 
     /// The state has everything up to here.
@@ -168,13 +170,9 @@ impl Shared {
 
     /// Waits until a record is durable and, if asked for, applied.
     pub(crate) async fn settled(&self, seq: Seq, applied: bool) -> Result<(), Fault> {
-        loop {
-            let notified = self.moved.notified();
-            let is_applied = !applied || self.applied.load(Ordering::SeqCst) >= seq.0;
-            if self.log.frontier().durable >= seq && is_applied {
-                break;
-            }
-            let _timed_out = tokio::time::timeout(Duration::from_millis(5), notified).await;
+        self.for_durable.until(seq.0, || self.log.frontier().durable.0).await;
+        if applied {
+            self.for_applied.until(seq.0, || self.applied.load(Ordering::SeqCst)).await;
         }
         if self.log.is_refused(seq) {
             return Err(Fault::new(Code::StorageUnavailable, "the disk failed"));
@@ -265,13 +263,14 @@ impl Fabric {
             wishes: Wishes::default(),
             documents: Documents::default(),
             next_worker: AtomicUsize::new(0),
-            moved: tokio::sync::Notify::new(),
+            for_durable: Waiters::default(),
+            for_applied: Waiters::default(),
         });
         let weak = Arc::downgrade(&shared);
-        shared.log.on_durable(Arc::new(move |_| {
+        shared.log.on_durable(Arc::new(move |frontier| {
             if let Some(shared) = weak.upgrade() {
                 shared.inboxes.iter().for_each(|inbox| inbox.durable_moved());
-                shared.moved.notify_waiters();
+                shared.for_durable.moved(frontier.durable.0);
             }
         }));
         let mut threads = Vec::new();

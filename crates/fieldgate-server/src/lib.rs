@@ -37,6 +37,7 @@ mod testing;
 mod throttle;
 mod tickets;
 mod tls;
+mod waiters;
 mod wishes;
 mod worker;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     Json,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use fieldgate_core::{
@@ -13,12 +13,12 @@ use fieldgate_core::{
     fault::{Code, Fault},
     id::{DeviceId, Seq},
     message::Qos,
-    state::{Desired, Quality, Resource, Wish},
+    state::{Desired, Wish},
 };
 use fieldgate_dialects::native;
 use fieldgate_store::AppendError;
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -40,14 +40,13 @@ pub(super) fn router() -> OpenApiRouter {
 }
 
 /// What a device reported last and what it is wished to be in, resource by resource.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `native::encode_document` writes")]
 struct StateView {
     /// The value of each resource, as the device wrote it; null where none was ever good.
-    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
-    reported: BTreeMap<String, Option<Box<RawValue>>>,
+    reported: BTreeMap<String, Value>,
     /// What is wished, until the device is in it.
-    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
-    desired: BTreeMap<String, Box<RawValue>>,
+    desired: BTreeMap<String, Value>,
     /// Where each reported value comes from.
     meta: BTreeMap<String, Meta>,
 }
@@ -63,31 +62,19 @@ struct DesiredView {
 }
 
 /// Where a value comes from.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `native::encode_document` writes")]
 struct Meta {
     /// When it was so, in Unix ms: as the device said, else when it arrived.
     time: u64,
     /// The number of its message.
     seq: u64,
     /// Its unit, if the reading had one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     unit: Option<String>,
     /// `uncertain` or `bad`; absent where it is good.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     quality: Option<&'static str>,
-}
-
-impl Meta {
-    fn of(resource: &Resource) -> Self {
-        let Resource { unit, quality, origin, .. } = resource;
-        let quality = Some(quality).filter(|quality| **quality != Quality::Good);
-        Self {
-            time: origin.time.0,
-            seq: origin.seq.0,
-            unit: unit.as_deref().map(str::to_owned),
-            quality: quality.map(|quality| quality.as_str()),
-        }
-    }
 }
 
 /// What a device reported last, whatever it came by, and what it is wished to be in. `ETag` names the
@@ -117,15 +104,9 @@ async fn show(
     if etag::is_known(&headers, newest) {
         return Ok((StatusCode::NOT_MODIFIED, [tag]).into_response());
     }
-    let desired = values_of(&desired)?;
-    let mut view = StateView { reported: BTreeMap::new(), desired, meta: BTreeMap::new() };
-    for (name, resource) in reported.present() {
-        let value = resource.value.as_deref().map(|value| RawValue::from_string(value.to_owned()));
-        let value = value.transpose().map_err(bad)?;
-        view.reported.insert(name.to_owned(), value);
-        view.meta.insert(name.to_owned(), Meta::of(resource));
-    }
-    Ok(([tag], Json(view)).into_response())
+    let kind = (header::CONTENT_TYPE, "application/json");
+    let document = native::encode_document(&reported, &desired);
+    Ok(([kind], [tag], document).into_response())
 }
 
 fn values_of(desired: &Desired) -> Result<BTreeMap<String, Box<RawValue>>, Fault> {
