@@ -84,6 +84,8 @@ pub struct Principal {
     pub role: Option<Role>,
     /// Its own grants and denials.
     pub grants: Vec<Grant>,
+    /// What of its rights a ticket leaves it, whatever they are by now; without one, all of them.
+    pub only: Option<Arc<[Grant]>>,
     /// Names the secret that proved it, without telling it: what that secret opened ends with it.
     pub proof: Option<u64>,
     /// Worthless from this time on.
@@ -167,6 +169,10 @@ impl Principal {
     /// Tells whether `verb` is permitted everywhere that `filter` selects, by role or grant.
     #[must_use]
     pub fn may(&self, verb: Verb, filter: &Filter) -> bool {
+        let reaches = |grant: &Grant| grant.filter.overlaps(filter);
+        if !self.leaves(verb, reaches, |grant| grant.filter.covers(filter)) {
+            return false;
+        }
         if self.about(verb).any(|grant| grant.deny && grant.filter.overlaps(filter)) {
             return false;
         }
@@ -178,6 +184,7 @@ impl Principal {
     #[must_use]
     pub fn may_at(&self, verb: Verb, topic: &Topic) -> bool {
         !self.is_denied(verb, topic)
+            && self.leaves(verb, |g| g.filter.matches(topic), |g| g.filter.matches(topic))
             && (self.role.is_some_and(|role| role.permits(verb))
                 || self.names(verb, topic).any(|grant| !grant.deny))
     }
@@ -237,6 +244,19 @@ impl Principal {
         } else {
             self.may_at(Verb::Subscribe, topic)
         }
+    }
+
+    /// Whether what a ticket leaves has a grant that `gives` this, and no denial that `reaches` it.
+    fn leaves(
+        &self,
+        verb: Verb,
+        reaches: impl Fn(&Grant) -> bool,
+        gives: impl Fn(&Grant) -> bool,
+    ) -> bool {
+        let Some(only) = &self.only else { return true };
+        let mut of_verb = only.iter().filter(|grant| grant.verb == verb);
+        let denied = of_verb.clone().any(|grant| grant.deny && reaches(grant));
+        !denied && of_verb.any(|grant| !grant.deny && gives(grant))
     }
 
     fn about(&self, verb: Verb) -> impl Iterator<Item = &Grant> {

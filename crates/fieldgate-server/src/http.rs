@@ -291,8 +291,8 @@ impl Caller {
         let shared = &self.0.shared;
         let hash = shared.state.master_key().hash_ticket(&ticket);
         let found = shared.tickets.take(&hash, Instant::now());
-        // It is worth no more than the credential that it was asked for with.
-        let found = found.filter(|maker| shared.state.refresh(maker, now()).is_some());
+        // It is worth no more than the credential that it was asked for with is now.
+        let found = found.and_then(|maker| shared.state.refresh(&maker, now()));
         found.map(Some).ok_or_else(|| self.wrong(client))
     }
 

@@ -336,6 +336,7 @@ impl Hub {
         let Some(fresh) = self.shared.state.refresh(&principal, now()) else {
             return link.close(CloseReason::RightsWithdrawn);
         };
+        prove::note_rights(&self.shared, &link, &principal);
         if fresh == *principal {
             return;
         }
@@ -345,7 +346,6 @@ impl Hub {
         if !keeps_all {
             link.close(CloseReason::RightsWithdrawn);
         }
-        prove::note_rights(&self.shared, &link, &principal);
     }
 
     /// Every link here reads from the log what this worker could not take.

@@ -159,6 +159,7 @@ mod tests {
             role: None,
             grants: Vec::new(),
             expires: None,
+            only: None,
             proof: Some(0),
         }
     }

@@ -236,6 +236,7 @@ mod tests {
             role: None,
             grants: Vec::new(),
             expires: None,
+            only: None,
             proof: None,
         }
     }

@@ -99,7 +99,7 @@ impl Tickets {
     }
 }
 
-/// The principal with these grants in place of its rights.
+/// The principal with what these grants leave of its rights, as they are now and will be.
 ///
 /// # Errors
 ///
@@ -115,9 +115,7 @@ pub(crate) fn lessen(principal: &Principal, grants: Vec<Grant>) -> Result<Princi
         let text = format!("no right to hand on: {grant}");
         return Err(Fault::new(Code::NotAllowed, text));
     }
-    let denied = principal.grants.iter().filter(|grant| grant.deny).cloned();
-    let grants = grants.into_iter().chain(denied).collect();
-    Ok(Principal { role: None, grants, ..principal.clone() })
+    Ok(Principal { only: Some(grants.into()), ..principal.clone() })
 }
 
 #[cfg(test)]
@@ -136,6 +134,7 @@ mod tests {
             identity: Identity::Key,
             role: None,
             grants: parsed(grants),
+            only: None,
             proof: Some(1),
             expires: None,
         }

@@ -430,6 +430,7 @@ impl Device {
             identity: Identity::Device { id, gateway_for },
             role: None,
             grants: filter.map(describes).into_iter().collect(),
+            only: None,
             proof: Some(proof),
             expires: None,
         })
@@ -459,6 +460,7 @@ impl ApiKey {
             identity: Identity::Key,
             role: self.role.as_ref().and_then(|role| role.parse::<Role>().ok()),
             grants,
+            only: None,
             proof: Some(proof_of(&self.hash)),
             expires: self.expires_ms.map(UnixMs),
         }
@@ -475,6 +477,7 @@ impl User {
             identity: Identity::User,
             role: self.role.parse::<Role>().ok(),
             grants: Vec::new(),
+            only: None,
             proof: Some(proof_of(&access.hash)),
             expires: Some(UnixMs(access.ends_ms)),
         }

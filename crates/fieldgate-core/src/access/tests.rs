@@ -11,6 +11,7 @@ fn key(grants: &[&str]) -> Principal {
         identity: Identity::Key,
         role: None,
         grants: grants.iter().map(|grant| grant.parse().unwrap()).collect(),
+        only: None,
         proof: None,
         expires: None,
     }
@@ -173,6 +174,29 @@ proptest! {
         for denial in denials {
             prop_assert!(!denial.filter.matches(&topic) || !principal.may_receive(&topic));
         }
+    }
+
+    #[test]
+    fn what_a_ticket_leaves_is_what_both_it_and_its_maker_may(
+        grants in prop::collection::vec((any::<bool>(), filters()), 0..4),
+        left in prop::collection::vec((any::<bool>(), filters()), 0..4),
+        role in prop::option::of(Just(Role::Viewer)),
+        filter in filters(),
+        topic in topics(),
+    ) {
+        let of = |grants: Vec<(bool, Filter)>| -> Vec<Grant> {
+            let grant = |(deny, filter)| Grant { deny, verb: Verb::Subscribe, filter };
+            grants.into_iter().map(grant).collect()
+        };
+        let maker = Principal { grants: of(grants), role, ..key(&[]) };
+        let left = of(left);
+        let ticket = Principal { grants: left.clone(), ..key(&[]) };
+        let both = Principal { only: Some(left.into()), ..maker.clone() };
+        let at = |principal: &Principal| principal.may_receive(&topic);
+        let over = |principal: &Principal| principal.may_subscribe(&filter);
+        prop_assert_eq!(at(&both), at(&maker) && at(&ticket));
+        prop_assert_eq!(over(&both), over(&maker) && over(&ticket));
+        prop_assert!(!both.may(Verb::Admin, &filter) && !both.may(Verb::Read, &filter));
     }
 
     #[test]

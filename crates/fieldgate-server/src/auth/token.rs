@@ -136,6 +136,7 @@ fn principal(
         identity: Identity::User,
         role,
         grants,
+        only: None,
         proof: None,
         expires: Some(expires),
     })

@@ -124,6 +124,7 @@ impl Asker {
                     identity: Identity::User,
                     role: Some(Role::Admin),
                     grants: Vec::new(),
+                    only: None,
                     proof: None,
                     expires: None,
                 };

@@ -359,9 +359,15 @@ impl State {
         inner.tenants.get(tenant)?.principal_of(tenant, id, proof)
     }
 
-    /// The principal again, with the rights that it has now; nothing if it is gone.
+    /// The principal again, with the rights that it has now, as far as its ticket leaves them; nothing
+    /// if it is gone.
     #[must_use]
     pub fn refresh(&self, principal: &Principal, now: UnixMs) -> Option<Principal> {
+        let fresh = self.fresh(principal, now)?;
+        Some(Principal { only: principal.only.clone(), ..fresh })
+    }
+
+    fn fresh(&self, principal: &Principal, now: UnixMs) -> Option<Principal> {
         if principal.identity == Identity::User && principal.proof.is_none() {
             // Somebody else said who this is, and until when.
             let holds = principal.expires.is_some_and(|end| now < end);

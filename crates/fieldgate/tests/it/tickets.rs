@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Events, Gateway, Wire, post, post_open, wait_for};
+use crate::support::{Events, Gateway, Wire, post, post_open, request, wait_for};
 
 /// Asks for a ticket; status and answer.
 fn ask(gateway: &Gateway, credential: &str, body: &Value) -> (u16, Value) {
@@ -88,6 +88,33 @@ fn a_ticket_may_less_but_not_more_than_its_maker() {
     assert!(!may(&mut wire, json!({"type": "subscribe", "topic": "a/secret"})));
     let (status, _) = post_open(&gateway.address, "/v1/tickets", &json!({}));
     assert_eq!(status, 401);
+}
+
+#[test]
+fn what_a_ticket_leaves_does_not_grow_with_the_rights_of_its_maker_but_shrinks() {
+    let gateway = Gateway::start();
+    let admin = gateway.key("admin");
+    let made = gateway.admin(&["key", "add", "k", "--grant", "subscribe:a/#"]);
+    let key = made["key"].as_str().unwrap();
+    let edit = |grants: &[&str]| {
+        let body = json!({"grants": grants}).to_string();
+        let (status, told) = request(&gateway.address, "PATCH", "/v1/keys/k", &admin, &body);
+        assert_eq!(status, 200, "{told}");
+    };
+    let mut wire =
+        open(&gateway, &ticket(&gateway, key, &json!({"grants": ["subscribe:a/b"]}))).unwrap();
+    assert!(may(&mut wire, json!({"type": "subscribe", "topic": "a/b"})));
+    edit(&["subscribe:#", "publish:#"]);
+    // The maker has heard of it when it may more; its ticket hears of it in the same way.
+    let mut maker = gateway.as_app(key);
+    assert!(may(&mut maker, json!({"type": "subscribe", "topic": "c"})));
+    assert!(!may(&mut wire, json!({"type": "subscribe", "topic": "a/c"})));
+    assert!(!may(
+        &mut wire,
+        json!({"type": "publish", "topic": "a/b", "payload": 1, "msgid": "m"})
+    ));
+    edit(&["subscribe:a/c"]);
+    assert_eq!(wire.closed(), Some(4403));
 }
 
 #[test]
