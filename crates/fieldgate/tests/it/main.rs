@@ -34,6 +34,7 @@ mod lesson;
 mod limits;
 mod native;
 mod operate;
+mod oracle;
 mod pace;
 mod profiles;
 mod reached;

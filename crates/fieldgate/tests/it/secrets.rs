@@ -6,14 +6,28 @@ use std::{
     process::{Output, Stdio},
 };
 
-use serde_json::json;
+use fieldgate_dialects::native::client;
+use serde_json::{Value, json};
 
-use crate::support::{Gateway, Wire, fieldgate, run};
+use crate::support::{
+    Events, Gateway, Signer, Wire, exchange, fieldgate, now_s, post, post_open, run,
+};
 
 const OWN_TOKEN: &str = "own-token-of-a-device-1234";
 const THING_TOKEN: &str = "thing-token_of-exactly-43-base64url-charact";
+const OWN_SIGNING: &str = "own-secret-to-sign-with-123";
+/// The key of an issuer, in a file.
+const ISSUER_KEY: &str = "key-of-an-issuer-0123456789abcdef";
 const PASSWORD: &str = "correct horse battery";
 const NEXT_PASSWORD: &str = "another horse battery";
+/// What is tried in place of a secret of each kind, and is none.
+const WRONG: [&str; 5] = [
+    "fg_t_guess-at-a-ticket-123",
+    "fg_r_guess-at-a-refresh-12",
+    "fg_l_guess-at-a-code-1234",
+    "guess-at-a-password-1234",
+    "guess-at-a-secret-to-sign",
+];
 const GUESSES: [&str; 6] = [
     "guess-in-a-header-123",
     "guess-in-a-query-1234",
@@ -61,6 +75,9 @@ fn make(gateway: &Gateway, said: &mut String) -> Vec<String> {
     with_stdin(&["device", "add", "own", "--token-stdin"], &data, OWN_TOKEN, said);
     let thing = ["device", "add", "own-thing", "--type", "thing", "--token-stdin"];
     with_stdin(&thing, &data, THING_TOKEN, said);
+    once(&["device", "add", "s", "--type", "hmac"], "token");
+    let signing = ["device", "add", "own-s", "--type", "hmac", "--token-stdin"];
+    with_stdin(&signing, &data, OWN_SIGNING, said);
     // Refused, because it is known already.
     with_stdin(&["device", "credential", "add", "own", "--token-stdin"], &data, OWN_TOKEN, said);
     let user = ["user", "add", "ada", "--role", "viewer", "--password-stdin"];
@@ -76,8 +93,116 @@ fn make(gateway: &Gateway, said: &mut String) -> Vec<String> {
     ] {
         keep(&run(command, &data), said);
     }
-    made.extend([OWN_TOKEN, THING_TOKEN, PASSWORD, NEXT_PASSWORD].map(str::to_owned));
+    made.push(gateway.admin(&["login-link", "--user", "ada"])["code"].as_str().unwrap().to_owned());
+    let known = [OWN_TOKEN, THING_TOKEN, OWN_SIGNING, ISSUER_KEY, PASSWORD, NEXT_PASSWORD];
+    made.extend(known.map(str::to_owned));
     made
+}
+
+/// Asks with a secret in the body; what is told is kept unless it is the new secrets.
+fn told(gateway: &Gateway, path: &str, body: &Value, said: &mut String) -> Value {
+    let (status, told) = post_open(&gateway.address, path, body);
+    if status != 200 {
+        said.push_str(&told.to_string());
+    }
+    told
+}
+
+/// People sign in, go on and out, with right and wrong secrets. Returns what they were given.
+fn sign_in(gateway: &Gateway, code: &str, said: &mut String) -> Vec<String> {
+    let [_, refresh, wrong_code, password, _] = WRONG;
+    let login = |password: &str| json!({"name": "ada", "password": password});
+    let mut given = Vec::new();
+    let mut keep = |told: &Value| {
+        for name in ["access_token", "refresh_token"] {
+            given.push(told[name].as_str().unwrap().to_owned());
+        }
+    };
+    let first = told(gateway, "/v1/login", &login(NEXT_PASSWORD), said);
+    keep(&first);
+    drop(gateway.as_app(first["access_token"].as_str().unwrap()));
+    let renewed =
+        told(gateway, "/v1/refresh", &json!({"refresh_token": first["refresh_token"]}), said);
+    keep(&renewed);
+    keep(&told(gateway, "/v1/login-link", &json!({"code": code}), said));
+    for (path, body) in [
+        ("/v1/refresh", json!({"refresh_token": first["refresh_token"]})),
+        ("/v1/refresh", json!({"refresh_token": refresh})),
+        ("/v1/logout", json!({"refresh_token": refresh})),
+        ("/v1/login-link", json!({"code": code})),
+        ("/v1/login-link", json!({"code": wrong_code})),
+        ("/v1/login", login(password)),
+        ("/v1/login", login(PASSWORD)),
+        ("/v1/login", json!({"name": password, "password": password})),
+        ("/v1/login", json!({"password": NEXT_PASSWORD})),
+    ] {
+        told(gateway, path, &body, said);
+    }
+    let broken = format!("{{\"name\":\"ada\",\"password\":\"{password}");
+    said.push_str(&exchange(&gateway.address, "POST", "/v1/login", "", &broken).body);
+    given
+}
+
+/// Opens connections with tickets, tokens of an issuer and claims that are signed, and tries the same
+/// with what is wrong. Returns the tickets and tokens.
+fn open(gateway: &Gateway, made: &[String], key: &str, said: &mut String) -> Vec<String> {
+    let address = &gateway.address;
+    let ticket = || {
+        let (_, told) = post(address, "/v1/tickets", key, "{}");
+        told["ticket"].as_str().unwrap().to_owned()
+    };
+    let issuer = Signer::Hmac(ISSUER_KEY.into());
+    let claims = json!({"iss": "corp", "aud": "fieldgate", "sub": "bob", "roles": ["all"],
+        "exp": now_s() + 600});
+    let token = issuer.token(&json!({"alg": "HS256"}), &claims);
+    let forged = Signer::Hmac(WRONG[3].into()).token(&json!({"alg": "HS256"}), &claims);
+    let (first, second) = (ticket(), ticket());
+    drop(Wire::open(address, &format!("/ws?ticket={first}"), &[]).unwrap());
+    drop(Events::open(gateway, &format!("topic=a&ticket={second}"), "", None));
+    drop(gateway.as_app(&token));
+    drop(Wire::open(address, &format!("/ws?token={token}"), &[]).unwrap());
+    for wrong in [&*first, WRONG[0], &forged] {
+        for path in
+            ["/ws?ticket=", "/v1/stream?topic=a&ticket=", "/ws?token=", "/v1/status?ticket="]
+        {
+            let path = format!("{path}{wrong}");
+            said.push_str(&Wire::open(address, &path, &[]).err().unwrap_or_default());
+            said.push_str(&gateway.get(&path, Some(wrong)).1);
+        }
+    }
+    let now = now_s() * 1_000;
+    for secret in made.iter().map(String::as_str).chain([OWN_SIGNING, WRONG[4]]) {
+        for device in ["s", "own-s", "nobody"] {
+            let signer = client::Signer::new("default", device, secret);
+            let mut wire = gateway.connect();
+            wire.send_text(&signer.auth(now, &format!("n-{}", secret.len())));
+            let answer = wire.next();
+            said.push_str(&answer.to_string());
+            if answer["status"] == "success" {
+                wire.send_text(&signer.envelope(r#"{"type":"nonsense"}"#, now, "n").unwrap());
+                said.push_str(&wire.next().to_string());
+            }
+        }
+    }
+    let signed = token.rsplit('.').next().unwrap().to_owned();
+    vec![first, second, token, forged, signed]
+}
+
+/// Everything that a gateway tells an administrator of what happened.
+fn pages(gateway: &Gateway, key: &str, said: &mut String) {
+    for path in [
+        "/metrics",
+        "/v1/status",
+        "/v1/drops",
+        "/v1/audit",
+        "/v1/clients",
+        "/v1/devices",
+        "/v1/keys",
+    ] {
+        let (status, body) = gateway.get(path, Some(key));
+        assert_eq!(status, 200, "{path}: {body}");
+        said.push_str(&body);
+    }
 }
 
 /// Uses right and wrong secrets in every place that takes one.
@@ -145,31 +270,52 @@ fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
+/// The setting that takes tokens that are signed with the key of this file.
+fn issuer(folder: &Path) -> String {
+    let file = folder.join("issuer.key");
+    std::fs::write(&file, ISSUER_KEY).unwrap();
+    format!(
+        "auth.issuers=[{{ name = \"corp\", issuer = \"corp\", algorithm = \"HS256\", \
+         audience = \"fieldgate\", key_file = {:?}, role_claim = \"roles\", \
+         rights = {{ all = [\"operator\"] }} }}]",
+        file.display().to_string()
+    )
+}
+
 #[test]
 fn no_secret_is_in_any_log_line_answer_or_file() {
+    let folder = tempfile::tempdir().unwrap();
     for format in ["text", "json"] {
         let settings = [
             "log.level=trace",
             &format!("log.format={format}"),
             "limits.auth_failures_per_minute_max=1000",
+            &issuer(folder.path()),
         ];
         let mut gateway = Gateway::without_a_level(&settings);
         let mut said = String::new();
-        let made = make(&gateway, &mut said);
-        let (device, key) = (made[0].clone(), made[5].clone());
+        let mut made = make(&gateway, &mut said);
+        let (device, key, code) = (made[0].clone(), made[5].clone(), made[7].clone());
         connect(&gateway, &device, &key, &mut said);
+        let given = sign_in(&gateway, &code, &mut said);
+        let opened = open(&gateway, &made, &key, &mut said);
+        made.extend(given.into_iter().chain(opened));
+        pages(&gateway, &key, &mut said);
         gateway.signal("TERM");
         assert_eq!(gateway.ended(), Some(0));
         keep(&run(&["log", "dump"], &gateway.data()), &mut said);
         let log = gateway.output();
         assert!(log.contains("link ended") && log.contains("DEBUG"), "the log tells: {log}");
-        assert!(said.contains("not_authenticated"), "the refusals were heard: {said}");
+        for heard in ["not_authenticated", "Authentication failed", "unknown_type"] {
+            assert!(said.contains(heard), "{heard} was not heard: {said}");
+        }
         let mut places = Vec::new();
         files(&gateway.data(), &mut places);
         assert!(places.iter().any(|(_, text)| text.contains("own-thing")), "the files are read");
         places.push(("the log".to_owned(), log));
         places.push(("an answer".to_owned(), said));
-        for secret in made.iter().map(String::as_str).chain(GUESSES) {
+        assert!(made.len() > 20 && made.iter().all(|secret| secret.len() >= 13), "{made:?}");
+        for secret in made.iter().map(String::as_str).chain(GUESSES).chain(WRONG) {
             for (place, text) in &places {
                 assert!(!text.contains(secret), "{secret} is in {place} ({format})");
             }

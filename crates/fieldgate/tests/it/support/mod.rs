@@ -10,7 +10,7 @@ mod wire;
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Output},
     time::{Duration, Instant},
 };
 
@@ -87,7 +87,7 @@ impl Gateway {
         self.settings.push(setting.to_owned());
     }
 
-    /// Everything that the gateway wrote to stderr.
+    /// Everything that the gateway wrote to stdout and stderr.
     pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
@@ -117,7 +117,8 @@ impl Gateway {
                 command.args(["--set", setting]);
             }
         }
-        self.child = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let out = log.try_clone().unwrap();
+        self.child = Some(command.stdout(out).stderr(log).spawn().unwrap());
         let text = wait_for("the ready file", || {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "the gateway ended: {}", self.output());

@@ -87,6 +87,15 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// All of it but the date, to be compared.
+    pub(crate) fn whole(&self) -> String {
+        let dated = |line: &&str| !line.to_ascii_lowercase().starts_with("date:");
+        let head: Vec<&str> = self.head.lines().filter(dated).collect();
+        format!("{}\n\n{}", head.join("\n"), self.body)
+    }
+}
+
 /// Sends a request with these header lines and reads the whole answer.
 pub(crate) fn exchange(
     address: &str,
