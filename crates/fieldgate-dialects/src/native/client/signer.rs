@@ -51,7 +51,8 @@ impl Signer {
     ///
     /// # Errors
     ///
-    /// The parser's, if it is no frame; and if a field holds a control character.
+    /// The parser's, if it is no frame; and if a field holds a control character, or has no place in an
+    /// envelope (`ifSeq`, frames of a type that is not known here).
     pub fn envelope(
         &self,
         plain: &str,
@@ -60,7 +61,8 @@ impl Signer {
     ) -> Result<String, serde_json::Error> {
         use serde::de::Error as _;
         let frame: Frame<'_> = json::from_object(plain)?;
-        let (kind, to, payload) = fold(&frame);
+        let unfit = || serde_json::Error::custom("this frame says more than an envelope can");
+        let (kind, to, payload) = fold(&frame).ok_or_else(unfit)?;
         let parts = Parts {
             tenant: &self.tenant,
             ver: "1.0",
@@ -109,12 +111,13 @@ impl Signer {
     }
 }
 
-/// The type, the receiver and the payload of the envelope that says what a plain frame says.
-fn fold<'a>(frame: &'a Frame<'a>) -> (&'a str, Option<String>, Option<String>) {
+/// The type, the receiver and the payload of the envelope that says what a plain frame says, if one
+/// can.
+fn fold<'a>(frame: &'a Frame<'a>) -> Option<(&'a str, Option<String>, Option<String>)> {
     let kind = frame.kind.as_deref().unwrap_or("status");
     let owned = |value: Option<&RawValue>| value.map(|value| value.get().to_owned());
     let to = frame.to.as_deref().map(str::to_owned);
-    match kind {
+    Some(match kind {
         "status" => {
             let data = owned(frame.data.or(frame.payload)).unwrap_or_else(|| "{}".to_owned());
             // The envelope's own time is that of sending; an element of a batch has one besides.
@@ -155,8 +158,10 @@ fn fold<'a>(frame: &'a Frame<'a>) -> (&'a str, Option<String>, Option<String>) {
             ];
             (kind, to, Some(object(members)))
         }
-        _ => (kind, to, owned(frame.payload)),
-    }
+        "desired" if frame.if_seq.is_none() => (kind, to, owned(frame.state.or(frame.payload))),
+        "command" | "ack" | "cancel" | "ping" => (kind, to, owned(frame.payload)),
+        _ => return None,
+    })
 }
 
 fn quoted(value: &str) -> String {

@@ -141,6 +141,7 @@ fn every_plain_frame_says_the_same_as_a_signed_envelope() {
         r#"{"type":"cancel","msgid":"1:7"}"#,
         r#"{"type":"ping"}"#,
         r#"{"type":"profile","profile":{"kind":"light"}}"#,
+        r#"{"type":"desired","to":"lamp","msgid":"m","state":{"on":true}}"#,
     ] {
         let envelope = signer.envelope(plain, NOW, "n").unwrap();
         let (ask, seal) = signed(&envelope, true).unwrap_or_else(|code| panic!("{plain}: {code}"));
@@ -148,6 +149,19 @@ fn every_plain_frame_says_the_same_as_a_signed_envelope() {
         assert_eq!((seal.timestamp, &*seal.nonce), (UnixMs(NOW), "n"));
         let said = decode_text(plain, &Limits::default()).unwrap();
         assert_eq!(unstamped(ask), unstamped(said), "{envelope}");
+    }
+}
+
+#[test]
+fn what_an_envelope_cannot_say_is_not_signed() {
+    let signer = Signer::new("default", "lamp", SECRET);
+    for plain in [
+        r#"{"type":"desired","to":"lamp","state":{"on":true},"ifSeq":3}"#,
+        r#"{"type":"of-tomorrow","field":1}"#,
+        r#"{"type":"status","msgid":"a\nb","data":{}}"#,
+        "[]",
+    ] {
+        assert!(signer.envelope(plain, NOW, "n").is_err(), "{plain}");
     }
 }
 
