@@ -268,7 +268,11 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     } else {
         shared.present.enter(&principal, hub.link_ref(link))
     };
-    if link.authenticate(!predecessors.is_empty()).is_err() {
+    // Who takes over from another connection, which ends, gets its place.
+    let takes_over = !predecessors.is_empty();
+    let connections_max = shared.throttle.tenants.of(&principal.tenant).connections_max();
+    let is_full = shared.present.count_of(&principal.tenant) as u64 > connections_max;
+    if is_full && !takes_over || link.authenticate(takes_over).is_err() {
         link.close(CloseReason::NoCapacity);
         return;
     }

@@ -187,7 +187,10 @@ impl Shared {
     }
 
     /// Counts a refusal, for the audit of the tenant that it is about, if there is one.
-    pub(crate) fn refuse(&self, refusal: Refusal) {
+    pub(crate) fn refuse(&self, mut refusal: Refusal) {
+        if !self.state.has_tenant(&refusal.tenant) {
+            refusal.tenant = TenantId::default_tenant();
+        }
         self.refusals.count(refusal);
     }
 
@@ -266,6 +269,9 @@ impl Fabric {
             for_durable: Waiters::default(),
             for_applied: Waiters::default(),
         });
+        for (tenant, info) in shared.state.tenants() {
+            shared.throttle.tenants.set(&tenant, &info.limits);
+        }
         let weak = Arc::downgrade(&shared);
         shared.log.on_durable(Arc::new(move |frontier| {
             if let Some(shared) = weak.upgrade() {

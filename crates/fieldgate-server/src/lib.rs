@@ -32,6 +32,7 @@ mod share;
 mod sink;
 mod status;
 mod subscriptions;
+mod tenancy;
 #[cfg(test)]
 mod testing;
 mod throttle;

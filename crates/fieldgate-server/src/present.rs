@@ -63,7 +63,31 @@ impl Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Present {
     places: Mutex<Places>,
-    counts: Mutex<Counts>,
+    counts: Mutex<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    all: Counts,
+    /// How many links each tenant has.
+    tenants: HashMap<TenantId, usize>,
+}
+
+impl Counted {
+    fn enter(&mut self, principal: &Principal) {
+        *self.all.of(&principal.identity) += 1;
+        *self.tenants.entry(principal.tenant.clone()).or_default() += 1;
+    }
+
+    fn leave(&mut self, principal: &Principal) {
+        *self.all.of(&principal.identity) -= 1;
+        if let Some(count) = self.tenants.get_mut(&principal.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                self.tenants.remove(&principal.tenant);
+            }
+        }
+    }
 }
 
 impl Present {
@@ -71,12 +95,24 @@ impl Present {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn counted(&self) -> MutexGuard<'_, Counts> {
+    fn counted(&self) -> MutexGuard<'_, Counted> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        *self.counted()
+        self.counted().all
+    }
+
+    /// How many links a tenant has.
+    pub(crate) fn count_of(&self, tenant: &TenantId) -> usize {
+        self.counted().tenants.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// All links of a tenant.
+    pub(crate) fn of_tenant(&self, tenant: &TenantId) -> Vec<LinkRef> {
+        let places = self.places();
+        let those = places.iter().filter(|((of, _), _)| of == tenant);
+        those.flat_map(|(_, places)| places.iter().map(|place| place.link)).collect()
     }
 
     /// Enters a link; for a device, returns the links before it, which have to end.
@@ -95,7 +131,7 @@ impl Present {
             Identity::Key | Identity::User => Vec::new(),
         };
         places.push(Place { link, serves: true, ended: None });
-        *self.counted().of(&principal.identity) += 1;
+        self.counted().enter(principal);
         predecessors
     }
 
@@ -104,7 +140,7 @@ impl Present {
         let key = (principal.tenant.clone(), Arc::clone(&principal.name));
         let place = Place { link, serves: false, ended: None };
         self.places().entry(key).or_default().push(place);
-        *self.counted().of(&principal.identity) += 1;
+        self.counted().enter(principal);
     }
 
     /// Takes a link out, and tells those who waited for it.
@@ -114,7 +150,7 @@ impl Present {
         let Some(links) = places.get_mut(&key) else { return };
         if let Some(at) = links.iter().position(|place| place.link == link) {
             let place = links.remove(at);
-            *self.counted().of(&principal.identity) -= 1;
+            self.counted().leave(principal);
             if let Some(ended) = place.ended {
                 ended.cancel();
             }
@@ -207,6 +243,9 @@ mod tests {
         let key = principal(Identity::Key);
         assert!((0..3).all(|link| present.enter(&key, at(0, link)).is_empty()));
         assert_eq!(present.of(&key.tenant, &key.name).len(), 3);
+        assert_eq!((present.count_of(&key.tenant), present.of_tenant(&key.tenant).len()), (3, 3));
+        let other = "acme".parse().unwrap();
+        assert_eq!((present.count_of(&other), present.of_tenant(&other).len()), (0, 0));
         assert_eq!(present.counts(), Counts { keys: 3, ..Counts::default() });
     }
 }

@@ -28,6 +28,7 @@ mod state;
 mod status;
 mod stored;
 mod stream;
+mod tenants;
 mod tickets;
 mod users;
 mod watch;
@@ -47,8 +48,9 @@ use utoipa::{ToSchema, openapi::OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::http::{Problem, refuse};
-pub(crate) use asker::Entrance;
+pub(crate) use asker::{Entrance, check_tenant};
 pub(crate) use describe::Problems;
+pub(crate) use tenants::TenantView;
 use watch::{Trace, Watched};
 
 static ROUTES: LazyLock<(Router, OpenApi)> = LazyLock::new(routes);
@@ -70,6 +72,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(state::router())
         .merge(keys::router())
         .merge(users::router())
+        .merge(tenants::router())
         .merge(sign_in::router())
         .merge(tickets::router())
         .merge(publish::router())

@@ -10,7 +10,7 @@ use std::{
 
 use fieldgate_core::{
     dialect::CommandState,
-    id::{Seq, UnixMs},
+    id::{Seq, TenantId, UnixMs},
     message::Kind,
 };
 use fieldgate_store::{
@@ -41,7 +41,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         let wait_max = notes.wait_max(Duration::from_millis(500));
         let open = follow.next(&mut steps, BATCH_LEN_MAX, wait_max);
         let mut effects = Vec::new();
-        let mut accepted_count = 0;
+        let mut accepted = Accepted { shared, tenant: None, count: 0, total: 0 };
         let applied = {
             let mut routing = shared.routing();
             for step in &steps {
@@ -52,7 +52,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
                 };
                 routing.routed = routing.routed.max(seq);
                 if let Followed::Entry(entry) = step {
-                    accepted_count += u64::from(message_of(entry).is_some());
+                    accepted.count(entry);
                     route(&routing, entry, &mut outgoing);
                 }
             }
@@ -61,7 +61,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         // Who is told that something is applied may take it that its effects were told, too.
         effects.into_iter().for_each(|effect| obey(shared, effect));
         shared.set_applied(applied);
-        shared.stats.accepted.fetch_add(accepted_count, Ordering::Relaxed);
+        drop(accepted);
         for (inbox, routed) in shared.inboxes.iter().zip(&mut outgoing) {
             if !routed.is_empty() {
                 inbox.route(std::mem::take(routed));
@@ -84,6 +84,39 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         if !open {
             return;
         }
+    }
+}
+
+/// Counts messages: of each tenant once for a run of them, and all together at its end.
+struct Accepted<'a> {
+    shared: &'a Shared,
+    tenant: Option<TenantId>,
+    count: u64,
+    total: u64,
+}
+
+impl Accepted<'_> {
+    fn count(&mut self, entry: &Entry) {
+        let Some(message) = message_of(entry) else { return };
+        if self.tenant.as_ref() != Some(&message.tenant) {
+            self.tell();
+            self.tenant = Some(message.tenant.clone());
+        }
+        self.count += 1;
+    }
+
+    fn tell(&mut self) {
+        if let Some(tenant) = &self.tenant {
+            self.shared.throttle.tenants.accepted(tenant, self.count);
+        }
+        self.total += std::mem::take(&mut self.count);
+    }
+}
+
+impl Drop for Accepted<'_> {
+    fn drop(&mut self) {
+        self.tell();
+        self.shared.stats.accepted.fetch_add(self.total, Ordering::Relaxed);
     }
 }
 
@@ -148,6 +181,7 @@ fn obey(shared: &Shared, effect: Effect) {
                 shared.tell(link, Control::RightsChanged { link: link.link });
             }
         }
+        Effect::TenantChanged { tenant } => tenant_changed(shared, &tenant),
         Effect::RetainedRefused { tenant, topic } => {
             shared.ledger.record(&tenant, topic.as_str(), DropReason::RetainedFull, 1, now());
         }
@@ -174,6 +208,18 @@ fn complete(shared: &Shared, command: &OpenCommand) {
     if let Err(error) = shared.log.append(vec![record], time) {
         tracing::debug!(%error, command = command.entry.seq.0, "a command that is done stays open");
         shared.state.watch(&command.tenant, &command.device);
+    }
+}
+
+/// Sets what a tenant may have; of one that is gone, every link ends.
+fn tenant_changed(shared: &Shared, tenant: &TenantId) {
+    if let Some(info) = shared.state.tenants().get(tenant) {
+        shared.throttle.tenants.set(tenant, &info.limits);
+        return;
+    }
+    shared.throttle.tenants.forget(tenant);
+    for link in shared.present.of_tenant(tenant) {
+        shared.tell(link, Control::RightsChanged { link: link.link });
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! Its shape is stable: fields are added, never renamed. Nothing in it is a secret.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
+use fieldgate_core::id::TenantId;
 use fieldgate_store::Log;
 use serde_json::{Value, json};
 
 use crate::{
     fabric::{Shared, now},
     present::Counts,
+    rest::TenantView,
 };
 
 /// Whether messages are taken and stored, else why not, in one word.
@@ -23,17 +25,39 @@ pub(crate) fn readiness(shared: &Shared) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The answer.
-pub(crate) fn status_of(shared: &Shared) -> Value {
+/// What a tenant is told: of the gateway that it takes messages, and of itself.
+pub(crate) fn status_of_tenant(shared: &Shared, id: &TenantId) -> Value {
+    let info = shared.state.tenants().get(id).copied().unwrap_or_default();
+    let mut status = head(shared);
+    if let Value::Object(fields) = &mut status {
+        fields.insert(
+            "tenants".to_owned(),
+            json!({ id.as_str(): TenantView::of(shared, id, &info) }),
+        );
+    }
+    status
+}
+
+fn head(shared: &Shared) -> Value {
     let up = shared.started.elapsed().as_millis();
     let up = u64::try_from(up).unwrap_or(u64::MAX);
-    let bound = |name: &str| shared.listeners.get().and_then(|bound| bound.get(name));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started": now().0.saturating_sub(up),
         "uptime_ms": up,
         "ready": readiness(shared).err().unwrap_or("ok"),
         "durability": shared.config.store.durability,
+    })
+}
+
+/// The answer to whom the gateway as a whole is theirs to look at.
+pub(crate) fn status_of(shared: &Shared) -> Value {
+    let bound = |name: &str| shared.listeners.get().and_then(|bound| bound.get(name));
+    let tenants = shared.state.tenants();
+    let tenants = tenants.iter().map(|(id, info)| (id.as_str(), TenantView::of(shared, id, info)));
+    let mut status = head(shared);
+    let whole = json!({
+        "tenants": tenants.collect::<BTreeMap<_, _>>(),
         "listeners": bound("listeners"),
         "tls": bound("tls"),
         "connections": shared.throttle.authenticated_count(),
@@ -45,7 +69,11 @@ pub(crate) fn status_of(shared: &Shared) -> Value {
             "failing": shared.tables.is_failing(),
         },
         "drops": shared.ledger.totals(),
-    })
+    });
+    if let (Value::Object(status), Value::Object(whole)) = (&mut status, whole) {
+        status.extend(whole);
+    }
+    status
 }
 
 fn links(shared: &Shared) -> Value {

@@ -23,7 +23,10 @@ use fieldgate_core::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Limits;
+use crate::{
+    config::Limits,
+    tenancy::{Desk, Tenancy},
+};
 
 /// So many connections that are not let in are told so at a time; others are dropped.
 const REFUSED_MAX: usize = 256;
@@ -36,6 +39,8 @@ const SENDERS_MIN: usize = 1_024;
 /// What one principal sends and reads, all its links together.
 #[derive(Debug)]
 pub(crate) struct Sender {
+    /// Of its tenant.
+    desk: Arc<Desk>,
     rates: Mutex<Rates>,
     /// Turns at the log (`limits.replays_per_principal_max`), first come, first served. One is held
     /// while a stretch is read, never while a receiver is waited for.
@@ -57,6 +62,7 @@ pub(crate) struct Throttle {
     failures: Mutex<AuthFailures>,
     senders: Mutex<Senders>,
     refused_count: AtomicUsize,
+    pub(crate) tenants: Tenancy,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,6 +107,7 @@ impl Throttle {
             failures: Mutex::new(AuthFailures::new(limits.auth_failures_per_minute_max.into())),
             senders: Mutex::default(),
             refused_count: AtomicUsize::new(0),
+            tenants: Tenancy::default(),
             limits: limits.clone(),
         }
     }
@@ -165,7 +172,8 @@ impl Throttle {
             let rates = Rates::new(messages, burst, limits.bytes_per_second, now_ms);
             let turns_max = limits.replays_per_principal_max.max(1);
             let log_turns = Arc::new(tokio::sync::Semaphore::new(turns_max));
-            Arc::new(Sender { rates: Mutex::new(rates), log_turns })
+            let desk = self.tenants.of(&principal.tenant);
+            Arc::new(Sender { desk, rates: Mutex::new(rates), log_turns })
         };
         let key = (principal.tenant.clone(), Arc::clone(&principal.name));
         Arc::clone(senders.known.entry(key).or_insert_with(fresh))
@@ -178,7 +186,9 @@ impl Throttle {
         message_count: u64,
         byte_len: u64,
     ) -> Result<(), u64> {
-        lock(&sender.rates).take(message_count, byte_len, self.now_ms())
+        let now_ms = self.now_ms();
+        lock(&sender.rates).take(message_count, byte_len, now_ms)?;
+        sender.desk.take(message_count, now_ms)
     }
 }
 

@@ -14,7 +14,7 @@ use fieldgate_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::registry::{
-    Change, Device, Edit, GroupStep, RegistryChange, SceneStep, SignInBy, SignInStep,
+    Change, Device, Edit, GroupStep, RegistryChange, SceneStep, SignInBy, SignInStep, TenantLimits,
 };
 
 /// Most entries of a trail of one tenant; then the oldest goes.
@@ -264,6 +264,9 @@ pub(crate) fn told(change: &RegistryChange) -> Option<Said> {
         Change::Scene { id, step: SceneStep::Put(plan), .. } => said(Act::SceneSet, id)
             .with_some("name", plan.name.as_ref())
             .with_some("group", plan.group.as_ref()),
+        Change::TenantAdd(limits) => of_tenant(said(Act::TenantAdd, &change.tenant), limits),
+        Change::TenantSet(limits) => of_tenant(said(Act::TenantSet, &change.tenant), limits),
+        Change::TenantRemove => said(Act::TenantRemove, &change.tenant),
     })
 }
 
@@ -325,6 +328,19 @@ fn of_edit(edit: &Edit, said: impl Fn(Act, &str) -> Said) -> Said {
         }
         Edit::User { name, role } => said(Act::UserEdit, name).with_some("role", role.as_ref()),
     }
+}
+
+fn of_tenant(said: Said, limits: &TenantLimits) -> Said {
+    let TenantLimits { connections_max, devices_max, retained_max, messages_per_second } = limits;
+    [
+        ("connections_max", connections_max),
+        ("devices_max", devices_max),
+        ("retained_max", retained_max),
+        ("messages_per_second", messages_per_second),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, (*value)?)))
+    .fold(said, |said, (name, value)| said.with(name, &value.to_string()))
 }
 
 const fn of_step(step: &SignInStep) -> Option<Act> {

@@ -7,6 +7,7 @@ mod guard;
 pub(crate) mod old;
 mod profile;
 mod scene;
+mod tenant;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +27,7 @@ pub use edit::{Edit, tag_of};
 pub use scene::{Scene, ScenePlan, SceneStep};
 
 pub use guard::{Guard, HmacSecret, NonceHash, Sealed};
+pub use tenant::{TenantInfo, TenantLimits};
 
 /// HMAC-SHA256 of a secret under the master key.
 pub type SecretHash = [u8; 32];
@@ -304,6 +306,12 @@ pub enum Change {
         /// How.
         step: SceneStep,
     },
+    /// The tenant appears; refused if the name was given before.
+    TenantAdd(TenantLimits),
+    /// What the tenant may have is replaced.
+    TenantSet(TenantLimits),
+    /// The tenant goes, with everything in it.
+    TenantRemove,
 }
 
 /// How a group changes. What is not named stays.
@@ -401,7 +409,10 @@ impl RegistryChange {
             | Change::SigningRotate { .. }
             | Change::Integrity { .. }
             | Change::ClaimTaken { .. }
-            | Change::Edit { .. } => 0,
+            | Change::Edit { .. }
+            | Change::TenantAdd(_)
+            | Change::TenantSet(_)
+            | Change::TenantRemove => 0,
         }
     }
 }

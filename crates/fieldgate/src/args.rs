@@ -10,7 +10,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use registry::{
-    CredentialCommand, DeviceAdd, DeviceCommand, KeyCommand, LoginLinkArgs, RoleName, UserCommand,
+    CredentialCommand, DeviceAdd, DeviceCommand, KeyCommand, LoginLinkArgs, RoleName,
+    TenantCommand, UserCommand,
 };
 
 /// Self-hosted real-time gateway for the Internet of Things.
@@ -44,6 +45,9 @@ pub(crate) enum Command {
     /// API keys for programs.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Tenants: what is in one cannot be seen from another.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
     /// Publish a message, or one for each line of stdin.
     #[command(after_help = "Example: fieldgate publish plant/line-1/note '\"started\"' --retain")]
     Publish(PublishArgs),

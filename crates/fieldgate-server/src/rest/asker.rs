@@ -1,6 +1,6 @@
 //! Who asks, and what a request brings along.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::{Bytes, to_bytes},
@@ -20,7 +20,7 @@ use fieldgate_store::{
 };
 use serde::de::DeserializeOwned;
 
-use super::watch::Trace;
+use super::{no_such, watch::Trace};
 use crate::{
     asks::rate_fault,
     fabric::Shared,
@@ -90,11 +90,23 @@ pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(text).map_err(bad)
 }
 
-/// `?tenant=NAME`, else the default one.
-fn tenant_of(uri: &Uri) -> Result<TenantId, Fault> {
-    let query = Query::<BTreeMap<String, String>>::try_from_uri(uri);
+/// `?tenant=NAME`, if it is given.
+fn tenant_of(uri: &Uri) -> Result<Option<TenantId>, Fault> {
+    let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
     let Query(query) = query.map_err(|_| bad("the query is no query"))?;
-    query.get("tenant").map_or("default", String::as_str).parse().map_err(bad)
+    let mut named = query.iter().filter(|(name, _)| name == "tenant");
+    let tenant = named.next().map(|(_, value)| value.parse().map_err(bad)).transpose()?;
+    if named.next().is_some() {
+        return Err(bad("tenant is given twice: give it once"));
+    }
+    Ok(tenant)
+}
+
+/// Refuses a request that names another tenant than that of its credential: any other one is none
+/// that it may know of.
+pub(crate) fn check_tenant(uri: &Uri, principal: &Principal) -> Result<(), Fault> {
+    let other = tenant_of(uri)?.filter(|named| *named != principal.tenant);
+    other.map_or(Ok(()), |other| Err(no_such("tenant", other.as_str())))
 }
 
 pub(super) fn entrance(parts: &Parts) -> Result<&Entrance, Problem> {
@@ -118,8 +130,12 @@ impl Asker {
     async fn of(parts: &Parts, opens: bool) -> Result<Self, Problem> {
         match entrance(parts)? {
             Entrance::Local(shared) => {
+                let tenant = tenant_of(&parts.uri)?.unwrap_or_else(TenantId::default_tenant);
+                if !shared.state.has_tenant(&tenant) {
+                    return Err(no_such("tenant", tenant.as_str()).into());
+                }
                 let principal = Principal {
-                    tenant: tenant_of(&parts.uri)?,
+                    tenant,
                     name: "local".into(),
                     identity: Identity::User,
                     role: Some(Role::Admin),
@@ -244,9 +260,20 @@ impl Asker {
 
     /// Changes the registry: durable and decided when this returns.
     pub(crate) async fn change(&self, change: Change) -> Result<u64, Fault> {
-        let (tenant, author) = (self.tenant().as_str().to_owned(), Some(self.author()));
+        self.change_of(self.tenant(), change).await
+    }
+
+    /// The same for a tenant as a whole.
+    pub(crate) async fn change_of(&self, tenant: &TenantId, change: Change) -> Result<u64, Fault> {
+        let (tenant, author) = (tenant.as_str().to_owned(), Some(self.author()));
         let seq = self.shared.change_registry(RegistryChange { tenant, change, author }).await?;
         Ok(seq.0)
+    }
+
+    /// Whether the gateway as a whole is theirs to look at, with the right for it: on this machine,
+    /// and in the tenant `default`.
+    pub(crate) fn is_of_gateway(&self) -> bool {
+        self.address.is_none() || *self.tenant() == TenantId::default_tenant()
     }
 
     /// Enters an act that is no change of the registry: it is durable before it is done.

@@ -21,7 +21,7 @@ const NAMED: &str = "^[A-Za-z0-9._:~-]{1,128}$";
 /// What people call things: no control characters.
 const CALLED: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$";
 
-const NAMES: [Name; 9] = [
+const NAMES: [Name; 10] = [
     Name {
         below: "/v1/devices/",
         name: "id",
@@ -52,6 +52,13 @@ const NAMES: [Name; 9] = [
         what: "The scene.",
         pattern: CALLED,
         example: "evening",
+    },
+    Name {
+        below: "/v1/tenants/",
+        name: "id",
+        what: "The tenant.",
+        pattern: "^[a-z0-9-]{1,64}$",
+        example: "acme",
     },
     Name {
         below: "/v1/clients/",

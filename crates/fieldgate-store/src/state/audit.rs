@@ -69,7 +69,10 @@ impl Inner {
         change: &RegistryChange,
         changes: &mut Changes,
     ) {
-        let Ok(tenant) = change.tenant.parse() else { return };
+        // A tenant as a whole is the business of whoever administers the gateway.
+        let of_gateway = change.change.is_of_tenant();
+        let tenant = if of_gateway { "default" } else { &change.tenant };
+        let Ok(tenant) = tenant.parse() else { return };
         if let Some(said) = told(change) {
             self.enter(&tenant, entry, said, changes);
         }
@@ -77,7 +80,10 @@ impl Inner {
 
     pub(super) fn enter_note(&mut self, entry: &Entry, note: &Note, changes: &mut Changes) {
         let Ok(tenant) = note.tenant.parse() else { return };
-        self.enter(&tenant, entry, note.said.clone(), changes);
+        // Of a tenant that went meanwhile, nobody reads it.
+        if self.has_tenant(&tenant) {
+            self.enter(&tenant, entry, note.said.clone(), changes);
+        }
     }
 
     fn enter(&mut self, tenant_id: &TenantId, entry: &Entry, said: Said, changes: &mut Changes) {

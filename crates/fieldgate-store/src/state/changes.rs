@@ -21,12 +21,13 @@ use crate::{
     audit::AuditEntry,
     port::Log,
     record::Entry,
-    registry::{ApiKey, Device, Group, Guard, Numbers, Scene, SignIns, User},
+    registry::{ApiKey, Device, Group, Guard, Numbers, Scene, SignIns, TenantInfo, User},
 };
 
 /// The name of a row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RowKey {
+    Tenant(TenantId),
     Device(TenantId, DeviceId),
     Key(TenantId, String),
     User(TenantId, String),
@@ -45,6 +46,7 @@ pub(crate) enum RowKey {
 /// What stands in a row.
 #[derive(Debug, Clone)]
 pub(crate) enum Row {
+    Tenant(TenantInfo),
     Device(Arc<Device>),
     Key(Arc<ApiKey>),
     User(Arc<User>),

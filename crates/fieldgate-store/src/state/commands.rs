@@ -163,6 +163,22 @@ impl Commands {
         OpenCount { device_count: open.map_or(0, Vec::len), tenant_count, tenant_bytes }
     }
 
+    /// How many are open in a tenant.
+    pub(super) fn count_of(&self, tenant: &TenantId) -> usize {
+        self.by_tenant.get(tenant).map_or(0, |(count, _)| *count)
+    }
+
+    pub(super) fn seqs_of(&self, tenant: &TenantId) -> impl Iterator<Item = Seq> {
+        self.by_seq.iter().filter(move |(_, open)| open.tenant == *tenant).map(|(seq, _)| *seq)
+    }
+
+    /// Forgets every command of a tenant.
+    pub(super) fn forget(&mut self, tenant: &TenantId) {
+        self.by_seq.retain(|_, open| open.tenant != *tenant);
+        self.by_device.retain(|(of, _), _| of != tenant);
+        self.by_tenant.remove(tenant);
+    }
+
     pub(super) fn get(&self, seq: Seq) -> Option<OpenCommand> {
         self.by_seq.get(&seq).cloned()
     }

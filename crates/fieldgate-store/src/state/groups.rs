@@ -181,7 +181,8 @@ impl Tenant {
         match key {
             RowKey::Group(_, id) => self.groups.get(id).cloned().map(Row::Group),
             RowKey::Numbers(_) => Some(Row::Numbers(self.numbers)),
-            RowKey::Device(..)
+            RowKey::Tenant(_)
+            | RowKey::Device(..)
             | RowKey::Key(..)
             | RowKey::User(..)
             | RowKey::SignIns(..)

@@ -198,7 +198,10 @@ impl Inner {
             | Change::SignIns { .. }
             | Change::Group { .. }
             | Change::Edit { .. }
-            | Change::Scene { .. } => Ok(Vec::new()),
+            | Change::Scene { .. }
+            | Change::TenantAdd(_)
+            | Change::TenantSet(_)
+            | Change::TenantRemove => Ok(Vec::new()),
         }
     }
 

@@ -12,6 +12,7 @@ mod edits;
 mod groups;
 mod guards;
 mod profiles;
+mod registered;
 mod registry;
 mod reported;
 mod scenes;
@@ -35,6 +36,7 @@ use subtle::ConstantTimeEq;
 pub use commands::{CommandMoved, OpenCommand, OpenCount};
 pub use groups::{GROUPS_PER_DEVICE_MAX, Grouped};
 pub use guards::{SIGNING_MAX, SigningSecret};
+pub use registered::TenantCounts;
 pub use scenes::SCENE_DEVICES_MAX;
 pub use sign_ins::SignedIn;
 pub use window::{Admit, Window};
@@ -109,6 +111,11 @@ pub enum Effect {
         tenant: TenantId,
         /// Its name, as in [`Principal::name`].
         name: Arc<str>,
+    },
+    /// A tenant is new, may have more or less, or is gone.
+    TenantChanged {
+        /// Which.
+        tenant: TenantId,
     },
     /// A retained message was over the tenant's bound and is not kept.
     RetainedRefused {
@@ -217,6 +224,9 @@ impl State {
         message: &Message,
         changes: &mut Changes,
     ) -> Vec<Effect> {
+        if self.read().is_removed(&message.tenant) {
+            return Vec::new();
+        }
         if let Some((message, msgid)) = entry.record.repeatable() {
             let (tenant, from) = (&message.tenant, &message.from);
             changes.id(self.window.name(tenant, from, msgid, entry.seq, entry.arrived));
@@ -258,6 +268,7 @@ impl State {
     ) -> Vec<Effect> {
         let mut inner = self.write();
         let revision = inner.revision(change);
+        let gone = inner.gone_with(change);
         let result = inner.change(change, entry.arrived, &self.limits);
         let (outcome, mut effects) = match result {
             Ok(effects) => (Ok(()), effects),
@@ -265,6 +276,7 @@ impl State {
         };
         let touched = std::mem::take(&mut inner.touched);
         if outcome.is_ok() {
+            gone.into_iter().for_each(|key| changes.row(key, None));
             for key in Inner::rows_of(change).into_iter().chain(touched) {
                 if let RowKey::Device(tenant, device) = &key
                     && matches!(change.change, Change::DeviceRemove(_))
@@ -370,7 +382,8 @@ impl State {
     fn fresh(&self, principal: &Principal, now: UnixMs) -> Option<Principal> {
         if principal.identity == Identity::User && principal.proof.is_none() {
             // Somebody else said who this is, and until when.
-            let holds = principal.expires.is_some_and(|end| now < end);
+            let holds = principal.expires.is_some_and(|end| now < end)
+                && self.has_tenant(&principal.tenant);
             return holds.then(|| principal.clone());
         }
         let inner = self.read();

@@ -79,7 +79,10 @@ impl Tenant {
             | Change::Integrity { .. }
             | Change::ClaimTaken { .. }
             | Change::Edit { .. }
-            | Change::Scene { .. } => Ok(Vec::new()),
+            | Change::Scene { .. }
+            | Change::TenantAdd(_)
+            | Change::TenantSet(_)
+            | Change::TenantRemove => Ok(Vec::new()),
         }
     }
 }
@@ -128,7 +131,10 @@ impl Inner {
             | Change::Integrity { .. }
             | Change::ClaimTaken { .. }
             | Change::Edit { .. }
-            | Change::Scene { .. } => return Ok(Vec::new()),
+            | Change::Scene { .. }
+            | Change::TenantAdd(_)
+            | Change::TenantSet(_)
+            | Change::TenantRemove => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;

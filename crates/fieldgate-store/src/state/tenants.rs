@@ -29,7 +29,8 @@ use super::{
 use crate::{
     record::{Entry, Record},
     registry::{
-        ApiKey, Change, Device, Guard, Numbers, RegistryChange, SecretHash, SignIns, User, proof_of,
+        ApiKey, Change, Device, Guard, Numbers, RegistryChange, SecretHash, SignIns, TenantInfo,
+        User, proof_of,
     },
 };
 
@@ -64,12 +65,55 @@ pub(super) enum Owner {
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
+    /// The names of tenants that were given, `default` only if it has bounds of its own.
+    pub(super) known: BTreeMap<TenantId, TenantInfo>,
     pub(super) tenants: BTreeMap<TenantId, Tenant>,
     pub(super) owners: HashMap<SecretHash, Owner>,
     pub(super) commands: Commands,
     pub(super) outcomes: BTreeMap<Seq, Result<(), Fault>>,
     /// Rows that a change touched beside those that it names, until they are taken.
     pub(super) touched: Vec<RowKey>,
+}
+
+impl Tenant {
+    /// Its rows, but for commands and what devices reported.
+    pub(super) fn rows(&self, id: &TenantId) -> Vec<(RowKey, Row)> {
+        let mut rows = Vec::new();
+        for (device, row) in &self.devices {
+            rows.push((RowKey::Device(id.clone(), device.clone()), Row::Device(row.clone())));
+        }
+        for (name, row) in &self.keys {
+            rows.push((RowKey::Key(id.clone(), name.clone()), Row::Key(row.clone())));
+        }
+        for (name, row) in &self.users {
+            rows.push((RowKey::User(id.clone(), name.clone()), Row::User(row.clone())));
+        }
+        for (name, row) in &self.sign_ins {
+            rows.push((RowKey::SignIns(id.clone(), name.clone()), Row::SignIns(row.clone())));
+        }
+        for (trail, row) in self.trails.all() {
+            rows.push((RowKey::Audit(id.clone(), trail, row.number), Row::Audit(row.clone())));
+        }
+        for (group, row) in self.groups.all() {
+            rows.push((RowKey::Group(id.clone(), group.clone()), Row::Group(row.clone())));
+        }
+        for (scene, row) in self.scenes.all() {
+            rows.push((RowKey::Scene(id.clone(), scene.clone()), Row::Scene(row.clone())));
+        }
+        if self.numbers != Numbers::default() {
+            rows.push((RowKey::Numbers(id.clone()), Row::Numbers(self.numbers)));
+        }
+        for (device, row) in &self.guards {
+            rows.push((RowKey::Guard(id.clone(), device.clone()), Row::Guard(row.clone())));
+        }
+        for (device, row) in &self.desired {
+            rows.push((RowKey::Desired(id.clone(), device.clone()), Row::Desired(row.clone())));
+        }
+        for (topic, row) in &self.retained {
+            rows.push((RowKey::Retained(id.clone(), topic.clone()), Row::Retained(row.clone())));
+        }
+        rows
+    }
 }
 
 impl Inner {
@@ -94,6 +138,7 @@ impl Inner {
         message: &Message,
         limits: &StateLimits,
     ) -> bool {
+        let limits = self.limits_of(&message.tenant, limits);
         let tenant = self.tenants.entry(message.tenant.clone()).or_default();
         if let Some(old) = tenant.retained.remove(&message.topic) {
             tenant.retained_bytes = tenant.retained_bytes.saturating_sub(retained_bytes(&old));
@@ -119,6 +164,11 @@ impl Inner {
         let invalid =
             |error: fieldgate_core::id::InvalidId| Fault::new(Code::BadValue, error.to_string());
         let tenant_id: TenantId = change.tenant.parse().map_err(invalid)?;
+        self.check_tenant(&tenant_id, change)?;
+        if change.change.is_of_tenant() {
+            return self.change_tenant(&tenant_id, &change.change, arrived);
+        }
+        let limits = &self.limits_of(&tenant_id, limits);
         let tenant = self.tenants.entry(tenant_id.clone()).or_default();
         let changed = |name: String| {
             vec![Effect::RightsChanged { tenant: tenant_id.clone(), name: name.into() }]
@@ -177,6 +227,7 @@ impl Inner {
                 self.touched = touched;
                 Ok(effects)
             }
+            Change::TenantAdd(_) | Change::TenantSet(_) | Change::TenantRemove => Ok(Vec::new()),
         }
     }
 
@@ -277,12 +328,16 @@ impl Inner {
             }
             Change::SignIns { user, .. } => vec![RowKey::SignIns(tenant, user.clone())],
             Change::Group { .. } | Change::Edit { .. } | Change::Scene { .. } => Vec::new(),
+            Change::TenantAdd(_) | Change::TenantSet(_) | Change::TenantRemove => {
+                vec![RowKey::Tenant(tenant)]
+            }
         }
     }
 
     /// What stands in a row now.
     pub(super) fn row(&self, key: &RowKey) -> Option<Row> {
         match key {
+            RowKey::Tenant(tenant) => self.known.get(tenant).copied().map(Row::Tenant),
             RowKey::Device(tenant, id) => {
                 self.tenants.get(tenant)?.devices.get(id).cloned().map(Row::Device)
             }
@@ -323,45 +378,13 @@ impl Inner {
 
     /// Every other row, by key.
     pub(super) fn rows(&self) -> Vec<(RowKey, Row)> {
-        let mut rows = Vec::new();
+        let mut rows: Vec<_> = self
+            .known
+            .iter()
+            .map(|(id, info)| (RowKey::Tenant(id.clone()), Row::Tenant(*info)))
+            .collect();
         for (id, tenant) in &self.tenants {
-            for (device, row) in &tenant.devices {
-                rows.push((RowKey::Device(id.clone(), device.clone()), Row::Device(row.clone())));
-            }
-            for (name, row) in &tenant.keys {
-                rows.push((RowKey::Key(id.clone(), name.clone()), Row::Key(row.clone())));
-            }
-            for (name, row) in &tenant.users {
-                rows.push((RowKey::User(id.clone(), name.clone()), Row::User(row.clone())));
-            }
-            for (name, row) in &tenant.sign_ins {
-                rows.push((RowKey::SignIns(id.clone(), name.clone()), Row::SignIns(row.clone())));
-            }
-            for (trail, row) in tenant.trails.all() {
-                let key = RowKey::Audit(id.clone(), trail, row.number);
-                rows.push((key, Row::Audit(row.clone())));
-            }
-            for (group, row) in tenant.groups.all() {
-                rows.push((RowKey::Group(id.clone(), group.clone()), Row::Group(row.clone())));
-            }
-            for (scene, row) in tenant.scenes.all() {
-                rows.push((RowKey::Scene(id.clone(), scene.clone()), Row::Scene(row.clone())));
-            }
-            if tenant.numbers != Numbers::default() {
-                rows.push((RowKey::Numbers(id.clone()), Row::Numbers(tenant.numbers)));
-            }
-            for (device, row) in &tenant.guards {
-                rows.push((RowKey::Guard(id.clone(), device.clone()), Row::Guard(row.clone())));
-            }
-            for (device, row) in &tenant.desired {
-                rows.push((RowKey::Desired(id.clone(), device.clone()), Row::Desired(row.clone())));
-            }
-            for (topic, row) in &tenant.retained {
-                rows.push((
-                    RowKey::Retained(id.clone(), topic.clone()),
-                    Row::Retained(row.clone()),
-                ));
-            }
+            rows.extend(tenant.rows(id));
         }
         rows.extend(
             self.commands.all().map(|(seq, row)| (RowKey::Command(seq), Row::Command(row))),
@@ -372,6 +395,9 @@ impl Inner {
     /// Takes a row as it was written down: its conditions were decided then.
     pub(super) fn restore(&mut self, key: RowKey, row: Row, desk: &Arc<Desk>) {
         match (key, row) {
+            (RowKey::Tenant(tenant_id), Row::Tenant(info)) => {
+                self.known.insert(tenant_id, info);
+            }
             (RowKey::Device(tenant_id, id), Row::Device(device)) => {
                 for hash in device.credentials.values() {
                     self.owners.insert(*hash, Owner::Device(tenant_id.clone(), id.clone()));

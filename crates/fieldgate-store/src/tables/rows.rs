@@ -35,6 +35,7 @@ const GROUP: u8 = b'g';
 const NUMBERS: u8 = b'n';
 const GUARD: u8 = b'h';
 const SCENE: u8 = b'c';
+const TENANT: u8 = b't';
 /// Bytes of one known id in a row.
 const ID_BYTES: usize = 40;
 
@@ -81,6 +82,7 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
         out
     };
     match key {
+        RowKey::Tenant(tenant) => (Table::Registry, named(tenant, Some(TENANT), "")),
         RowKey::Device(tenant, id) => (Table::Registry, named(tenant, Some(DEVICE), id.as_str())),
         RowKey::Key(tenant, name) => (Table::Registry, named(tenant, Some(API_KEY), name)),
         RowKey::User(tenant, name) => (Table::Registry, named(tenant, Some(USER), name)),
@@ -105,6 +107,7 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
 pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
     let mut out = vec![if matches!(row, Row::Device(_)) { V2 } else { V1 }];
     match row {
+        Row::Tenant(info) => put(info, &mut out),
         Row::Device(device) => put(&**device, &mut out),
         Row::Key(key) => put(&**key, &mut out),
         Row::User(user) => put(&**user, &mut out),
@@ -211,6 +214,7 @@ fn decode_registry(key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
             let user = Arc::new(take(versioned(value)?)?);
             Ok((RowKey::User(tenant, name.to_owned()), Row::User(user)))
         }
+        TENANT => Ok((RowKey::Tenant(tenant), Row::Tenant(take(versioned(value)?)?))),
         SIGN_INS => {
             let sign_ins = Arc::new(take(versioned(value)?)?);
             Ok((RowKey::SignIns(tenant, name.to_owned()), Row::SignIns(sign_ins)))
@@ -302,7 +306,7 @@ mod tests {
     use super::*;
     use crate::{
         audit::{Author, Said},
-        registry::Device,
+        registry::{Device, TenantInfo, TenantLimits},
         testing::message_at,
     };
     use fieldgate_core::audit::Act;
@@ -359,7 +363,10 @@ mod tests {
         let mut wishes = fieldgate_core::state::Desired::default();
         wishes.take(Seq(8), r#"{"on":true,"é":{"a":[1.0]}}"#, fieldgate_core::state::WISHES);
         let wishes = Arc::new(wishes);
+        let limits = TenantLimits { devices_max: Some(3), ..TenantLimits::default() };
+        let info = TenantInfo { added_ms: 1, removed_ms: Some(2), limits };
         let rows = [
+            (RowKey::Tenant(tenant()), Row::Tenant(info)),
             (RowKey::Audit(tenant(), Trail::Access, 1), Row::Audit(Arc::new(audited))),
             (RowKey::Group(tenant(), id), Row::Group(Arc::new(group))),
             (RowKey::Numbers(tenant()), Row::Numbers(numbers)),

@@ -1,4 +1,4 @@
-//! The arguments of the commands that make and end devices, people and keys.
+//! The arguments of the commands that make and end devices, people, keys and tenants.
 
 use std::time::Duration;
 
@@ -239,4 +239,34 @@ pub(crate) enum KeyCommand {
     /// End a key.
     #[command(after_help = "Example: fieldgate key revoke dashboard --yes")]
     Revoke(NamedYes),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Make a tenant; make its first key or person with `--tenant` then.
+    #[command(after_help = "Example: fieldgate tenant add acme --devices 500")]
+    Add {
+        /// Its name: 1 to 64 of a-z 0-9 -
+        name: String,
+        /// Most connections.
+        #[arg(long, value_name = "N")]
+        connections: Option<u64>,
+        /// Most devices, where that is less than the configuration gives each tenant.
+        #[arg(long, value_name = "N")]
+        devices: Option<u64>,
+        /// Most retained messages, where that is less than the configuration gives each tenant.
+        #[arg(long, value_name = "N")]
+        retained: Option<u64>,
+        /// Messages a second of all that is in it.
+        #[arg(long, value_name = "N")]
+        messages_per_second: Option<u64>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the tenants and what they have.
+    #[command(after_help = "Example: fieldgate tenant list")]
+    List(Place2),
+    /// Remove a tenant with everything in it; its name is not given again.
+    #[command(after_help = "Example: fieldgate tenant remove acme --yes")]
+    Remove(NamedYes),
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use fieldgate_client::{Builder, Client};
+use fieldgate_core::id::TenantId;
 use serde_json::Value;
 
 use super::{
@@ -27,9 +28,16 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
+/// Somebody who administers a tenant of one gateway.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    way: Way,
+    tenant: String,
+}
+
 /// A way to administer one gateway.
 #[derive(Debug)]
-pub(crate) enum Admin {
+enum Way {
     /// The gateway that runs on this folder.
     Socket(PathBuf),
     /// The folder itself: no gateway runs on it.
@@ -41,28 +49,31 @@ pub(crate) enum Admin {
 impl Admin {
     /// Finds the gateway: elsewhere, or the one that runs on the folder, or opens the folder itself.
     pub(crate) fn open(place: &Place) -> Result<Self, Failure> {
-        check_tenant(&place.tenant)?;
         let folder = match Whereabouts::of(place) {
             Whereabouts::Url(url) => return Self::elsewhere(&url, place),
             Whereabouts::Folder(folder) => folder,
         };
         let runs = UnixStream::connect(socket(&folder)).is_ok();
-        Ok(if runs { Self::Socket(folder) } else { Self::Folder(folder) })
+        Self::of(if runs { Way::Socket(folder) } else { Way::Folder(folder) }, &place.tenant)
+    }
+
+    fn of(way: Way, tenant: &str) -> Result<Self, Failure> {
+        let tenant: TenantId = tenant.parse().map_err(|why| Failure::usage(format!("{why}")))?;
+        Ok(Self { way, tenant: tenant.as_str().to_owned() })
     }
 
     /// Finds the gateway, elsewhere or on this machine; it must run.
     pub(crate) fn watch(place: &Place) -> Result<Self, Failure> {
-        check_tenant(&place.tenant)?;
         match Whereabouts::of(place) {
             Whereabouts::Url(url) => Self::elsewhere(&url, place),
-            Whereabouts::Folder(folder) => Self::running(&folder),
+            Whereabouts::Folder(folder) => Self::running(&folder, &place.tenant),
         }
     }
 
     /// Finds the running gateway of the folder.
-    pub(crate) fn running(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn running(folder: &Path, tenant: &str) -> Result<Self, Failure> {
         match UnixStream::connect(socket(folder)) {
-            Ok(_) => Ok(Self::Socket(folder.to_owned())),
+            Ok(_) => Self::of(Way::Socket(folder.to_owned()), tenant),
             Err(error) => Err(Failure::new(
                 Exit::Unreachable,
                 "unreachable",
@@ -73,7 +84,7 @@ impl Admin {
 
     fn elsewhere(url: &str, place: &Place) -> Result<Self, Failure> {
         let builder = Client::builder(url).token(token()?).connect_timeout(TIMEOUT);
-        Ok(Self::Url(Box::new(trusting(builder, place.ca.as_deref())?)))
+        Self::of(Way::Url(Box::new(trusting(builder, place.ca.as_deref())?)), &place.tenant)
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -105,11 +116,11 @@ impl Admin {
     }
 
     fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let path = format!("/v1{path}");
-        let (status, body) = match self {
-            Self::Folder(folder) => offline(folder, method, &path, body)?,
-            Self::Url(builder) => fetch(builder, method, &path, body)?,
-            Self::Socket(folder) => {
+        let path = in_tenant(&format!("/v1{path}"), &self.tenant);
+        let (status, body) = match &self.way {
+            Way::Folder(folder) => offline(folder, method, &path, body)?,
+            Way::Url(builder) => fetch(builder, method, &path, body)?,
+            Way::Socket(folder) => {
                 let answer = exchange(&socket(folder), method, &path, body).map_err(|error| {
                     let text = format!("the gateway's admin.sock failed: {error}");
                     Failure::new(Exit::Unreachable, "unreachable", text)
@@ -184,12 +195,13 @@ impl Whereabouts {
     }
 }
 
-/// Only one tenant exists until the registry knows more.
-pub(crate) fn check_tenant(tenant: &str) -> Result<(), Failure> {
+/// An address that names its tenant; a gateway refuses one that the credential is not of.
+pub(crate) fn in_tenant(address: &str, tenant: &str) -> String {
     if tenant == "default" {
-        return Ok(());
+        return address.to_owned();
     }
-    Err(Failure::usage(format!("there is no tenant {tenant}: this release has only \"default\"")))
+    let sign = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{sign}tenant={tenant}")
 }
 
 fn socket(folder: &Path) -> PathBuf {
@@ -306,6 +318,13 @@ mod tests {
         let answer = exchange(&path, "POST", "/x", Some(&serde_json::json!({})));
         assert_eq!(parse(&answer.unwrap()), Some((200, serde_json::json!({}))));
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_tenant_is_named_in_the_address_unless_it_is_the_default() {
+        assert_eq!(in_tenant("/v1/keys?limit=1", "default"), "/v1/keys?limit=1");
+        assert_eq!(in_tenant("/v1/keys?limit=1", "acme"), "/v1/keys?limit=1&tenant=acme");
+        assert_eq!(in_tenant("https://gate.example", "acme"), "https://gate.example?tenant=acme");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod publish;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod subscribe;
+pub(crate) mod tenant;
 pub(crate) mod user;
 
 use crate::failure::Failure;

@@ -7,7 +7,10 @@ use std::path::Path;
 use fieldgate_client::{Builder, Client, Link};
 use serde_json::json;
 
-use super::{admin::Admin, now_ms};
+use super::{
+    admin::{Admin, in_tenant},
+    now_ms,
+};
 use crate::{
     args::Remote,
     failure::{Exit, Failure},
@@ -27,12 +30,14 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct MomentKey {
     folder: std::path::PathBuf,
+    tenant: String,
     name: String,
 }
 
 impl Drop for MomentKey {
     fn drop(&mut self) {
-        let revoke = || Admin::running(&self.folder)?.delete(&format!("/keys/{}", self.name));
+        let revoke =
+            || Admin::running(&self.folder, &self.tenant)?.delete(&format!("/keys/{}", self.name));
         // It ends by itself; a gateway that is gone cannot be told.
         let _ = revoke();
     }
@@ -41,11 +46,11 @@ impl Drop for MomentKey {
 impl Session {
     /// Connects, or says why not.
     pub(crate) async fn open(remote: &Remote) -> Result<Self, Failure> {
-        super::admin::check_tenant(&remote.tenant)?;
         let (url, token, key) = match &remote.data {
-            Some(folder) => by_folder(folder)?,
+            Some(folder) => by_folder(folder, &remote.tenant)?,
             None => (remote.url.clone(), token()?, None),
         };
+        let url = in_tenant(&url, &remote.tenant);
         // Whoever can read the folder may trust the certificate that the gateway made there.
         let own = remote.data.as_ref().map(|folder| folder.join("certs/self-signed.crt"));
         let ca = remote.ca.clone().or_else(|| own.filter(|own| own.exists()));
@@ -97,8 +102,8 @@ pub(crate) fn token() -> Result<String, Failure> {
     Ok(token)
 }
 
-fn by_folder(folder: &Path) -> Result<(String, String, Option<MomentKey>), Failure> {
-    let admin = Admin::running(folder)?;
+fn by_folder(folder: &Path, tenant: &str) -> Result<(String, String, Option<MomentKey>), Failure> {
+    let admin = Admin::running(folder, tenant)?;
     let status = admin.get("/status")?;
     let listener = |name: &str| {
         let found = status.pointer(&format!("/listeners/{name}/0"))?;
@@ -117,6 +122,6 @@ fn by_folder(folder: &Path) -> Result<(String, String, Option<MomentKey>), Failu
     let body =
         json!({"name": name, "role": "admin", "grants": [], "expires_ms": now_ms() + KEY_MS});
     let made = admin.post("/keys", &body)?;
-    let key = MomentKey { folder: folder.to_owned(), name };
+    let key = MomentKey { folder: folder.to_owned(), tenant: tenant.to_owned(), name };
     Ok((url, output::cell(&made, "key"), Some(key)))
 }

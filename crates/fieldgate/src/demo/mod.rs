@@ -88,7 +88,7 @@ struct Tokens {
 
 async fn register(folder: PathBuf) -> Result<Tokens, Failure> {
     let register = move || {
-        let admin = Admin::running(&folder)?;
+        let admin = Admin::running(&folder, "default")?;
         let mut devices = Vec::new();
         for (id, kind, name) in building::DEVICES {
             // A folder of the user's own may know the demo already: then only the tokens are new.

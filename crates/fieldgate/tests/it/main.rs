@@ -51,6 +51,7 @@ mod state;
 mod stream;
 mod support;
 mod takeover;
+mod tenants;
 mod tickets;
 mod tidy;
 mod tls;
