@@ -198,7 +198,7 @@ mod tests {
         memory::SimLog,
         port::{Followed, Log as _},
         record::{Entry, Record},
-        registry::{ApiKey, Device, User},
+        registry::{ApiKey, Device, GroupStep, HmacSecret, Sealed, User},
         secret::{MasterKey, hash_password},
         state::changes::Row,
         tables::rows::{encode_key, encode_row},
@@ -271,6 +271,15 @@ mod tests {
             let password = hash_password("correct horse").unwrap();
             let (name, role) = ("ada".to_owned(), "admin".to_owned());
             self.change(tenant, Change::UserAdd(User { name, role, password })).unwrap();
+            let put = GroupStep::Put { name: None, devices: vec!["lamp".to_owned()] };
+            let group = Change::Group { id: "hall".to_owned(), expected: None, step: put };
+            self.change(tenant, group).unwrap();
+            let hash = self.state.master_key().hash(&format!("{tenant} signs"));
+            let (credential, sealed) = ("hmac-1".to_owned(), Sealed(vec![1, 2, 3]));
+            let secret = HmacSecret { credential, hash, sealed };
+            let signing =
+                Change::SigningAdd { device: "lamp".to_owned(), secret, describing: false };
+            self.change(tenant, signing).unwrap();
             self.message(tenant, "a/b", true);
             self.message(tenant, "devices/lamp/commands", false);
             self.message(tenant, "devices/lamp/state/reported", false);

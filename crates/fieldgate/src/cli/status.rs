@@ -65,8 +65,13 @@ fn told(status: &Value, newest: &Value) -> Vec<String> {
         .collect();
     let number = |path| look.number(path);
     let up = span(number("/uptime_ms"));
+    let head = format!("fieldgate {}: {}, up {up}", look.text("/version"), look.text("/ready"));
+    if look.at("/log").is_null() {
+        // To another tenant than the default one the gateway tells no more.
+        return std::iter::once(head).chain(tenants(&look)).collect();
+    }
     let mut lines = vec![
-        format!("fieldgate {}: {}, up {up}", look.text("/version"), look.text("/ready")),
+        head,
         format!("listens  {}{}", bound.join(", "), if look.is("/tls") { " (TLS)" } else { "" }),
         format!(
             "links    {} devices, {} keys, {} users, {} nobody yet; {} read from the log, {} wait",
@@ -92,9 +97,29 @@ fn told(status: &Value, newest: &Value) -> Vec<String> {
             number("/tables/exported")
         ),
     ];
+    if look.at("/tenants").as_object().is_some_and(|tenants| tenants.len() > 1) {
+        lines.extend(tenants(&look));
+    }
     lines.extend(warnings(&look));
     lines.extend(drops(look.at("/drops"), newest));
     lines
+}
+
+/// A line for each tenant.
+fn tenants(look: &Look<'_>) -> Vec<String> {
+    let all = look.at("/tenants").as_object().into_iter().flatten();
+    let line = |(name, tenant): (&String, &Value)| {
+        let tenant = Look(tenant);
+        let number = |path| tenant.number(path);
+        format!(
+            "tenant   {name}: {} connections, {} devices, {} retained, {} messages since the start",
+            number("/connections"),
+            number("/devices"),
+            number("/retained"),
+            number("/accepted"),
+        )
+    };
+    all.map(line).collect()
 }
 
 /// What somebody should do something about.

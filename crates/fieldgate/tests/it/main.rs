@@ -17,6 +17,7 @@ mod cli;
 mod config;
 mod conformance;
 mod contract;
+mod crossing;
 mod crowd;
 mod demo;
 mod desired;

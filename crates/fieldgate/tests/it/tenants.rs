@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Events, Gateway, Issuer, Signer, Wire, exchange, post, post_open, request, run,
+    Events, Gateway, Issuer, Signer, Wire, exchange, fieldgate, post, post_open, request, run,
 };
 
 fn add(gateway: &Gateway, limits: &[&str]) {
@@ -222,6 +222,17 @@ fn a_tenant_has_limits_of_its_own_and_the_others_do_not_feel_them() {
     let their_status = json_of(&gateway, "/v1/status", &theirs);
     assert_eq!(their_status["tenants"].as_object().unwrap().keys().collect::<Vec<_>>(), ["acme"]);
     assert_eq!((&their_status["log"], &their_status["drops"]), (&Value::Null, &Value::Null));
+    let told = |key: &str| {
+        let mut status = fieldgate();
+        status.args(["status", "--url"]).arg(format!("http://{}", gateway.address));
+        let status =
+            status.args(["--tenant", "acme"]).env("FIELDGATE_TOKEN", key).output().unwrap();
+        (status.status.code(), String::from_utf8(status.stdout).unwrap())
+    };
+    let (code, text) = told(&theirs);
+    assert!(code == Some(0) && text.contains("tenant   acme: 0 connections, 1 devices"), "{text}");
+    assert!(!text.contains("log"), "{text}");
+    assert_eq!(told(&ours).0, Some(1), "the key is of another tenant");
     let mut first = as_device(&gateway, "acme", "one", &token);
     let _second = gateway.as_app(&theirs);
     assert_eq!(tenants(&ours)["acme"]["connections"], 2);
