@@ -39,6 +39,7 @@ use crate::{
     outcomes::Outcomes,
     present::{LinkRef, Present},
     refusals::{self, Refusal, Refusals},
+    repeats::Repeats,
     share::Share,
     throttle::{Throttle, open_files_max},
     tickets::Tickets,
@@ -87,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) tickets: Tickets,
     pub(crate) wishes: Wishes,
     pub(crate) documents: Documents,
+    pub(crate) repeats: Repeats,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -265,6 +267,7 @@ impl Fabric {
             tickets: Tickets::default(),
             wishes: Wishes::default(),
             documents: Documents::default(),
+            repeats: Repeats::default(),
             next_worker: AtomicUsize::new(0),
             for_durable: Waiters::default(),
             for_applied: Waiters::default(),

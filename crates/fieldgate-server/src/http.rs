@@ -194,7 +194,7 @@ async fn guarded(caller: &Caller, mut request: Request, next: axum::middleware::
         let any = HeaderValue::from_static("*");
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
-        let told = HeaderValue::from_static("etag, retry-after, allow");
+        let told = HeaderValue::from_static("etag, retry-after, allow, idempotent-replayed");
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, told);
     }
     response
@@ -212,7 +212,7 @@ fn preflight() -> Response {
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, if-match, if-none-match, last-event-id",
+            "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id",
         ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];

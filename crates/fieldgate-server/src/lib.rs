@@ -26,6 +26,7 @@ mod profiles;
 mod prove;
 mod pursuit;
 mod refusals;
+mod repeats;
 mod rest;
 mod router;
 mod share;

@@ -15,6 +15,7 @@ mod drops;
 mod etag;
 mod groups;
 mod history;
+mod idempotency;
 mod keys;
 mod list;
 mod names;
@@ -39,6 +40,7 @@ use axum::{
     Router,
     extract::Request,
     http::{Extensions, Method, StatusCode},
+    middleware::from_fn,
     response::{IntoResponse, Response},
 };
 use fieldgate_core::fault::{Code, Fault};
@@ -73,7 +75,6 @@ fn routes() -> (Router, OpenApi) {
         .merge(keys::router())
         .merge(users::router())
         .merge(tenants::router())
-        .merge(sign_in::router())
         .merge(tickets::router())
         .merge(publish::router())
         .merge(commands::router())
@@ -83,8 +84,12 @@ fn routes() -> (Router, OpenApi) {
         .merge(clients::router())
         .merge(stream::router())
         .merge(history::router())
+        .layer(from_fn(idempotency::layer))
+        // Nobody is known there yet to whom a key could belong.
+        .merge(sign_in::router())
         .split_for_parts();
     names::describe(&mut openapi);
+    idempotency::describe(&mut openapi);
     let router = router
         .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })
         .method_not_allowed_fallback(|method: Method| async move {

@@ -133,6 +133,12 @@ impl MasterKey {
         self.hash_parts(&[kind, text])
     }
 
+    /// Stands for a request: for the same parts alone.
+    #[must_use]
+    pub fn hash_request(&self, parts: &[&str]) -> SecretHash {
+        self.hash_parts(&[&["request"], parts].concat())
+    }
+
     /// Hashes a secret that a device signs with: it names the secret, and lets nobody in.
     #[must_use]
     pub fn hash_signing(&self, tenant: &TenantId, device: &DeviceId, secret: &str) -> SecretHash {

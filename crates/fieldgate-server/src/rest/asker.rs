@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
-    body::{Bytes, to_bytes},
+    body::{Body as Whole, Bytes, to_bytes},
     extract::{self, FromRequest, FromRequestParts, Query, Request},
     http::{Uri, request::Parts},
 };
@@ -209,11 +209,13 @@ impl<S: Sync> FromRequest<S> for Text {
 
 async fn read(request: Request, max: impl Fn(&Shared) -> usize) -> Result<Bytes, Problem> {
     let (parts, body) = request.into_parts();
-    let (max, limit_ms) = {
-        let shared = entrance(&parts)?.shared();
-        (max(shared), shared.config.limits.handshake_ms)
-    };
-    let limit = Duration::from_millis(limit_ms);
+    let shared = entrance(&parts)?.shared();
+    body_of(shared, body, max(shared)).await
+}
+
+/// Reads a body, bounded in bytes and time.
+pub(super) async fn body_of(shared: &Shared, body: Whole, max: usize) -> Result<Bytes, Problem> {
+    let limit = Duration::from_millis(shared.config.limits.handshake_ms);
     let read = tokio::time::timeout(limit, to_bytes(body, max)).await;
     let read = read.map_err(|_| Fault::new(Code::Busy, "the body did not come in time"))?;
     Ok(read.map_err(|_| {

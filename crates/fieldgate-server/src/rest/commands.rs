@@ -12,7 +12,7 @@ use fieldgate_core::{
     id::{Position, Seq},
 };
 use fieldgate_dialects::native;
-use fieldgate_store::{AppendError, Log};
+use fieldgate_store::{AppendError, Log, state::Admit};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -21,6 +21,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Problems,
     asker::{Asker, Path, Text, bad},
+    idempotency::Derived,
     no_such, query,
 };
 use crate::{
@@ -33,6 +34,8 @@ use crate::{
 
 /// How long a request may wait for the end of a command.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long for that of one which is over: it is told, if at all, a moment after it ended.
+const OVER_WAIT: Duration = Duration::from_secs(1);
 /// Most devices whose ends one request waits for.
 const WAIT_DEVICES_MAX: usize = 256;
 
@@ -57,7 +60,8 @@ struct CommandView {
     device: String,
     /// Its position.
     position: String,
-    /// `queued`, `sent`, `acknowledged`, `completed`, `failed`, `expired` or `cancelled`.
+    /// `queued`, `sent`, `acknowledged`, `completed`, `failed`, `expired` or `cancelled`; `ended` of a
+    /// repeat whose end is no longer known here.
     state: &'static str,
     /// What the device said.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,13 +79,15 @@ struct CommandView {
 async fn send(
     asker: Asker,
     uri: Uri,
+    Derived(derived): Derived,
     Text(text): Text,
 ) -> Result<(StatusCode, Json<Commanded>), Problem> {
     let wait = wait_of(&uri)?;
     let decoded = native::decode_text_as("command", &text, &limits_of(&asker.shared));
-    let Ask::Command(ask) = decoded.map_err(|refusal| refusal.fault)? else {
+    let Ask::Command(mut ask) = decoded.map_err(|refusal| refusal.fault)? else {
         return Err(bad("the body is a frame of type command").into());
     };
+    ask.reference = ask.reference.or(derived);
     asker.pay(1, text.len())?;
     let issue = |is_first| {
         let pay = |more| if is_first { asker.pay(more, 0) } else { Ok(()) };
@@ -150,6 +156,9 @@ pub(super) fn wait_of(uri: &Uri) -> Result<Option<Duration>, Fault> {
 async fn told(asker: &Asker, issued: &Issued, wait: Duration) -> Commanded {
     let seqs: Vec<Seq> = issued.admitted.range().map(Seq).collect();
     let mut ended: BTreeMap<Seq, Outcome> = BTreeMap::new();
+    let is_repeat = matches!(issued.admitted, Admit::Repeat(_));
+    let is_over = is_repeat && seqs.iter().all(|seq| view(asker, *seq).is_none());
+    let wait = if is_over { wait.min(OVER_WAIT) } else { wait };
     if !wait.is_zero() {
         let mut watch = asker.shared.outcomes.watch(&seqs);
         let all = async {
@@ -168,7 +177,7 @@ async fn told(asker: &Asker, issued: &Issued, wait: Duration) -> Commanded {
         None => view(asker, *seq).unwrap_or_else(|| CommandView {
             device: device.clone(),
             position: position(*seq),
-            state: native::command_state(CommandState::Queued),
+            state: if is_repeat { "ended" } else { native::command_state(CommandState::Queued) },
             payload: None,
         }),
     };

@@ -1,8 +1,11 @@
 //! The secrets of devices: made, listed without the secret, replaced, removed; and whether a device
 //! must sign each frame.
 
-use axum::{Json, http::StatusCode};
-use fieldgate_core::{fault::Fault, id::DeviceId};
+use axum::Json;
+use fieldgate_core::{
+    fault::Fault,
+    id::{DeviceId, MsgId},
+};
 use fieldgate_store::{
     registry::{Change, Device, Guard, HmacSecret, SecretHash},
     secret::{
@@ -17,6 +20,7 @@ use super::{
     Changed, Problems,
     asker::{Admin, Asker, Body, Path, bad},
     devices::{MadeToken, device},
+    idempotency::{Derived, Forgets, Once},
     io_fault,
     list::{List, Page, PageQuery},
     no_such,
@@ -96,9 +100,15 @@ struct MadeCredential {
     /// What it is for.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The secret; null if it was brought along.
+    /// The secret; null if it was brought along, and in the answer to a repeat.
     #[schema(required = true)]
     token: Option<String>,
+}
+
+impl Forgets for MadeCredential {
+    fn forget(&mut self) {
+        self.token = None;
+    }
 }
 
 /// A secret of a device, without the secret.
@@ -141,17 +151,14 @@ pub(super) enum Kept {
     operation_id = "rotateDevice",
     params(("id" = String, Path)),
     responses((status = 201, description = "It is made.", body = MadeToken), Problems))]
-async fn rotate(
-    Admin(asker): Admin,
-    Path(id): Path<String>,
-) -> Result<(StatusCode, Json<MadeToken>), Problem> {
+async fn rotate(Admin(asker): Admin, Path(id): Path<String>) -> Result<Once<MadeToken>, Problem> {
     let id: DeviceId = id.parse().map_err(bad)?;
     let guard = asker.shared.state.guard(asker.tenant(), &id);
     let kind = match Integrity::of(guard.as_deref()) {
         Integrity::Off => CredentialType::Token,
         Integrity::Required => CredentialType::Hmac,
     };
-    let Secret { id: credential, kept, token } = secret(&asker, &id, kind, None)?;
+    let Secret { id: credential, kept, token } = secret(&asker, &id, kind, None, None)?;
     let device = id.as_str().to_owned();
     asker
         .change(match kept {
@@ -159,7 +166,7 @@ async fn rotate(
             Kept::Signing(secret) => Change::SigningRotate { device, secret },
         })
         .await?;
-    Ok((StatusCode::CREATED, Json(MadeToken::new(&asker, &id, token))))
+    Ok(Once(MadeToken::new(&asker, &id, token)))
 }
 
 /// The secrets of a device, without the secrets.
@@ -186,10 +193,14 @@ async fn credentials(
 async fn credential_add(
     Admin(asker): Admin,
     Path(id): Path<String>,
+    Derived(derived): Derived,
     Body(new): Body<NewCredential>,
-) -> Result<(StatusCode, Json<MadeCredential>), Problem> {
+) -> Result<Once<MadeCredential>, Problem> {
     let id: DeviceId = id.parse().map_err(bad)?;
-    let Secret { id: credential, kept, token } = secret(&asker, &id, new.credential, new.token)?;
+    // A repeat after a restart finds that this one is there already.
+    let label = derived.as_ref().map(label_of);
+    let made = secret(&asker, &id, new.credential, new.token, label)?;
+    let Secret { id: credential, kept, token } = made;
     let device = id.as_str().to_owned();
     let made = MadeCredential {
         tenant: asker.tenant().as_str().to_owned(),
@@ -205,7 +216,7 @@ async fn credential_add(
             Kept::Signing(secret) => Change::SigningAdd { device, secret, describing },
         })
         .await?;
-    Ok((StatusCode::CREATED, Json(made)))
+    Ok(Once(made))
 }
 
 /// A secret of a device, without the secret.
@@ -260,15 +271,21 @@ fn type_of(credential: &str) -> &'static str {
     }
 }
 
-/// Makes a secret, or takes the one brought.
+/// What tells a secret of this request from others.
+fn label_of(derived: &MsgId) -> String {
+    derived.as_str().chars().skip_while(|c| *c != '-').skip(1).take(12).collect()
+}
+
+/// Makes a secret, or takes the one brought. Its id ends with `label`, else with something random.
 pub(super) fn secret(
     asker: &Asker,
     device: &DeviceId,
     kind: CredentialType,
     own: Option<String>,
+    label: Option<String>,
 ) -> Result<Secret, Fault> {
     let key = asker.shared.state.master_key();
-    let random = random_text(8).map_err(|e| io_fault(&e))?;
+    let random = label.map_or_else(|| random_text(8), Ok).map_err(|e| io_fault(&e))?;
     let make = |kind| make_token(kind).map_err(|e| io_fault(&e));
     if let (CredentialType::Token | CredentialType::Hmac, Some(own)) = (kind, &own)
         && own.len() < OWN_TOKEN_BYTES_MIN

@@ -31,6 +31,7 @@ use super::{
     asker::{Admin, Asker, Body, Path, bad},
     credentials::{CredentialType, Integrity, Kept, secret},
     etag,
+    idempotency::{Forgets, Once},
     list::{List, Page, PageQuery},
     no_such,
 };
@@ -136,7 +137,7 @@ pub(super) struct MadeToken {
     tenant: String,
     /// The device.
     id: String,
-    /// The secret; null if it was brought along.
+    /// The secret; null if it was brought along, and in the answer to a repeat.
     #[schema(required = true)]
     token: Option<String>,
 }
@@ -145,6 +146,12 @@ impl MadeToken {
     pub(super) fn new(asker: &Asker, id: &DeviceId, token: Option<String>) -> Self {
         let (tenant, id) = (asker.tenant().as_str().to_owned(), id.as_str().to_owned());
         Self { tenant, id, token }
+    }
+}
+
+impl Forgets for MadeToken {
+    fn forget(&mut self) {
+        self.token = None;
     }
 }
 
@@ -166,10 +173,7 @@ async fn list(asker: Asker, page: Page) -> Json<List<DeviceView>> {
 #[utoipa::path(post, path = "/v1/devices", tag = "devices",
     operation_id = "addDevice", request_body = NewDevice,
     responses((status = 201, description = "It is made.", body = MadeToken), Problems))]
-async fn add(
-    Admin(asker): Admin,
-    Body(new): Body<NewDevice>,
-) -> Result<(StatusCode, Json<MadeToken>), Problem> {
+async fn add(Admin(asker): Admin, Body(new): Body<NewDevice>) -> Result<Once<MadeToken>, Problem> {
     let id: DeviceId = new.id.parse().map_err(bad)?;
     new.gateway_for.iter().try_for_each(|filter| check_filter(filter))?;
     let kind = new.kind.as_deref().map(native::parse_kind).transpose()?;
@@ -179,7 +183,7 @@ async fn add(
     if integrity && !matches!(new.credential, CredentialType::Hmac) {
         return Err(bad("integrity takes a credential of type hmac").into());
     }
-    let secret = secret(&asker, &id, new.credential, new.token)?;
+    let secret = secret(&asker, &id, new.credential, new.token, None)?;
     let mut device = Device {
         id: new.id,
         kind: new.kind,
@@ -202,7 +206,7 @@ async fn add(
             }
         })
         .await?;
-    Ok((StatusCode::CREATED, Json(MadeToken::new(&asker, &id, secret.token))))
+    Ok(Once(MadeToken::new(&asker, &id, secret.token)))
 }
 
 /// One device.

@@ -23,7 +23,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Changed, Problems,
     asker::{Admin, Asker, Body, Path, bad},
-    etag, io_fault,
+    etag,
+    idempotency::{Forgets, Once},
+    io_fault,
     list::{List, Page, PageQuery},
     no_such,
     patch::given,
@@ -103,11 +105,18 @@ struct KeyPatch {
 struct MadeKey {
     /// Its name.
     id: String,
-    /// The secret.
-    key: String,
+    /// The secret; null in the answer to a repeat.
+    #[schema(required = true)]
+    key: Option<String>,
     /// Worthless from this time on, in Unix ms.
     #[schema(required = true)]
     expires: Option<u64>,
+}
+
+impl Forgets for MadeKey {
+    fn forget(&mut self) {
+        self.key = None;
+    }
 }
 
 /// The API keys, by name.
@@ -196,10 +205,7 @@ fn check_end(expires_ms: Option<u64>) -> Result<(), Fault> {
 #[utoipa::path(post, path = "/v1/keys", tag = "access",
     operation_id = "addKey", request_body = NewKey,
     responses((status = 201, description = "It is made.", body = MadeKey), Problems))]
-async fn add(
-    Admin(asker): Admin,
-    Body(new): Body<NewKey>,
-) -> Result<(StatusCode, Json<MadeKey>), Problem> {
+async fn add(Admin(asker): Admin, Body(new): Body<NewKey>) -> Result<Once<MadeKey>, Problem> {
     let _valid: DeviceId =
         new.name.parse().map_err(|_| bad("a key's name is written like a device id"))?;
     check(new.role.as_deref(), &new.grants)?;
@@ -209,10 +215,10 @@ async fn add(
     check_end(new.expires_ms)?;
     let token = make_token(TokenKind::Key).map_err(|e| io_fault(&e))?;
     let hash = asker.shared.state.master_key().hash(&token);
-    let made = MadeKey { id: new.name.clone(), key: token, expires: new.expires_ms };
+    let made = MadeKey { id: new.name.clone(), key: Some(token), expires: new.expires_ms };
     let NewKey { name, role, grants, expires_ms } = new;
     asker.change(Change::KeyAdd(ApiKey { name, hash, role, grants, expires_ms })).await?;
-    Ok((StatusCode::CREATED, Json(made)))
+    Ok(Once(made))
 }
 
 /// Revokes an API key; what it opened ends within a second.

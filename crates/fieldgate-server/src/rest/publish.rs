@@ -17,6 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Problems,
     asker::{Asker, Text, bad},
+    idempotency::Derived,
 };
 use crate::{
     admit::{admit, append_once},
@@ -70,9 +71,14 @@ struct Outgoing {
     request_body(content = Object,
         example = json!({"topic": "house/door", "payload": {"open": true}, "retain": true})),
     responses((status = 201, description = "It is stored.", body = Published), Problems))]
-async fn publish(asker: Asker, Text(text): Text) -> Result<(StatusCode, Json<Published>), Problem> {
+async fn publish(
+    asker: Asker,
+    Derived(derived): Derived,
+    Text(text): Text,
+) -> Result<(StatusCode, Json<Published>), Problem> {
     let decoded = native::decode_text_as("publish", &text, &limits_of(&asker.shared));
-    let outgoing = outgoing(&asker, decoded.map_err(|refusal| refusal.fault)?, text.len())?;
+    let ask = decoded.map_err(|refusal| refusal.fault)?;
+    let outgoing = outgoing(&asker, ask, derived, text.len())?;
     let accepted = outgoing.records.len();
     let seq = append(&asker, &outgoing).await?;
     asker.shared.settled(seq, outgoing.retain).await?;
@@ -81,7 +87,13 @@ async fn publish(asker: Asker, Text(text): Text) -> Result<(StatusCode, Json<Pub
     Ok((StatusCode::CREATED, Json(published)))
 }
 
-fn outgoing(asker: &Asker, ask: Ask, byte_len: usize) -> Result<Outgoing, Problem> {
+/// `derived`: what the messages are called if their sender gives no id.
+fn outgoing(
+    asker: &Asker,
+    ask: Ask,
+    derived: Option<MsgId>,
+    byte_len: usize,
+) -> Result<Outgoing, Problem> {
     let (reference, items) = match ask {
         Ask::Publish(draft) => (draft.reference.clone(), vec![Ok(*draft)]),
         Ask::Batch { reference, items, .. } => (reference, items),
@@ -98,6 +110,7 @@ fn outgoing(asker: &Asker, ask: Ask, byte_len: usize) -> Result<Outgoing, Proble
             return Err(bad("only publish, status, event and batch are published").into());
         }
     };
+    let reference = reference.or(derived);
     asker.pay(items.len().max(1), byte_len)?;
     let (time, own_telemetry) = (now(), OnceCell::new());
     let single = items.len() == 1;

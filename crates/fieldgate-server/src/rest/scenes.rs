@@ -30,6 +30,7 @@ use super::{
     devices::{check_text, topics_of},
     etag,
     groups::{may_read_all, may_read_each},
+    idempotency::Derived,
     list::{List, Page, PageQuery},
     no_such,
     stored::stored,
@@ -220,6 +221,7 @@ async fn recall(
     asker: Asker,
     Path(id): Path<String>,
     uri: Uri,
+    Derived(derived): Derived,
 ) -> Result<(StatusCode, Json<Commanded>), Problem> {
     let wait = wait_of(&uri)?;
     let scene = scene(&asker, &id)?;
@@ -235,7 +237,7 @@ async fn recall(
     asker.pay(1, wishes.iter().map(|(_, payload)| payload.len()).sum())?;
     let issue = |is_first| {
         let pay = |more| if is_first { asker.pay(more, 0) } else { Ok(()) };
-        commands::issue_each(&asker.shared, &asker.principal, &wishes, None, pay)
+        commands::issue_each(&asker.shared, &asker.principal, &wishes, derived.as_ref(), pay)
     };
     sent(&asker, wait, issue).await
 }

@@ -2,10 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use axum::{
-    Json,
-    http::{HeaderName, StatusCode, header},
-};
 use fieldgate_core::{access::Grant, fault::Code, id::UnixMs};
 use fieldgate_store::secret::{TokenKind, make_token};
 use serde::{Deserialize, Serialize};
@@ -15,6 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Problems,
     asker::{Asker, Body, bad},
+    idempotency::{Forgets, Once},
     io_fault,
     keys::GRANTS_MAX,
 };
@@ -40,20 +37,24 @@ struct NewTicket {
 /// A ticket that was made. It is told this once.
 #[derive(Serialize, ToSchema)]
 struct MadeTicket {
-    /// What to write behind `?ticket=`.
-    ticket: String,
+    /// What to write behind `?ticket=`; null in the answer to a repeat.
+    #[schema(required = true)]
+    ticket: Option<String>,
     /// It is worthless from this time on, in Unix ms, and once it was used.
     expires: u64,
+}
+
+impl Forgets for MadeTicket {
+    fn forget(&mut self) {
+        self.ticket = None;
+    }
 }
 
 /// Makes a ticket: it opens one WebSocket or one stream within 60 s, as whoever asks for it.
 #[utoipa::path(post, path = "/v1/tickets", tag = "access",
     operation_id = "addTicket", request_body = NewTicket,
     responses((status = 201, description = "It is made.", body = MadeTicket), Problems))]
-async fn add(
-    asker: Asker,
-    Body(new): Body<NewTicket>,
-) -> Result<(StatusCode, [(HeaderName, &'static str); 1], Json<MadeTicket>), Problem> {
+async fn add(asker: Asker, Body(new): Body<NewTicket>) -> Result<Once<MadeTicket>, Problem> {
     if asker.is_local() {
         let text = "a ticket is asked for at a listener, by whoever it is to let in";
         return Err(refuse(Code::NotAllowed, text));
@@ -73,8 +74,7 @@ async fn add(
     let hash = asker.shared.state.master_key().hash_ticket(&ticket);
     asker.shared.tickets.keep(hash, principal, Instant::now())?;
     let expires = after(now(), LIFE);
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, no_store, Json(MadeTicket { ticket, expires })))
+    Ok(Once(MadeTicket { ticket: Some(ticket), expires }))
 }
 
 fn after(time: UnixMs, life: Duration) -> u64 {

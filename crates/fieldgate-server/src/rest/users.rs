@@ -21,7 +21,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Changed, Problems,
     asker::{Admin, Asker, Body, Path, bad},
-    etag, io_fault,
+    etag,
+    idempotency::{Forgets, Once},
+    io_fault,
     list::{List, Page, PageQuery},
     no_such,
     patch::given,
@@ -92,10 +94,17 @@ struct NewPassword {
 struct MadeCode {
     /// Who signs in with it.
     user: String,
-    /// The code, for `POST /v1/login-link`.
-    code: String,
+    /// The code, for `POST /v1/login-link`; null in the answer to a repeat.
+    #[schema(required = true)]
+    code: Option<String>,
     /// Worthless from this time on, in Unix ms.
     expires: u64,
+}
+
+impl Forgets for MadeCode {
+    fn forget(&mut self) {
+        self.code = None;
+    }
 }
 
 /// The people, by name.
@@ -228,11 +237,11 @@ async fn hashed(password: String) -> Result<PasswordHash, Fault> {
 async fn login_link(
     Admin(asker): Admin,
     Path(user): Path<String>,
-) -> Result<(StatusCode, Json<MadeCode>), Problem> {
+) -> Result<Once<MadeCode>, Problem> {
     let code = make_token(TokenKind::Link).map_err(|error| io_fault(&error))?;
     let expires = now().0.saturating_add(CODE_LIFETIME_MS);
     let hash = asker.shared.state.master_key().hash_sign_in(SignInPart::Link, &code);
     let step = SignInStep::Link(LoginLink { hash, ends_ms: expires });
     asker.change(Change::SignIns { user: user.clone(), step }).await?;
-    Ok((StatusCode::CREATED, Json(MadeCode { user, code, expires })))
+    Ok(Once(MadeCode { user, code: Some(code), expires }))
 }

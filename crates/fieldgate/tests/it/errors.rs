@@ -23,8 +23,8 @@ may succeed later; over HTTP `Retry-After` then says when to try.
 const STATUSES: &str = "
 Some statuses come with a code of the list that has another one: 401 (`not_allowed`: no credential, or \
 none that is valid), 405 (`bad_value`: the address does not take the method; `Allow` tells what it takes), \
-412 (`conflict`: it has changed since `If-Match` was read) and 421 (`not_found`: the host name is not \
-served, see `listen.hosts`).
+412 (`conflict`: it has changed since `If-Match` was read), 421 (`not_found`: the host name is not served, \
+see `listen.hosts`) and 422 (`conflict`: the `Idempotency-Key` was used for another request).
 
 ## Close codes
 

@@ -29,6 +29,7 @@ mod errors;
 mod foreign;
 mod groups;
 mod history;
+mod idempotency;
 mod issuers;
 mod lanes;
 mod lesson;
