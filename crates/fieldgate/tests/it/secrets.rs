@@ -179,7 +179,8 @@ fn open(gateway: &Gateway, made: &[String], key: &str, said: &mut String) -> Vec
             let answer = wire.next();
             said.push_str(&answer.to_string());
             if answer["status"] == "success" {
-                wire.send_text(&signer.envelope(r#"{"type":"nonsense"}"#, now, "n").unwrap());
+                let refused = r#"{"type":"unsubscribe","topic":"never"}"#;
+                wire.send_text(&signer.envelope(refused, now, "n").unwrap());
                 said.push_str(&wire.next().to_string());
             }
         }
@@ -306,7 +307,7 @@ fn no_secret_is_in_any_log_line_answer_or_file() {
         keep(&run(&["log", "dump"], &gateway.data()), &mut said);
         let log = gateway.output();
         assert!(log.contains("link ended") && log.contains("DEBUG"), "the log tells: {log}");
-        for heard in ["not_authenticated", "Authentication failed", "unknown_type"] {
+        for heard in ["not_authenticated", "Authentication failed", "not_found"] {
             assert!(said.contains(heard), "{heard} was not heard: {said}");
         }
         let mut places = Vec::new();
