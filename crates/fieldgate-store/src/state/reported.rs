@@ -100,8 +100,11 @@ struct Waiting {
     is_noticed: bool,
     /// Up to here it was looked at.
     looked_at: Seq,
-    /// What was merged since it was noticed, and the state before.
-    unseen: Option<(Arc<Reported>, Vec<Arc<Entry>>)>,
+    /// The state that was looked at last, with what was not durable, so that no message is read again
+    /// for each that follows it.
+    seen: Option<Arc<Reported>>,
+    /// What was merged since it was noticed.
+    unseen: Vec<Arc<Entry>>,
 }
 
 impl Slot {
@@ -156,7 +159,8 @@ impl Slot {
     /// Nobody waits for what it reports any more.
     pub(super) fn unwatch(&self) {
         let mut waiting = lock(&self.waiting);
-        (waiting.is_watched, waiting.is_noticed, waiting.unseen) = (false, false, None);
+        (waiting.is_watched, waiting.is_noticed) = (false, false);
+        (waiting.seen, waiting.unseen) = (None, Vec::new());
     }
 
     /// Shows the state behind each message that was not looked at yet, in their order, and then the
@@ -166,9 +170,10 @@ impl Slot {
             let merged = lock(&self.merged);
             let mut waiting = lock(&self.waiting);
             waiting.is_noticed = false;
-            let unseen = waiting.unseen.take();
-            let (seen, mut entries) = unseen.unwrap_or_else(|| (Arc::clone(&merged), Vec::new()));
-            entries.extend(waiting.entries.iter().cloned());
+            let seen = waiting.seen.take().unwrap_or_else(|| Arc::clone(&merged));
+            let mut entries = std::mem::take(&mut waiting.unseen);
+            let first = waiting.entries.partition_point(|entry| entry.seq <= seen.taken());
+            entries.extend(waiting.entries.iter().skip(first).cloned());
             let newest = entries.last().map_or(waiting.looked_at, |entry| entry.seq);
             (seen, entries, std::mem::replace(&mut waiting.looked_at, newest))
         };
@@ -179,6 +184,11 @@ impl Slot {
             }
         }
         see(&seen, Moment::Now);
+        let mut waiting = lock(&self.waiting);
+        // Where nothing waits it is what was merged.
+        if waiting.is_watched && !waiting.entries.is_empty() {
+            waiting.seen = Some(seen);
+        }
     }
 
     /// Merges what is durable; what the log refused is forgotten. Tells whether something waits on.
@@ -198,9 +208,8 @@ impl Slot {
             self.desk.waiting_bytes.fetch_sub(byte_len, Ordering::Relaxed);
             waiting.is_due = false;
             if waiting.is_noticed {
-                let (_, unseen) =
-                    waiting.unseen.get_or_insert_with(|| (Arc::clone(&merged), Vec::new()));
-                unseen.extend(entries.iter().cloned());
+                waiting.seen.get_or_insert_with(|| Arc::clone(&merged));
+                waiting.unseen.extend(entries.iter().cloned());
             }
             waiting.is_changed = !waiting.entries.is_empty();
             (entries, waiting.is_changed)

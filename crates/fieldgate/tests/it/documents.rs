@@ -72,7 +72,11 @@ fn who_follows_the_document_gets_it_as_it_is_and_as_it_changes() {
 
 #[test]
 fn a_document_is_conflated_and_the_last_one_is_always_told() {
-    let gateway = Gateway::start();
+    let gateway = Gateway::with(&[
+        "limits.messages_per_second=100000",
+        "limits.message_burst=100000",
+        "limits.bytes_per_second=1000000000",
+    ]);
     let (token, key) = (lamp(&gateway, false), gateway.key("operator"));
     let mut lamp = gateway.as_device("lamp", &token);
     let mut follower = gateway.as_app(&key);
