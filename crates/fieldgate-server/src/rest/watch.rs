@@ -151,7 +151,13 @@ mod tests {
         let removed = act(Method::DELETE, "/v1/devices/lamp-1");
         assert_eq!(removed, Some((Act::DeviceRemove, "lamp-1".to_owned())));
         // Messages are in the log, with their senders; a ticket lets nobody do what they may not.
-        let no_act = ["/v1/publish", "/v1/commands", "/v1/scenes/{id}/recall", "/v1/tickets"];
+        let no_act = [
+            "/v1/publish",
+            "/v1/commands",
+            "/v1/devices/{id}/desired",
+            "/v1/scenes/{id}/recall",
+            "/v1/tickets",
+        ];
         for (path, item) in &crate::rest::openapi().paths.paths {
             let asked = [
                 (Method::PUT, item.put.is_some()),
