@@ -76,11 +76,22 @@ async fn publish(
     Derived(derived): Derived,
     Text(text): Text,
 ) -> Result<(StatusCode, Json<Published>), Problem> {
-    let decoded = native::decode_text_as("publish", &text, &limits_of(&asker.shared));
-    let ask = decoded.map_err(|refusal| refusal.fault)?;
-    let outgoing = outgoing(&asker, ask, derived, text.len())?;
-    let accepted = outgoing.records.len();
-    let seq = append(&asker, &outgoing).await?;
+    let mut tries = 0;
+    let (seq, outgoing, accepted) = loop {
+        let decoded = native::decode_text_as("publish", &text, &limits_of(&asker.shared));
+        let ask = decoded.map_err(|refusal| refusal.fault)?;
+        // What found no room is decoded again: that is rare, and copies of all messages are not.
+        let paid = tries > 0;
+        let mut outgoing = outgoing(&asker, ask, derived.clone(), text.len(), paid)?;
+        let records = std::mem::take(&mut outgoing.records);
+        let accepted = records.len();
+        match append(&asker, outgoing.reference.as_ref(), records) {
+            Ok(seq) => break (seq, outgoing, accepted),
+            Err(AppendError::Full) if tries < FULL_TRIES => tokio::time::sleep(FULL_WAIT).await,
+            Err(error) => return Err(append_fault(&error).into()),
+        }
+        tries += 1;
+    };
     asker.shared.settled(seq, outgoing.retain).await?;
     let position = asker.shared.position(seq).to_string();
     let published = Published { seq: seq.0, position, accepted, refused: outgoing.refused };
@@ -93,6 +104,7 @@ fn outgoing(
     ask: Ask,
     derived: Option<MsgId>,
     byte_len: usize,
+    paid: bool,
 ) -> Result<Outgoing, Problem> {
     let (reference, items) = match ask {
         Ask::Publish(draft) => (draft.reference.clone(), vec![Ok(*draft)]),
@@ -111,7 +123,9 @@ fn outgoing(
         }
     };
     let reference = reference.or(derived);
-    asker.pay(items.len().max(1), byte_len)?;
+    if !paid {
+        asker.pay(items.len().max(1), byte_len)?;
+    }
     let (time, own_telemetry) = (now(), OnceCell::new());
     let single = items.len() == 1;
     let mut outgoing =
@@ -143,22 +157,16 @@ fn outgoing(
 }
 
 /// Appends, unless the log has it; returns the last number.
-async fn append(asker: &Asker, outgoing: &Outgoing) -> Result<Seq, Fault> {
+fn append(
+    asker: &Asker,
+    reference: Option<&MsgId>,
+    records: Vec<Record>,
+) -> Result<Seq, AppendError> {
     let shared = &asker.shared;
-    for _ in 0..FULL_TRIES {
-        let records = outgoing.records.clone();
-        let appended = match &outgoing.reference {
-            Some(reference) => append_once(shared, &asker.principal, reference, records, now()),
-            None => shared.log.append(records, now()),
-        };
-        match appended {
-            Ok(range) => {
-                shared.log.announce();
-                return Ok(Seq(*range.end()));
-            }
-            Err(AppendError::Full) => tokio::time::sleep(FULL_WAIT).await,
-            Err(error) => return Err(append_fault(&error)),
-        }
-    }
-    Err(append_fault(&AppendError::Full))
+    let range = match reference {
+        Some(reference) => append_once(shared, &asker.principal, reference, records, now())?,
+        None => shared.log.append(records, now())?,
+    };
+    shared.log.announce();
+    Ok(Seq(*range.end()))
 }

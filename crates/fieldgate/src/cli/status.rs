@@ -227,7 +227,8 @@ mod tests {
         ] {
             assert!(text.contains(said), "{said:?} is not in\n{text}");
         }
-        let calm = told(&json!({"durability": "fsync"}), &json!([])).join("\n");
+        let calm = json!({"durability": "fsync", "log": {}});
+        let calm = told(&calm, &json!([])).join("\n");
         assert!(!calm.contains("WARNING") && calm.ends_with("drops    none"), "{calm}");
     }
 }
