@@ -23,6 +23,10 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::report::Report;
 
+/// The gateway's own: what is measured in this process, such as reading the log, has it there, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "usage: fieldgate-bench all|api|fanout|history|idle|ingest|index|start… [--quick] \
                      [--binary PATH] [--subscribers N] [--connections N] [--records N] [--out FILE]";
 

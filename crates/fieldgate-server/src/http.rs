@@ -4,9 +4,11 @@
 //! nothing here logs a URL.
 
 mod doc;
+mod origin;
 mod problem;
 
 use std::{
+    convert::Infallible,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Instant,
@@ -16,9 +18,9 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header},
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri, Version, header},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::get,
 };
 use bytes::Bytes;
 use fieldgate_core::{
@@ -29,9 +31,11 @@ use fieldgate_core::{
     topic::Filter,
 };
 use fieldgate_dialects::{native, ws};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+use tower::ServiceExt as _;
 
 use crate::{
     asks::form_of,
@@ -46,6 +50,7 @@ use crate::{
     worker::Handover,
 };
 
+use origin::{host_is_known, is_preflight, origin_is_known, preflight};
 pub(crate) use problem::{Problem, ProblemBody, refuse, unauthorized};
 
 /// Who is at the other end of one HTTP connection.
@@ -132,33 +137,41 @@ pub(crate) fn router(caller: Caller) -> Router {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(keyed_metrics))
-            .route("/v1/{*rest}", any(resources))
             .merge(doc::routes(&caller)),
     };
-    let guard = axum::middleware::from_fn_with_state(caller.clone(), guard);
     routes
         .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
             let fault = Fault::new(Code::BadValue, "this address takes GET alone");
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, fault)
         })
-        .layer(guard)
         .with_state(caller)
 }
 
-/// Looks at what every request must obey, and notes when it is answered.
-async fn guard(
-    State(caller): State<Caller>,
-    request: Request,
-    next: axum::middleware::Next,
-) -> Response {
+/// Answers a request of one connection, whose routes these are.
+pub(crate) async fn answer(
+    caller: Caller,
+    routes: Router,
+    request: http::Request<Incoming>,
+) -> Result<Response, Infallible> {
     caller.0.phase.asked();
-    let response = guarded(&caller, request, next).await;
+    let response = guarded(&caller, routes, request.map(Body::new)).await;
     caller.0.phase.answered();
-    response
+    Ok(response)
 }
 
-async fn guarded(caller: &Caller, mut request: Request, next: axum::middleware::Next) -> Response {
+/// What is below `/v1` has a router of its own: a second one before it would cost as much again.
+async fn dispatch(caller: &Caller, routes: Router, request: Request) -> Response {
+    if caller.0.purpose == Purpose::Everything && request.uri().path().starts_with("/v1/") {
+        let client = caller.client(request.extensions());
+        return rest::answer(Entrance::Listener(caller.clone(), client), request).await;
+    }
+    let answered: Result<Response, Infallible> = routes.oneshot(request).await;
+    answered.unwrap_or_else(|never| match never {})
+}
+
+/// Looks at what every request must obey.
+async fn guarded(caller: &Caller, routes: Router, mut request: Request) -> Response {
     let refused = match &*caller.0.admitted() {
         Admitted::Yes(_) | Admitted::Upgraded => None,
         Admitted::No { why: NoPlace::Address, .. } => {
@@ -188,7 +201,8 @@ async fn guarded(caller: &Caller, mut request: Request, next: axum::middleware::
             return Problem::new(StatusCode::BAD_REQUEST, fault).into_response();
         }
     };
-    let mut response = if is_preflight(&request) { preflight() } else { next.run(request).await };
+    let mut response =
+        if is_preflight(&request) { preflight() } else { dispatch(caller, routes, request).await };
     if caller.0.purpose == Purpose::Everything {
         // What is served here asks for a token of its own: any page may ask with it.
         let any = HeaderValue::from_static("*");
@@ -198,57 +212,6 @@ async fn guarded(caller: &Caller, mut request: Request, next: axum::middleware::
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, told);
     }
     response
-}
-
-/// Whether a browser asks what a page of another origin may send.
-fn is_preflight(request: &Request) -> bool {
-    request.method() == Method::OPTIONS
-        && request.headers().contains_key(header::ORIGIN)
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-fn preflight() -> Response {
-    let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
-        (
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id",
-        ),
-        (header::ACCESS_CONTROL_MAX_AGE, "600"),
-    ];
-    (StatusCode::NO_CONTENT, headers).into_response()
-}
-
-/// Whether a page of this request's origin may use what needs no credential of its own.
-fn origin_is_known(shared: &Shared, headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    let own = origin.split_once("://").map(|(_, authority)| authority);
-    let host = text(headers, "host");
-    own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host))
-        || shared.config.listen.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
-}
-
-/// Loopback names, bound addresses and the configured ones (against DNS rebinding).
-fn host_is_known(shared: &Shared, host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-    let loopback = name == "localhost"
-        || name.ends_with(".localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    let bound = |address: &String| {
-        address.rsplit_once(':').is_some_and(|(bound, _)| {
-            let bound = bound.trim_matches(['[', ']']);
-            let any = bound.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
-            bound == name || (any && name.parse::<IpAddr>().is_ok())
-        })
-    };
-    loopback
-        || shared.config.listen.hosts.iter().any(|known| known.eq_ignore_ascii_case(&name))
-        || shared.config.listen.http.iter().chain(&shared.config.listen.metrics).any(bound)
 }
 
 impl Caller {
@@ -338,12 +301,6 @@ fn decoded(value: &str) -> Option<String> {
         bytes.push(high << 4 | low);
     }
     String::from_utf8(bytes).ok()
-}
-
-/// The resources below `/v1`.
-async fn resources(State(caller): State<Caller>, request: Request) -> Response {
-    let client = caller.client(request.extensions());
-    rest::answer(Entrance::Listener(caller, client), request).await
 }
 
 async fn ready(State(caller): State<Caller>) -> Response {

@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -109,7 +109,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (phase, shared) = (Arc::clone(&stream.phase), Arc::clone(caller.shared()));
-    let service = TowerToHyperService::new(http::router(caller));
+    let routes = http::router(caller.clone());
+    let service = service_fn(move |request| http::answer(caller.clone(), routes.clone(), request));
     let mut connection = pin!(
         http1::Builder::new()
             // Whoever watches the phase does it, for a connection at rest too.

@@ -40,8 +40,7 @@ use axum::{
     Router,
     extract::Request,
     http::{Extensions, Method, StatusCode},
-    middleware::from_fn,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use fieldgate_core::fault::{Code, Fault};
 use serde::Serialize;
@@ -84,8 +83,6 @@ fn routes() -> (Router, OpenApi) {
         .merge(clients::router())
         .merge(stream::router())
         .merge(history::router())
-        .layer(from_fn(idempotency::layer))
-        // Nobody is known there yet to whom a key could belong.
         .merge(sign_in::router())
         .split_for_parts();
     names::describe(&mut openapi);
@@ -107,12 +104,20 @@ pub(crate) async fn answer(entrance: Entrance, mut request: Request) -> Response
     let watched = Watched::of(&entrance, request.method(), request.uri().path(), &trace);
     request.extensions_mut().insert(entrance);
     request.extensions_mut().insert(trace);
-    let answered: Result<Response, Infallible> = ROUTES.0.clone().oneshot(request).await;
-    let response = answered.map_or_else(|never| match never {}, IntoResponse::into_response);
+    let response = if idempotency::concerns(&request) {
+        idempotency::answer(request).await
+    } else {
+        routed(request).await
+    };
     if let Some(watched) = watched {
         watched.answered(&response);
     }
     response
+}
+
+async fn routed(request: Request) -> Response {
+    let answered: Result<Response, Infallible> = ROUTES.0.clone().oneshot(request).await;
+    answered.unwrap_or_else(|never| match never {})
 }
 
 /// The description of everything below `/v1`.

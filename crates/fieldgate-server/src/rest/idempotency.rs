@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: a POST that is sent twice is done once, and answered twice.
 //!
-//! One layer over every address but those to sign in, where nobody is known yet to whom a key could
+//! Around every address but those to sign in, where nobody is known yet to whom a key could
 //! belong. What was done is kept with its answer, without secrets; what was refused is not, for nothing
 //! came of it. The work goes on if whoever asked has gone. Source: draft-ietf-httpapi-idempotency-key-header.
 
@@ -12,7 +12,6 @@ use axum::{
     body::{Body, to_bytes},
     extract::{FromRequestParts, Request},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -29,7 +28,10 @@ use utoipa::openapi::{
     security::SecurityRequirement,
 };
 
-use super::asker::{Asker, bad, body_of};
+use super::{
+    asker::{Asker, bad, body_of},
+    routed, sign_in,
+};
 use crate::{
     http::Problem,
     repeats::{ANSWER_BYTES_MAX, Fingerprint, Kept, Taken, Turn},
@@ -82,15 +84,20 @@ impl<T: Forgets> IntoResponse for Once<T> {
     }
 }
 
-/// The layer.
-pub(super) async fn layer(request: Request, next: Next) -> Response {
-    if *request.method() != Method::POST || !request.headers().contains_key(&KEY) {
-        return next.run(request).await;
-    }
+/// Whether a request brings a key that counts. Where people sign in nobody is known yet to whom one
+/// could belong.
+pub(super) fn concerns(request: &Request) -> bool {
+    *request.method() == Method::POST
+        && request.headers().contains_key(&KEY)
+        && !sign_in::PATHS.contains(&request.uri().path())
+}
+
+/// Answers a request with a key.
+pub(super) async fn answer(request: Request) -> Response {
     match taken(request).await {
         Err(problem) => problem.into_response(),
         Ok((Taken::First(turn), request)) => {
-            let work = tokio::spawn(run(turn, request, next));
+            let work = tokio::spawn(run(turn, request));
             let broken = || Fault::new(Code::Busy, "the request broke off");
             work.await.unwrap_or_else(|_| Problem::from(broken()).into_response())
         }
@@ -175,8 +182,8 @@ fn unquoted(rest: &str) -> Option<String> {
     }
 }
 
-async fn run(turn: Turn, request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+async fn run(turn: Turn, request: Request) -> Response {
+    let response = routed(request).await;
     if !response.status().is_success() {
         return response;
     }
@@ -241,6 +248,15 @@ fn takes_key(operation: &Operation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_post_takes_a_key_but_those_to_sign_in() {
+        for (path, item) in &crate::rest::openapi().paths.paths {
+            if let Some(post) = &item.post {
+                assert_ne!(takes_key(post), sign_in::PATHS.contains(&path.as_str()), "{path}");
+            }
+        }
+    }
 
     #[test]
     fn a_key_is_a_string_in_quotes_or_the_same_without() {

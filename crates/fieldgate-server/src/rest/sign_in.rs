@@ -49,6 +49,9 @@ const NO_STORE: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
 type Answered = ([(HeaderName, &'static str); 1], Json<SignedIn>);
 
+/// Where nobody is known yet.
+pub(super) const PATHS: [&str; 4] = ["/v1/login", "/v1/login-link", "/v1/refresh", "/v1/logout"];
+
 pub(super) fn router() -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(login))
