@@ -1,7 +1,7 @@
 //! Entries of the audit: who did what, when, and how it ended; each with the hash of the one before.
 //!
 //! A change of the registry is its own entry (`storage.md` 1.4): the record says who asked for it, and
-//! [`told`] what of it is told. Everything else that is audited is a [`Note`]. Invariant: no secret and
+//! `told` what of it is told. Everything else that is audited is a [`Note`]. Invariant: no secret and
 //! no hash of one is in an entry; an entry is bounded whatever it is made of.
 
 use std::{net::IpAddr, sync::Arc};
