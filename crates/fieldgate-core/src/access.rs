@@ -93,14 +93,14 @@ pub struct Principal {
 }
 
 macro_rules! words {
-    ($name:ty, $($variant:ident = $word:literal),*) => {
+    ($name:ty, $error:ident, $($variant:ident = $word:literal),*) => {
         impl FromStr for $name {
-            type Err = InvalidGrant;
+            type Err = $error;
 
-            fn from_str(text: &str) -> Result<Self, InvalidGrant> {
+            fn from_str(text: &str) -> Result<Self, $error> {
                 match text {
                     $($word => Ok(Self::$variant),)*
-                    _ => Err(InvalidGrant(text.chars().take(60).collect())),
+                    _ => Err($error(text.chars().take(60).collect())),
                 }
             }
         }
@@ -115,6 +115,7 @@ macro_rules! words {
 
 words!(
     Verb,
+    InvalidGrant,
     Publish = "publish",
     Subscribe = "subscribe",
     Command = "command",
@@ -125,13 +126,18 @@ words!(
     Impersonate = "impersonate",
     Profile = "profile"
 );
-words!(Role, Admin = "admin", Operator = "operator", Viewer = "viewer");
+/// Why a role was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a role is admin, operator or viewer, not {0:?}")]
+pub struct InvalidRole(String);
 
-/// Why a role, verb or grant was refused.
+words!(Role, InvalidRole, Admin = "admin", Operator = "operator", Viewer = "viewer");
+
+/// Why a verb or grant was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a grant is VERB:FILTER, with ! in front to deny; verbs are publish, subscribe, command, read, \
-     write, admin, metrics, impersonate and profile; roles are admin, operator and viewer; not {0:?}"
+     write, admin, metrics, impersonate and profile; not {0:?}"
 )]
 pub struct InvalidGrant(String);
 

@@ -72,7 +72,7 @@ codes! {
         "take a key with the right: fieldgate key add NAME --grant VERB:FILTER";
     /// No such thing, or none that this principal may know of.
     NotFound = "not_found", 404, false,
-        "fieldgate device list, user list and key list show what there is";
+        "fieldgate device list, key list, user list and tenant list show what there is";
     /// Too many messages or bytes a second.
     RateLimited = "rate_limited", 429, true,
         "wait as long as the message says, or raise the limit that it names";

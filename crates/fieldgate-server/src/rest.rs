@@ -103,7 +103,9 @@ pub(crate) async fn answer(entrance: Entrance, mut request: Request) -> Response
     let trace = Trace::default();
     let watched = Watched::of(&entrance, request.method(), request.uri().path(), &trace);
     request.extensions_mut().insert(entrance);
-    request.extensions_mut().insert(trace);
+    if watched.is_some() {
+        request.extensions_mut().insert(trace);
+    }
     let response = if idempotency::concerns(&request) {
         idempotency::answer(request).await
     } else {

@@ -6,7 +6,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
-    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use fieldgate_core::{
@@ -220,15 +219,11 @@ async fn add(Admin(asker): Admin, Body(new): Body<NewDevice>) -> Result<Once<Mad
 async fn show(
     asker: Asker,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    known: etag::Known,
 ) -> Result<Response, Problem> {
     must_read(&asker, &id)?;
     let found = device(&asker, &id)?;
-    let tag = tag_of(&asker, &found);
-    if etag::is_known(&headers, tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(tag)]).into_response());
-    }
-    Ok(whole(&asker, &found)?)
+    known.or_whole(tag_of(&asker, &found), || Ok(whole(&asker, &found)?))
 }
 
 fn whole(asker: &Asker, device: &Device) -> Result<Response, Fault> {

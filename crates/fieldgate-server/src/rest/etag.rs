@@ -1,6 +1,12 @@
 //! Revisions as entity tags (RFC 9110, 8.8.3 and 13.1).
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use std::convert::Infallible;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
 use fieldgate_core::fault::{Code, Fault};
 
 use super::asker::bad;
@@ -38,10 +44,31 @@ pub(super) fn refused(fault: Fault, expected: Option<u64>, now: u64) -> Problem 
     fault.into()
 }
 
-/// Whether the asker has this revision already.
-pub(super) fn is_known(headers: &HeaderMap, revision: u64) -> bool {
-    let (_, tag) = tag(revision);
-    headers.get(header::IF_NONE_MATCH).is_some_and(|known| *known == tag)
+/// The revision that whoever asks has already: `If-None-Match`.
+#[derive(Debug)]
+pub(super) struct Known(Option<HeaderValue>);
+
+impl<S: Sync> FromRequestParts<S> for Known {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.get(header::IF_NONE_MATCH).cloned()))
+    }
+}
+
+impl Known {
+    /// 304 if this revision is known, else the whole of it.
+    pub(super) fn or_whole(
+        &self,
+        revision: u64,
+        whole: impl FnOnce() -> Result<Response, Problem>,
+    ) -> Result<Response, Problem> {
+        let (name, tag) = tag(revision);
+        if self.0.as_ref() == Some(&tag) {
+            return Ok((StatusCode::NOT_MODIFIED, [(name, tag)]).into_response());
+        }
+        whole()
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +89,12 @@ mod tests {
         for wrong in ["7", "\"\"", "\"x\"", "W/\"7\"", "*", "\"7\", \"8\""] {
             assert!(expected(&headers(&[(header::IF_MATCH, wrong)])).is_err(), "{wrong}");
         }
-        assert!(is_known(&headers(&[(header::IF_NONE_MATCH, "\"7\"")]), 7));
-        assert!(!is_known(&headers(&[(header::IF_NONE_MATCH, "\"7\"")]), 8));
+        let known = Known(Some(HeaderValue::from_static("\"7\"")));
+        let status = |known: &Known, revision| {
+            known.or_whole(revision, || Ok(StatusCode::OK.into_response())).unwrap().status()
+        };
+        assert_eq!(status(&known, 7), StatusCode::NOT_MODIFIED);
+        assert_eq!(status(&known, 8), StatusCode::OK);
+        assert_eq!(status(&Known(None), 7), StatusCode::OK);
     }
 }

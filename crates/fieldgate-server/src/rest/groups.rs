@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use fieldgate_core::{access::Verb, fault::Fault, id::DeviceId};
@@ -114,17 +114,15 @@ async fn list(asker: Asker, page: Page) -> Json<List<GroupSummary>> {
 async fn show(
     asker: Asker,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    known: etag::Known,
 ) -> Result<Response, Problem> {
-    let grouped = group(&asker, &id)?;
-    if !may_read_all(&asker) && !may_read(&asker, &grouped) {
+    let found = group(&asker, &id);
+    // What may not be read is like what is not there.
+    if !may_read_all(&asker) && !found.as_ref().is_ok_and(|found| may_read(&asker, found)) {
         asker.must(Verb::Read)?;
     }
-    let tag = grouped.tag();
-    if etag::is_known(&headers, tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(tag)]).into_response());
-    }
-    Ok(answer(&grouped))
+    let grouped = found?;
+    known.or_whole(grouped.tag(), || Ok(answer(&grouped)))
 }
 
 /// Makes a group, or replaces it whole. With `If-Match` only if it has that revision still, with

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use fieldgate_core::{
@@ -139,14 +139,10 @@ async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<KeyView>>, Pr
 async fn show(
     Admin(asker): Admin,
     Path(name): Path<String>,
-    headers: HeaderMap,
+    known: etag::Known,
 ) -> Result<Response, Problem> {
     let key = key(&asker, &name)?;
-    let tag = key.tag();
-    if etag::is_known(&headers, tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(tag)]).into_response());
-    }
-    Ok(answer(&key))
+    known.or_whole(key.tag(), || Ok(answer(&key)))
 }
 
 fn key(asker: &Asker, name: &str) -> Result<Arc<ApiKey>, Fault> {

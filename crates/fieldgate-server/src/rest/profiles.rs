@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use fieldgate_core::{
@@ -38,16 +38,13 @@ pub(super) fn router() -> OpenApiRouter {
 async fn show(
     asker: Asker,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    known: etag::Known,
 ) -> Result<Response, Problem> {
     must_read(&asker, &id)?;
     let device = device(&asker, &id)?;
     let none = || Fault::new(Code::NotFound, format!("device {id} has no profile"));
     let described = device.profile.as_ref().ok_or_else(none)?;
-    if etag::is_known(&headers, described.revision) {
-        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(described.revision)]).into_response());
-    }
-    Ok(answer(described))
+    known.or_whole(described.revision, || Ok(answer(described)))
 }
 
 /// Replaces what a device is. With `If-Match` only if its profile has that revision still, with

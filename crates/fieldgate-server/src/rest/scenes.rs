@@ -137,17 +137,15 @@ async fn list(asker: Asker, page: Page) -> Json<List<SceneSummary>> {
 async fn show(
     asker: Asker,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    known: etag::Known,
 ) -> Result<Response, Problem> {
-    let scene = scene(&asker, &id)?;
-    if !may_read_all(&asker) && !may_read(&asker, &scene) {
+    let found = scene(&asker, &id);
+    // What may not be read is like what is not there.
+    if !may_read_all(&asker) && !found.as_ref().is_ok_and(|found| may_read(&asker, found)) {
         asker.must(Verb::Read)?;
     }
-    let tag = scene.tag();
-    if etag::is_known(&headers, tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(tag)]).into_response());
-    }
-    Ok(answer(&scene)?)
+    let scene = found?;
+    known.or_whole(scene.tag(), || Ok(answer(&scene)?))
 }
 
 /// Makes a scene, or replaces it whole. What it sets is checked by the profile of each device. With

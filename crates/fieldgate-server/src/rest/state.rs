@@ -89,7 +89,7 @@ struct Meta {
 async fn show(
     asker: Asker,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    known: etag::Known,
 ) -> Result<Response, Problem> {
     asker.must_at(Verb::Read, &topics_of(&id))?;
     let device: DeviceId = id.parse().map_err(bad)?;
@@ -100,13 +100,11 @@ async fn show(
     }
     let (reported, desired) = (reported.unwrap_or_default(), desired.unwrap_or_default());
     let newest = reported.taken().max(desired.taken()).0;
-    let tag = etag::tag(newest);
-    if etag::is_known(&headers, newest) {
-        return Ok((StatusCode::NOT_MODIFIED, [tag]).into_response());
-    }
-    let kind = (header::CONTENT_TYPE, "application/json");
-    let document = native::encode_document(&reported, &desired);
-    Ok(([kind], [tag], document).into_response())
+    known.or_whole(newest, || {
+        let kind = (header::CONTENT_TYPE, "application/json");
+        let document = native::encode_document(&reported, &desired);
+        Ok(([kind], [etag::tag(newest)], document).into_response())
+    })
 }
 
 fn values_of(desired: &Desired) -> Result<BTreeMap<String, Box<RawValue>>, Fault> {

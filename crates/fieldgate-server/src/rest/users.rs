@@ -128,14 +128,10 @@ async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<UserView>>, P
 async fn show(
     Admin(asker): Admin,
     Path(name): Path<String>,
-    headers: HeaderMap,
+    known: etag::Known,
 ) -> Result<Response, Problem> {
     let user = user(&asker, &name)?;
-    let tag = user.tag();
-    if etag::is_known(&headers, tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [etag::tag(tag)]).into_response());
-    }
-    Ok(answer(&user))
+    known.or_whole(user.tag(), || Ok(answer(&user)))
 }
 
 fn user(asker: &Asker, name: &str) -> Result<Arc<User>, Fault> {
