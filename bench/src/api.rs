@@ -193,7 +193,7 @@ struct Requests {
 impl Requests {
     fn open(address: SocketAddr, count: usize, request: &str) -> Result<Self> {
         let links = (0..count).map(|_| Link::raw(address)).collect::<Result<_>>()?;
-        let mut crowd = Crowd::new(links)?;
+        let mut crowd = Crowd::spinning(links)?;
         let request = request.as_bytes().to_vec();
         crowd.links.iter_mut().try_for_each(|link| link.send_raw(&request))?;
         Ok(Self { crowd, request, held: vec![Vec::new(); count] })

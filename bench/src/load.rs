@@ -212,9 +212,17 @@ pub(crate) struct Crowd {
     pub(crate) links: Vec<Link>,
     epoll: OwnedFd,
     scratch: Vec<u8>,
+    /// Asks again at once when nothing came.
+    spins: bool,
 }
 
 impl Crowd {
+    /// The same for a crowd that never sleeps: a server that answers slower than it asks would pay for
+    /// waking it, and a faster one would not.
+    pub(crate) fn spinning(links: Vec<Link>) -> Result<Self> {
+        Ok(Self { spins: true, ..Self::new(links)? })
+    }
+
     /// Takes opened links; from here on they do not block.
     pub(crate) fn new(links: Vec<Link>) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -223,7 +231,7 @@ impl Crowd {
             let flags = epoll::EventFlags::IN;
             epoll::add(&epoll, link, epoll::EventData::new_u64(number), flags)?;
         }
-        Ok(Self { links, epoll, scratch: vec![0; 256 * 1024] })
+        Ok(Self { links, epoll, scratch: vec![0; 256 * 1024], spins: false })
     }
 
     /// Serves readable links until `on_link` says that it has enough.
@@ -237,7 +245,7 @@ impl Crowd {
         let mut heard = Instant::now();
         loop {
             events.clear();
-            let timeout = rustix::time::Timespec { tv_sec: 1, tv_nsec: 0 };
+            let timeout = rustix::time::Timespec { tv_sec: i64::from(!self.spins), tv_nsec: 0 };
             match epoll::wait(
                 &self.epoll,
                 rustix::buffer::spare_capacity(&mut events),

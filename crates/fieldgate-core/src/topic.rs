@@ -86,6 +86,12 @@ impl Topic {
 }
 
 impl Filter {
+    /// Selects every topic of a device: `devices/{id}/#`.
+    #[must_use]
+    pub fn of_device(device: &DeviceId) -> Self {
+        Self(Arc::from(["devices/", device.as_str(), "/#"].concat()))
+    }
+
     /// The pattern.
     #[must_use]
     pub fn as_str(&self) -> &str {

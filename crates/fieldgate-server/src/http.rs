@@ -4,6 +4,7 @@
 //! nothing here logs a URL.
 
 mod doc;
+mod known;
 mod origin;
 mod problem;
 
@@ -50,12 +51,17 @@ use crate::{
     worker::Handover,
 };
 
+use known::Known;
 use origin::{host_is_known, is_preflight, origin_is_known, preflight};
 pub(crate) use problem::{Problem, ProblemBody, refuse, unauthorized};
 
 /// Who is at the other end of one HTTP connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller(Arc<Inner>);
+
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("etag, retry-after, allow, idempotent-replayed");
 
 #[derive(Debug)]
 struct Inner {
@@ -64,6 +70,7 @@ struct Inner {
     admitted: Mutex<Admitted>,
     purpose: Purpose,
     phase: Arc<Phase>,
+    known: Known,
 }
 
 /// Whose request it is, behind a proxy too.
@@ -90,7 +97,8 @@ impl Caller {
         phase: Arc<Phase>,
     ) -> Self {
         let admitted = Mutex::new(admitted);
-        Self(Arc::new(Inner { shared, peer, admitted, purpose, phase }))
+        let known = Known::default();
+        Self(Arc::new(Inner { shared, peer, admitted, purpose, phase, known }))
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -161,17 +169,22 @@ pub(crate) async fn answer(
 }
 
 /// What is below `/v1` has a router of its own: a second one before it would cost as much again.
-async fn dispatch(caller: &Caller, routes: Router, request: Request) -> Response {
+async fn dispatch(
+    caller: &Caller,
+    client: IpAddr,
+    routes: Router,
+    mut request: Request,
+) -> Response {
     if caller.0.purpose == Purpose::Everything && request.uri().path().starts_with("/v1/") {
-        let client = caller.client(request.extensions());
         return rest::answer(Entrance::Listener(caller.clone(), client), request).await;
     }
+    request.extensions_mut().insert(Client(client));
     let answered: Result<Response, Infallible> = routes.oneshot(request).await;
     answered.unwrap_or_else(|never| match never {})
 }
 
 /// Looks at what every request must obey.
-async fn guarded(caller: &Caller, routes: Router, mut request: Request) -> Response {
+async fn guarded(caller: &Caller, routes: Router, request: Request) -> Response {
     let refused = match &*caller.0.admitted() {
         Admitted::Yes(_) | Admitted::Upgraded => None,
         Admitted::No { why: NoPlace::Address, .. } => {
@@ -195,21 +208,20 @@ async fn guarded(caller: &Caller, routes: Router, mut request: Request) -> Respo
         let fault = Fault::new(Code::NotFound, "this host name is not served: see listen.hosts");
         return Problem::new(StatusCode::MISDIRECTED_REQUEST, fault).into_response();
     }
-    match caller.0.shared.proxies.client_of(caller.0.peer, request.headers()) {
-        Ok(client) => request.extensions_mut().insert(Client(client)),
-        Err(fault) => {
-            return Problem::new(StatusCode::BAD_REQUEST, fault).into_response();
-        }
+    let client = match caller.0.shared.proxies.client_of(caller.0.peer, request.headers()) {
+        Ok(client) => client,
+        Err(fault) => return Problem::new(StatusCode::BAD_REQUEST, fault).into_response(),
     };
-    let mut response =
-        if is_preflight(&request) { preflight() } else { dispatch(caller, routes, request).await };
+    let mut response = if is_preflight(&request) {
+        preflight()
+    } else {
+        dispatch(caller, client, routes, request).await
+    };
     if caller.0.purpose == Purpose::Everything {
         // What is served here asks for a token of its own: any page may ask with it.
-        let any = HeaderValue::from_static("*");
         let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
-        let told = HeaderValue::from_static("etag, retry-after, allow, idempotent-replayed");
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, told);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
     response
 }
@@ -221,25 +233,37 @@ impl Caller {
         headers: &HeaderMap,
         uri: &Uri,
         client: IpAddr,
-    ) -> Result<Option<Principal>, Problem> {
+    ) -> Result<Option<Arc<Principal>>, Problem> {
+        let (shared, time) = (&self.0.shared, now());
+        let (shown, revision) = (headers.get(header::AUTHORIZATION), shared.state.revision());
+        let known = shown.and_then(|shown| self.0.known.recall(shown, revision, time));
+        if let Some(known) = known {
+            rest::check_tenant(uri, &known)?;
+            return Ok(Some(known));
+        }
         let bearer = text(headers, "authorization")
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim().to_owned());
+        let shown = shown.filter(|_| bearer.is_some());
         let Some(token) = bearer.or_else(|| value_of(uri.query(), "token=")) else {
             return Ok(None);
         };
-        let (shared, time) = (&self.0.shared, now());
         self.may_try(client)?;
-        let found = if shared.auth.concerns(&token) {
+        let is_foreign = shared.auth.concerns(&token);
+        let found = if is_foreign {
             shared.auth.verify(&token, time).await?
         } else {
             shared.state.verify_token(&TenantId::default_tenant(), None, &token, time)
         };
         // An issuer may name a tenant that there is not, or not any more.
         let found = found.filter(|principal| shared.state.has_tenant(&principal.tenant));
-        found.iter().try_for_each(|principal| rest::check_tenant(uri, principal))?;
-        found.map(Some).ok_or_else(|| self.wrong(client))
+        let found = Arc::new(found.ok_or_else(|| self.wrong(client))?);
+        if let Some(shown) = shown.filter(|_| !is_foreign) {
+            self.0.known.keep(shown, revision, &found);
+        }
+        rest::check_tenant(uri, &found)?;
+        Ok(Some(found))
     }
 
     /// Who opens a connection: whoever the request's credential names, or its ticket, which is spent.
@@ -248,7 +272,7 @@ impl Caller {
         headers: &HeaderMap,
         uri: &Uri,
         client: IpAddr,
-    ) -> Result<Option<Principal>, Problem> {
+    ) -> Result<Option<Arc<Principal>>, Problem> {
         if let Some(principal) = self.principal(headers, uri, client).await? {
             return Ok(Some(principal));
         }
@@ -259,7 +283,7 @@ impl Caller {
         let found = shared.tickets.take(&hash, Instant::now());
         // It is worth no more than the credential that it was asked for with is now.
         let found = found.and_then(|maker| shared.state.refresh(&maker, now()));
-        found.map(Some).ok_or_else(|| self.wrong(client))
+        found.map(Arc::new).map(Some).ok_or_else(|| self.wrong(client))
     }
 
     fn may_try(&self, client: IpAddr) -> Result<(), Problem> {
@@ -390,6 +414,7 @@ async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Result<R
         match on_upgrade.await.map(take_back) {
             Ok(Ok((sink, read_ahead))) => {
                 let stream = None;
+                let principal = principal.map(Arc::unwrap_or_clone);
                 let all = Handover { sink, read_ahead, form, principal, peer, permit, stream };
                 shared.hand_over(all);
             }

@@ -40,14 +40,16 @@ impl Phase {
         Arc::new(Self { started: Instant::now(), since: AtomicU64::new(HEAD) })
     }
 
+    /// The phase is another since now.
     fn set(&self, phase: u64) {
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX / 4);
         self.since.store(now_ms * PHASES + phase, Ordering::Relaxed);
     }
 
-    /// A request is here.
+    /// A request is here. Its time began with its head.
     pub(crate) fn asked(&self) {
-        self.set(BUSY);
+        let since = self.since.load(Ordering::Relaxed);
+        self.since.store(since - since % PHASES + BUSY, Ordering::Relaxed);
     }
 
     /// Its answer is.

@@ -39,7 +39,7 @@ use std::{convert::Infallible, sync::LazyLock};
 use axum::{
     Router,
     extract::Request,
-    http::{Extensions, Method, StatusCode},
+    http::{Method, StatusCode},
     response::Response,
 };
 use fieldgate_core::fault::{Code, Fault};
@@ -52,7 +52,7 @@ use crate::http::{Problem, refuse};
 pub(crate) use asker::{Entrance, check_tenant};
 pub(crate) use describe::Problems;
 pub(crate) use tenants::TenantView;
-use watch::{Trace, Watched};
+use watch::Watched;
 
 static ROUTES: LazyLock<(Router, OpenApi)> = LazyLock::new(routes);
 
@@ -99,12 +99,11 @@ fn routes() -> (Router, OpenApi) {
 /// Answers a request for an address below `/v1`.
 pub(crate) async fn answer(entrance: Entrance, mut request: Request) -> Response {
     // What an outer router found in the path is not this one's.
-    *request.extensions_mut() = Extensions::new();
-    let trace = Trace::default();
-    let watched = Watched::of(&entrance, request.method(), request.uri().path(), &trace);
+    request.extensions_mut().clear();
+    let watched = Watched::of(&entrance, request.method(), request.uri().path());
     request.extensions_mut().insert(entrance);
-    if watched.is_some() {
-        request.extensions_mut().insert(trace);
+    if let Some(watched) = &watched {
+        request.extensions_mut().insert(watched.trace());
     }
     let response = if idempotency::concerns(&request) {
         idempotency::answer(request).await

@@ -48,18 +48,22 @@ pub(super) fn host_is_known(shared: &Shared, host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    let name = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-    let loopback = name == "localhost"
-        || name.ends_with(".localhost")
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let is_below = |end: &str| {
+        let split = name.len().checked_sub(end.len()).and_then(|at| name.split_at_checked(at));
+        split.is_some_and(|(_, behind)| behind.eq_ignore_ascii_case(end))
+    };
+    let loopback = name.eq_ignore_ascii_case("localhost")
+        || is_below(".localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     let bound = |address: &String| {
         address.rsplit_once(':').is_some_and(|(bound, _)| {
             let bound = bound.trim_matches(['[', ']']);
             let any = bound.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
-            bound == name || (any && name.parse::<IpAddr>().is_ok())
+            bound.eq_ignore_ascii_case(name) || (any && name.parse::<IpAddr>().is_ok())
         })
     };
     loopback
-        || shared.config.listen.hosts.iter().any(|known| known.eq_ignore_ascii_case(&name))
+        || shared.config.listen.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
         || shared.config.listen.http.iter().chain(&shared.config.listen.metrics).any(bound)
 }

@@ -10,7 +10,7 @@ use axum::{
 use fieldgate_core::{
     access::{Identity, Principal, Role, Verb},
     fault::{Code, Fault},
-    id::TenantId,
+    id::{DeviceId, TenantId},
     topic::Filter,
 };
 use fieldgate_store::{
@@ -53,7 +53,7 @@ impl Entrance {
 #[derive(Debug)]
 pub(crate) struct Asker {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) principal: Principal,
+    pub(crate) principal: Arc<Principal>,
     /// From where, if by the network.
     address: Option<IpAddr>,
 }
@@ -92,6 +92,9 @@ pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Fault> {
 
 /// `?tenant=NAME`, if it is given.
 fn tenant_of(uri: &Uri) -> Result<Option<TenantId>, Fault> {
+    if uri.query().is_none() {
+        return Ok(None);
+    }
     let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
     let Query(query) = query.map_err(|_| bad("the query is no query"))?;
     let mut named = query.iter().filter(|(name, _)| name == "tenant");
@@ -144,6 +147,7 @@ impl Asker {
                     proof: None,
                     expires: None,
                 };
+                let principal = Arc::new(principal);
                 Ok(Self { shared: Arc::clone(shared), principal, address: None })
             }
             Entrance::Listener(caller, client) => {
@@ -224,13 +228,18 @@ pub(super) async fn body_of(shared: &Shared, body: Whole, max: usize) -> Result<
     })?)
 }
 
+fn no_right(verb: Verb, filter: &str) -> Problem {
+    let text = format!("no right to do this: it takes {verb}:{filter}");
+    Fault::new(Code::NotAllowed, text).into()
+}
+
 impl Asker {
     /// Whether the request came in on this machine's own socket or folder.
     pub(crate) const fn is_local(&self) -> bool {
         self.address.is_none()
     }
 
-    pub(crate) const fn tenant(&self) -> &TenantId {
+    pub(crate) fn tenant(&self) -> &TenantId {
         &self.principal.tenant
     }
 
@@ -241,11 +250,16 @@ impl Asker {
 
     /// Refuses who has not this right over all that `filter` selects.
     pub(crate) fn must_at(&self, verb: Verb, filter: &str) -> Result<(), Problem> {
-        if self.may_at(verb, filter) {
+        if self.may_at(verb, filter) { Ok(()) } else { Err(no_right(verb, filter)) }
+    }
+
+    /// Refuses who has not this right over all topics of a device.
+    pub(crate) fn must_of(&self, verb: Verb, device: &DeviceId) -> Result<(), Problem> {
+        let filter = Filter::of_device(device);
+        if self.principal.may(verb, &filter) {
             return Ok(());
         }
-        let text = format!("no right to do this: it takes {verb}:{filter}");
-        Err(Fault::new(Code::NotAllowed, text).into())
+        Err(no_right(verb, filter.as_str()))
     }
 
     pub(crate) fn may_at(&self, verb: Verb, filter: &str) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     Json,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use fieldgate_core::{
@@ -25,7 +25,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Problems,
     asker::{Asker, Path, Text, bad},
-    devices::topics_of,
     etag,
 };
 use crate::{
@@ -91,8 +90,8 @@ async fn show(
     Path(id): Path<String>,
     known: etag::Known,
 ) -> Result<Response, Problem> {
-    asker.must_at(Verb::Read, &topics_of(&id))?;
     let device: DeviceId = id.parse().map_err(bad)?;
+    asker.must_of(Verb::Read, &device)?;
     let reported = asker.shared.state.reported(asker.tenant(), &device);
     let desired = asker.shared.state.desired(asker.tenant(), &device);
     if reported.is_none() && desired.is_none() {
@@ -101,9 +100,12 @@ async fn show(
     let (reported, desired) = (reported.unwrap_or_default(), desired.unwrap_or_default());
     let newest = reported.taken().max(desired.taken()).0;
     known.or_whole(newest, || {
-        let kind = (header::CONTENT_TYPE, "application/json");
-        let document = native::encode_document(&reported, &desired);
-        Ok(([kind], [etag::tag(newest)], document).into_response())
+        let mut response = Response::new(native::encode_document(&reported, &desired).into());
+        let (name, tag) = etag::tag(newest);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(name, tag);
+        Ok(response)
     })
 }
 

@@ -3,7 +3,10 @@
 //! In: a request. Out: a link of a worker whose socket is the body of the answer. Absent: delivery,
 //! which is that of every link; the form of events, which is a dialect's.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use axum::{
     Extension,
@@ -92,7 +95,7 @@ async fn stream(
         sink: Sink::Pipe(pipe),
         read_ahead: Bytes::new(),
         form: Form::Events,
-        principal: Some(principal),
+        principal: Some(Arc::unwrap_or_clone(principal)),
         peer,
         permit,
         stream: Some(Box::new(ask)),

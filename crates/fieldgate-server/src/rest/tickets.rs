@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use fieldgate_core::{access::Grant, fault::Code, id::UnixMs};
+use fieldgate_core::{
+    access::{Grant, Principal},
+    fault::Code,
+    id::UnixMs,
+};
 use fieldgate_store::secret::{TokenKind, make_token};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -61,7 +65,7 @@ async fn add(asker: Asker, Body(new): Body<NewTicket>) -> Result<Once<MadeTicket
     }
     asker.pay(1, 0)?;
     let principal = match new.grants {
-        None => asker.principal.clone(),
+        None => Principal::clone(&asker.principal),
         Some(grants) if grants.is_empty() || grants.len() > GRANTS_MAX => {
             return Err(bad(format!("grants are 1 to {GRANTS_MAX}, or left out")).into());
         }

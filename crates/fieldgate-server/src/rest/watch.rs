@@ -12,6 +12,9 @@ use fieldgate_store::audit::Author;
 use super::asker::Entrance;
 use crate::refusals::Refusal;
 
+/// Most parts of an address below `/v1`.
+const PARTS_MAX: usize = 8;
+
 /// What is known of who asks, as far as the request was read.
 #[derive(Debug, Clone, Default)]
 struct Known {
@@ -56,15 +59,15 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Looks at a request, if it asks for an act that is audited.
-    pub(super) fn of(
-        entrance: &Entrance,
-        method: &Method,
-        path: &str,
-        trace: &Trace,
-    ) -> Option<Self> {
+    pub(super) fn of(entrance: &Entrance, method: &Method, path: &str) -> Option<Self> {
         let (act, target) = act_of(method, path)?;
-        let (entrance, trace) = (entrance.clone(), trace.clone());
+        let (entrance, trace) = (entrance.clone(), Trace::default());
         Some(Self { entrance, act, target, reads: *method == Method::GET, trace })
+    }
+
+    /// What goes along with it.
+    pub(super) fn trace(&self) -> Trace {
+        self.trace.clone()
     }
 
     /// Counts it if it was refused.
@@ -99,8 +102,12 @@ impl Watched {
 /// What a request asks to do that is audited, and to what.
 fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
     let path = path.strip_prefix("/v1/")?;
-    let parts: Vec<&str> = path.split('/').collect();
-    let (act, target) = match (method.as_str(), parts.as_slice()) {
+    let (mut parts, mut len) = ([""; PARTS_MAX], 0);
+    for part in path.split('/') {
+        *parts.get_mut(len)? = part;
+        len += 1;
+    }
+    let (act, target) = match (method.as_str(), parts.get(..len)?) {
         ("POST", ["devices"]) => (Act::DeviceAdd, ""),
         ("DELETE", ["devices", id]) => (Act::DeviceRemove, *id),
         ("POST", ["devices", id, "rotate"]) => (Act::DeviceRotate, *id),

@@ -214,13 +214,13 @@ impl Batch<'_> {
         let mut rest = self.records;
         let mut seq = self.first;
         let bodies = std::iter::from_fn(move || {
-            let len = u32_at(rest, 0)? as usize;
-            let arrived = UnixMs(u64_at(rest, 4)?);
-            let body = rest.get(RECORD_BYTES_MIN..RECORD_BYTES_MIN + len)?;
-            rest = rest.get(RECORD_BYTES_MIN + len..)?;
+            let (len, behind) = rest.split_first_chunk()?;
+            let (arrived, behind) = behind.split_first_chunk()?;
+            let (body, behind) = behind.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+            rest = behind;
             let at = seq;
             seq = seq.next();
-            Some((at, arrived, body))
+            Some((at, UnixMs(u64::from_le_bytes(*arrived)), body))
         });
         bodies.take(self.count as usize)
     }

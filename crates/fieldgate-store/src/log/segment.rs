@@ -4,6 +4,7 @@
 //! the rest void; what it hands out passed its checksum and does not go back in number.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io,
     sync::{
@@ -149,7 +150,7 @@ impl Segment {
         mut offset: u64,
         visit: &mut dyn FnMut(u64, Result<Batch<'_>, Hole>) -> bool,
     ) -> io::Result<()> {
-        let mut window = Window { segment: self, bytes: Vec::new(), at: 0 };
+        let mut window = Window::of(self);
         let mut expected = self.header.first;
         while offset + (BATCH_START_BYTES as u64) < self.end() {
             let start = window.get(offset, BATCH_START_BYTES)?;
@@ -181,7 +182,7 @@ impl Segment {
 
     /// Looks for the next whole batch behind `offset`: the salt, then a checksum that holds.
     fn resume_after(&self, offset: u64) -> io::Result<Option<u64>> {
-        let mut window = Window { segment: self, bytes: Vec::new(), at: 0 };
+        let mut window = Window::of(self);
         let salt = &self.header.salt;
         let mut at = offset + 1;
         while at + (BATCH_START_BYTES as u64) < self.end() {
@@ -243,24 +244,49 @@ fn find(bytes: &[u8], salt: &[u8; 16]) -> Option<usize> {
     }
 }
 
+thread_local! {
+    /// What the last window of this thread was read into, for the next one: a log is read in many
+    /// short stretches, and to clear the bytes of each would cost more than to read them.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// A stretch of the file in memory, so that small batches do not cost a read each.
 struct Window<'a> {
     segment: &'a Segment,
     bytes: Vec<u8>,
+    /// How many of the bytes are the file's, and from where.
+    len: usize,
     at: u64,
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
+    fn of(segment: &'a Segment) -> Self {
+        Self { segment, bytes: SPARE.take(), len: 0, at: 0 }
+    }
+
     fn get(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
-        let held = offset >= self.at && offset + len as u64 <= self.at + self.bytes.len() as u64;
+        let held = offset >= self.at && offset + len as u64 <= self.at + self.len as u64;
         if !held {
             let room = usize::try_from(self.segment.end() - offset).unwrap_or(usize::MAX);
-            self.bytes.resize(len.max(WINDOW_BYTES).min(room), 0);
-            self.at = offset;
-            let have = self.segment.file.read_at(offset, &mut self.bytes)?;
-            self.bytes.truncate(have);
+            let wanted = len.max(WINDOW_BYTES).min(room);
+            if self.bytes.len() < wanted {
+                self.bytes.resize(wanted, 0);
+            }
+            (self.at, self.len) = (offset, 0);
+            let bytes = self.bytes.get_mut(..wanted).unwrap_or_default();
+            self.len = self.segment.file.read_at(offset, bytes)?;
         }
         let start = usize::try_from(offset - self.at).unwrap_or(usize::MAX);
-        Ok(self.bytes.get(start..start.saturating_add(len)).unwrap_or_default())
+        let held = self.bytes.get(..self.len).unwrap_or_default();
+        Ok(held.get(start..start.saturating_add(len)).unwrap_or_default())
+    }
+}
+
+impl Drop for Window<'_> {
+    fn drop(&mut self) {
+        // A batch that was longer takes its memory along.
+        if self.bytes.len() <= WINDOW_BYTES {
+            SPARE.set(std::mem::take(&mut self.bytes));
+        }
     }
 }

@@ -9,8 +9,15 @@ use crate::{codec, port::ReadFilter};
 pub(super) struct Selection<'a> {
     filter: &'a ReadFilter,
     tenant: Option<&'a [u8]>,
-    /// Each filter, and what stands before its first wildcard.
-    topics: Vec<(&'a [u8], &'a Filter)>,
+    topics: Vec<Topics<'a>>,
+}
+
+/// A filter over topics, and what stands before its first wildcard.
+struct Topics<'a> {
+    fixed: &'a [u8],
+    /// Whether behind that nothing but `#` stands.
+    all_below: bool,
+    filter: &'a Filter,
 }
 
 impl<'a> Selection<'a> {
@@ -18,7 +25,10 @@ impl<'a> Selection<'a> {
         let fixed = |filter: &'a Filter| {
             let text = filter.as_str();
             let end = text.find(['+', '#']).unwrap_or(text.len());
-            (text.as_bytes().get(..end).unwrap_or_default(), filter)
+            let (fixed, wild) = text.split_at(end);
+            // What begins with a level does not begin with a wildcard: `$…` is not asked about.
+            let all_below = wild == "#" && !fixed.is_empty();
+            Topics { fixed: fixed.as_bytes(), all_below, filter }
         };
         Self {
             filter,
@@ -32,16 +42,23 @@ impl<'a> Selection<'a> {
     pub(super) fn selects(&self, arrived: UnixMs, body: &[u8]) -> Option<bool> {
         let (tenant, topic) = codec::names(body)?;
         let wanted = self.tenant.is_none_or(|wanted| wanted == tenant)
-            && (self.topics.is_empty() || self.topics.iter().any(|t| matches(*t, topic)))
+            && (self.topics.is_empty() || self.topics.iter().any(|wanted| wanted.select(topic)))
             && self.filter.is_in_time(arrived);
         Some(wanted)
     }
 }
 
-fn matches((fixed, filter): (&[u8], &Filter), topic: &[u8]) -> bool {
-    // `a/#` selects `a`, too.
-    let begins = topic.starts_with(fixed) || fixed.strip_suffix(b"/") == Some(topic);
-    begins && std::str::from_utf8(topic).is_ok_and(|name| filter.matches_name(name))
+impl Topics<'_> {
+    fn select(&self, topic: &[u8]) -> bool {
+        // Names differ at their ends first.
+        let last = self.fixed.len().wrapping_sub(1);
+        let may_begin = self.fixed.is_empty() || topic.get(last) == self.fixed.last();
+        // `a/#` selects `a`, too.
+        let begins = may_begin && topic.starts_with(self.fixed)
+            || topic.len() == last && self.fixed.strip_suffix(b"/") == Some(topic);
+        let matches = || std::str::from_utf8(topic).is_ok_and(|t| self.filter.matches_name(t));
+        begins && (self.all_below || matches())
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,10 @@ mod tenants;
 mod watch;
 pub(crate) mod window;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, Ordering},
+};
 
 use fieldgate_core::{
     access::{Identity, Principal},
@@ -141,6 +144,8 @@ pub struct State {
     /// Locked before `inner`, and while a record is applied.
     changes: Mutex<Changes>,
     inner: RwLock<Inner>,
+    /// Rises with each change of the registry.
+    revision: AtomicU64,
     window: Window,
     desk: Arc<Desk>,
     key: MasterKey,
@@ -153,7 +158,8 @@ impl State {
     pub fn new(key: MasterKey, limits: StateLimits) -> Self {
         let window = Window::new(key.window_key());
         let desk = Arc::new(Desk::new(limits.reported));
-        Self { changes: Mutex::default(), inner: RwLock::default(), window, desk, key, limits }
+        let (changes, inner) = (Mutex::default(), RwLock::default());
+        Self { changes, inner, revision: AtomicU64::default(), window, desk, key, limits }
     }
 
     pub(crate) fn changes(&self) -> MutexGuard<'_, Changes> {
@@ -274,6 +280,7 @@ impl State {
             Ok(effects) => (Ok(()), effects),
             Err(fault) => (Err(fault), Vec::new()),
         };
+        self.revision.fetch_add(1, Ordering::Release);
         let touched = std::mem::take(&mut inner.touched);
         if outcome.is_ok() {
             gone.into_iter().for_each(|key| changes.row(key, None));
@@ -369,6 +376,13 @@ impl State {
         let matching = |found, c| if equal(c) { Some(proof_of(c)) } else { found };
         let proof = known?.credentials.values().fold(None, matching)?;
         inner.tenants.get(tenant)?.principal_of(tenant, id, proof)
+    }
+
+    /// A number that rises with each change of the registry: as long as it stays, so does who a token
+    /// names and what they may, but for what expires.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// The principal again, with the rights that it has now, as far as its ticket leaves them; nothing

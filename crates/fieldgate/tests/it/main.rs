@@ -31,6 +31,7 @@ mod groups;
 mod history;
 mod idempotency;
 mod issuers;
+mod kept;
 mod lanes;
 mod lesson;
 mod limits;
