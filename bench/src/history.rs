@@ -115,6 +115,7 @@ fn message(topic: Topic, number: usize) -> Message {
         expires: None,
         content: Content::Json,
         payload: format!(r#"{{"temperature":{}.5,"humidity":40}}"#, number % 40).into(),
+        original: None,
     }
 }
 

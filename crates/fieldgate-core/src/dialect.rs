@@ -127,6 +127,8 @@ pub struct Draft {
     pub content: Content,
     /// The sender's bytes.
     pub payload: Bytes,
+    /// The same as its dialect wrote it, where that is another form.
+    pub original: Option<Bytes>,
 }
 
 /// Where a draft goes.

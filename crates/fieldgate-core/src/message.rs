@@ -1,7 +1,7 @@
 //! The message: what every dialect translates to and from.
 //!
 //! Pure. Invariant: a [`Message`] has been checked by admission (rights, sizes, topic); its payload
-//! is the sender's bytes, untouched.
+//! is the sender's bytes, untouched, or made of its `original`, which is.
 
 use std::{fmt, sync::Arc};
 
@@ -101,6 +101,9 @@ pub struct Message {
     pub content: Content,
     /// The sender's bytes.
     pub payload: Bytes,
+    /// Where the sender's dialect says the same in another form: that form, byte for byte. It is for
+    /// receivers of the sender's own dialect; all others read `payload`.
+    pub original: Option<Bytes>,
 }
 
 impl Message {
@@ -109,9 +112,15 @@ impl Message {
     pub fn is_over(&self, time: UnixMs) -> bool {
         self.expires.is_some_and(|expires| expires <= time)
     }
+
+    /// The bytes that it holds of its sender's: payload and original.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        self.payload.len() + self.original.as_ref().map_or(0, Bytes::len)
+    }
 }
 
-/// Never prints the payload, which may hold anything.
+/// Never prints payload and original, which may hold anything.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")

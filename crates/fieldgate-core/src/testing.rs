@@ -34,5 +34,6 @@ pub fn message(topic: &str, qos: Qos, payload: impl AsRef<[u8]>) -> Message {
         expires: None,
         content: Content::Text,
         payload: Bytes::copy_from_slice(payload.as_ref()),
+        original: None,
     }
 }

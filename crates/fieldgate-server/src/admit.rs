@@ -2,6 +2,7 @@
 
 use std::{cell::OnceCell, ops::RangeInclusive, sync::Arc};
 
+use bytes::Bytes;
 use fieldgate_core::{
     access::{Identity, Principal},
     dialect::{Draft, Target},
@@ -25,8 +26,9 @@ pub(crate) fn admit(
     time: UnixMs,
 ) -> Result<Message, Fault> {
     let limits = &shared.config.limits;
-    if draft.payload.len() > limits.message_bytes_max {
-        let text = format!("{} bytes exceed limits.message_bytes_max", draft.payload.len());
+    let bytes = draft.original.as_ref().map_or(0, Bytes::len).max(draft.payload.len());
+    if bytes > limits.message_bytes_max {
+        let text = format!("{bytes} bytes exceed limits.message_bytes_max");
         return Err(Fault::new(Code::TooLarge, text));
     }
     let topic = topic_of(own_telemetry, principal, draft.target)?;
@@ -64,6 +66,7 @@ pub(crate) fn admit(
         expires: draft.expires,
         content: draft.content,
         payload: draft.payload,
+        original: draft.original,
     })
 }
 

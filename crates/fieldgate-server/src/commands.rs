@@ -155,6 +155,7 @@ fn append(
         expires: Some(letter.expires),
         content: letter.content,
         payload: fitted.payload.clone(),
+        original: None,
     };
     let devices = fitted.iter().map(|one| one.device.as_str().to_owned()).collect();
     let records = fitted.iter().map(message).map(Record::Message).collect();

@@ -177,5 +177,6 @@ fn command(tenant: &TenantId, device: &DeviceId, payload: Vec<u8>) -> Record {
         expires: Some(fieldgate_core::id::UnixMs(time.0.saturating_add(EXPIRES_MS))),
         content: Content::Json,
         payload: payload.into(),
+        original: None,
     })
 }

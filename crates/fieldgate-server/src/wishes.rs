@@ -218,6 +218,7 @@ fn record(
         expires: None,
         content: Content::Json,
         payload: patch.clone(),
+        original: None,
     })
 }
 

@@ -26,6 +26,9 @@ const REGISTRY_V2: u8 = 5;
 /// With who asked for the change.
 const REGISTRY_V3: u8 = 6;
 const NOTE_V1: u8 = 7;
+/// With an original behind the payload, whose length stands before it; a message without one is still
+/// written as the first version.
+const MESSAGE_V2: u8 = 8;
 /// What stands between a message's version and its tenant: promise, lane, three times.
 const MESSAGE_FIXED_BYTES: usize = 2 + 3 * 8;
 
@@ -64,7 +67,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 
 fn encode_message(message: &Message, out: &mut Vec<u8>) {
     let optional = |time: Option<UnixMs>| time.map_or(u64::MAX, |t| t.0).to_le_bytes();
-    out.push(MESSAGE_V1);
+    out.push(if message.original.is_some() { MESSAGE_V2 } else { MESSAGE_V1 });
     let flags = u8::from(message.retain) << 2 | u8::from(message.is_time_given) << 3;
     out.push(message.qos as u8 | flags);
     out.push(message.priority as u8 | (message.content as u8) << 4);
@@ -75,7 +78,13 @@ fn encode_message(message: &Message, out: &mut Vec<u8>) {
     put_text(out, message.topic.as_str());
     put_text(out, &message.from);
     put_text(out, message.reference.as_ref().map_or("", MsgId::as_str));
-    out.extend_from_slice(&message.payload);
+    if let Some(original) = &message.original {
+        out.extend_from_slice(&(message.payload.len() as u64).to_le_bytes());
+        out.extend_from_slice(&message.payload);
+        out.extend_from_slice(original);
+    } else {
+        out.extend_from_slice(&message.payload);
+    }
 }
 
 fn encode_command(change: &CommandChange, out: &mut Vec<u8>) {
@@ -122,6 +131,20 @@ impl<'a> Reader<'a> {
 
     fn rest(&mut self) -> Bytes {
         Bytes::copy_from_slice(std::mem::take(&mut self.0))
+    }
+
+    /// A payload that is all there is, or one behind its length with its original behind it.
+    fn content(&mut self, has_original: bool) -> Result<(Bytes, Option<Bytes>), BadRecord> {
+        if !has_original {
+            return Ok((self.rest(), None));
+        }
+        let len = usize::try_from(self.number()?).map_err(|_| BadRecord)?;
+        if len > self.0.len() {
+            return Err(BadRecord);
+        }
+        let mut both = self.rest();
+        let payload = both.split_to(len);
+        Ok((payload, Some(both)))
     }
 }
 
@@ -178,7 +201,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
 pub(crate) fn decode_next(bytes: &[u8], names: &mut Names) -> Result<Record, BadRecord> {
     let mut reader = Reader(bytes);
     match reader.byte()? {
-        MESSAGE_V1 => decode_message(&mut reader, names).map(Record::Message),
+        MESSAGE_V1 => decode_message(&mut reader, names, false).map(Record::Message),
+        MESSAGE_V2 => decode_message(&mut reader, names, true).map(Record::Message),
         COMMAND_V1 => decode_command(&mut reader).map(Record::Command),
         REGISTRY_V1 => registry(old::change(reader.0)),
         REGISTRY_V2 => registry(old::change_v2(reader.0)),
@@ -226,7 +250,7 @@ pub(crate) enum About<'a> {
 pub(crate) fn about(bytes: &[u8]) -> Result<About<'_>, BadRecord> {
     let mut reader = Reader(bytes);
     match reader.byte()? {
-        MESSAGE_V1 => {
+        MESSAGE_V1 | MESSAGE_V2 => {
             reader.take(MESSAGE_FIXED_BYTES)?;
             Ok(About::Message { tenant: reader.text()?, topic: reader.text()? })
         }
@@ -240,14 +264,18 @@ pub(crate) fn about(bytes: &[u8]) -> Result<About<'_>, BadRecord> {
 /// for one that is broken.
 pub(crate) fn names(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut reader = Reader(bytes);
-    if reader.byte().ok()? != MESSAGE_V1 {
+    if !matches!(reader.byte().ok()?, MESSAGE_V1 | MESSAGE_V2) {
         return None;
     }
     reader.take(MESSAGE_FIXED_BYTES).ok()?;
     Some((reader.short().ok()?, reader.short().ok()?))
 }
 
-fn decode_message(reader: &mut Reader<'_>, names: &mut Names) -> Result<Message, BadRecord> {
+fn decode_message(
+    reader: &mut Reader<'_>,
+    names: &mut Names,
+    has_original: bool,
+) -> Result<Message, BadRecord> {
     let (promise, lane) = (reader.byte()?, reader.byte()?);
     let qos = match promise & 3 {
         0 => Qos::AtMostOnce,
@@ -276,6 +304,7 @@ fn decode_message(reader: &mut Reader<'_>, names: &mut Names) -> Result<Message,
         "" => None,
         id => Some(id.parse().map_err(|_| BadRecord)?),
     };
+    let (payload, original) = reader.content(has_original)?;
     Ok(Message {
         tenant,
         kind: topic.kind(),
@@ -290,7 +319,8 @@ fn decode_message(reader: &mut Reader<'_>, names: &mut Names) -> Result<Message,
         priority,
         expires,
         content,
-        payload: reader.rest(),
+        payload,
+        original,
     })
 }
 
@@ -325,6 +355,7 @@ mod tests {
             topic in "[a-z]{1,8}(/[a-z]{0,8}){0,3}", from in "[a-z]{0,20}", id in "[a-z0-9]{0,10}",
             payload in proptest::collection::vec(any::<u8>(), 0..100), retain: bool, time: u32,
             is_time_given: bool,
+            original in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..100)),
         ) {
             let topic: Topic = topic.parse().unwrap();
             let record = Record::Message(Message {
@@ -332,7 +363,7 @@ mod tests {
                 timestamp: UnixMs(time.into()), is_time_given, device_timestamp: None,
                 reference: id.parse().ok(), qos: Qos::AtLeastOnce, retain,
                 priority: Priority::Bulk, expires: Some(UnixMs(9)), content: Content::Bytes,
-                payload: payload.into(),
+                payload: payload.into(), original: original.map(Bytes::from),
             });
             let mut bytes = Vec::new();
             encode(&record, &mut bytes);
@@ -344,10 +375,44 @@ mod tests {
             prop_assert_eq!(decode(&bytes), Ok(record));
         }
 
+        /// A payload cannot be longer than what follows, whatever its length says.
+        #[test]
+        fn a_part_is_no_longer_than_the_record(len: u64, rest in 0..40_usize) {
+            let mut message = fieldgate_core::testing::message("t", Qos::AtLeastOnce, "");
+            message.original = Some(Bytes::from(vec![b'x'; rest]));
+            let mut bytes = Vec::new();
+            encode_message(&message, &mut bytes);
+            let at = bytes.len() - rest - 8;
+            bytes[at..at + 8].copy_from_slice(&len.to_le_bytes());
+            let whole = decode(&bytes).map(|record| {
+                let Record::Message(read) = record else { panic!("{record:?}") };
+                (read.payload.len() as u64, read.content_bytes())
+            });
+            let expected = if len <= rest as u64 { Ok((len, rest)) } else { Err(BadRecord) };
+            prop_assert_eq!(whole, expected);
+        }
+
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes);
             let _ = about(&bytes);
         }
+    }
+
+    /// What an older release wrote and reads.
+    #[test]
+    fn a_message_without_an_original_is_written_as_ever() {
+        let mut bytes = Vec::new();
+        let mut message = fieldgate_core::testing::message("a/b", Qos::AtMostOnce, "x");
+        let mut expected = vec![MESSAGE_V1, 0, 0x11];
+        expected.extend_from_slice(&1_u64.to_le_bytes());
+        expected.extend_from_slice(&[0xFF; 16]);
+        expected.extend_from_slice(b"\x07\0default\x03\0a/b\x01\0a\0\0x");
+        encode_message(&message, &mut bytes);
+        assert_eq!(bytes, expected);
+        assert_eq!(decode(&expected), Ok(Record::Message(message.clone())));
+        message.original = Some(Bytes::new());
+        encode_message(&message, &mut bytes);
+        assert_eq!(bytes[expected.len()], MESSAGE_V2);
     }
 }

@@ -209,7 +209,7 @@ impl Log for SimLog {
                 Followed::Entry(entry) if !filter.selects(entry) => continue,
                 Followed::Entry(entry) => {
                     bytes += match &entry.record {
-                        Record::Message(message) => 100 + message.payload.len(),
+                        Record::Message(message) => 100 + message.content_bytes(),
                         Record::Command(_)
                         | Record::Registry(_)
                         | Record::Note(_)

@@ -67,7 +67,7 @@ impl Record {
                 let reference = message.reference.as_ref().map_or(0, |id| id.as_str().len());
                 let names =
                     message.topic.as_str().len() + message.tenant.as_str().len() + reference;
-                64 + names + message.from.len() + message.payload.len()
+                64 + names + message.from.len() + message.content_bytes()
             }
             Self::Command(change) => {
                 320 + change.by.len() + change.payload.as_ref().map_or(0, |payload| payload.len())

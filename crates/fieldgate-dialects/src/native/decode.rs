@@ -152,6 +152,7 @@ fn draft(
         expires: frame.expires(),
         content,
         payload,
+        original: None,
     })
 }
 

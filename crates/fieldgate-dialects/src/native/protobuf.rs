@@ -91,6 +91,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Ask, Fault> {
         expires: None,
         content: Content::Json,
         payload: Bytes::from(payload),
+        original: None,
     };
     if items.is_empty() {
         return Ok(Ask::Publish(Box::new(draft)));

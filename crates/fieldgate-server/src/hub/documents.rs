@@ -185,6 +185,7 @@ impl Hub {
             expires: None,
             content: Content::Json,
             payload: native::encode_document(&reported, &desired).into(),
+            original: None,
         };
         Some(Document { seq: reported.taken().max(desired.taken()), message })
     }

@@ -453,7 +453,7 @@ impl Inner {
 /// What a retained message counts in the bound of its tenant.
 fn retained_bytes(entry: &Entry) -> usize {
     match &entry.record {
-        Record::Message(message) => message.payload.len() + message.topic.as_str().len() + 200,
+        Record::Message(message) => message.content_bytes() + message.topic.as_str().len() + 200,
         Record::Command(_) | Record::Registry(_) | Record::Note(_) | Record::Gap { .. } => 0,
     }
 }

@@ -181,6 +181,7 @@ impl State {
             expires: None,
             content: Content::Json,
             payload: payload.into(),
+            original: None,
             ..command.clone()
         };
         let record = Record::Message(message.clone());
