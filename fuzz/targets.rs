@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use fieldgate_dialects::{
     native::{self, Limits, MacKey, Merge, client},
+    thingsee,
     ws::{self, Decoder, Event},
 };
 
@@ -25,6 +26,8 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("native_profile", native_profile),
     ("native_command", native_command),
     ("native_signed", native_signed),
+    ("thingsee_text", thingsee_text),
+    ("thingsee_binary", thingsee_binary),
 ];
 
 const LIMITS: ws::Limits =
@@ -176,5 +179,45 @@ pub(crate) fn native_signed(data: &[u8]) {
         let forged =
             signed(&envelope).is_err_and(|refusal| refusal.fault.code.as_str() == "bad_mac");
         assert!(!forged, "{envelope}");
+    }
+}
+
+/// Any text is elements or a refusal. Of an element that stands the original is in the text, and reads
+/// as the same again.
+pub(crate) fn thingsee_text(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let limits = thingsee::Limits::default();
+    match thingsee::decode_text(text, &limits) {
+        Ok(all) => standing(all, &limits, |original| assert!(text.contains(original))),
+        Err(fault) => assert!(fault.message.len() < 2_048, "{}", fault.message.len()),
+    }
+}
+
+/// Any bytes are elements or a refusal. What an element became is bounded, and reads as the same again.
+pub(crate) fn thingsee_binary(data: &[u8]) {
+    let limits = thingsee::Limits { frame_bytes_max: 16_384, ..thingsee::Limits::default() };
+    let bytes_max = limits.frame_bytes_max + 6 * data.len().max(limits.frame_bytes_max);
+    match thingsee::decode_binary(data, &limits) {
+        Ok(all) => standing(all, &limits, |original| assert!(original.len() <= bytes_max)),
+        Err(fault) => assert!(fault.message.len() < 2_048, "{}", fault.message.len()),
+    }
+}
+
+/// Looks at the elements that stand; what is refused has a bounded message.
+fn standing(all: thingsee::Elements, limits: &thingsee::Limits, check: impl Fn(&str)) {
+    for element in all {
+        let element = match element {
+            Ok(element) => element,
+            Err(fault) => {
+                assert!(fault.message.len() < 2_048, "{}", fault.message.len());
+                continue;
+            }
+        };
+        let original = element.draft.original.as_deref().unwrap_or_default();
+        let Ok(original) = std::str::from_utf8(original) else { panic!("an original is text") };
+        check(original);
+        let payload = std::str::from_utf8(&element.draft.payload).unwrap_or_default();
+        assert!(thingsee::decode_text(payload, limits).is_ok(), "{payload} is no object");
+        assert_eq!(thingsee::decode_text(original, limits), Ok(vec![Ok(element)]));
     }
 }

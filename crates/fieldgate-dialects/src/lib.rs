@@ -2,7 +2,9 @@
 //!
 //! A dialect knows its wire and its error forms, and nothing of storage, routing or sockets.
 
+mod json;
 pub mod native;
 mod sse;
+pub mod thingsee;
 pub mod wire;
 pub mod ws;

@@ -10,13 +10,13 @@ mod desired;
 mod document;
 mod encode;
 mod frame;
-mod json;
 mod mac;
 mod merge;
 mod profile;
 pub mod protobuf;
 mod telemetry;
 
+pub use crate::json::{base64_decode, base64_encode};
 pub use canonical::{Canonical, canonical, fit_desired};
 pub use decode::{decode_binary, decode_first, decode_text, decode_text_as};
 pub use desired::{desired_patch, encode_wished, write_name};
@@ -26,12 +26,13 @@ pub use encode::{
     gap_reason,
 };
 pub use frame::reference_of;
-pub use json::{base64_decode, base64_encode};
 pub use mac::{MacKey, NONCE_BYTES_MAX, Seal, decode_signed, unsigned_binary};
 pub use merge::{Merge, merge_latest};
 pub use profile::{decode_profile, encode_profile, parse_kind};
 
 use fieldgate_core::{fault::Fault, id::MsgId};
+
+use crate::json;
 
 /// Subprotocol names that the server offers, in order of preference.
 pub const SUBPROTOCOLS: &[&str] = &["fieldgate.v1.json"];
