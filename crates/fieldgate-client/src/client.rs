@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    backoff::Backoff,
+    Backoff,
     buffer::{BufferLimits, Outbox},
     command::{CommandRequest, Commands},
     endpoint::{Credential, Endpoint, Socket, Trust},

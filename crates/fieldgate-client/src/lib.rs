@@ -20,7 +20,6 @@
 //!
 //! Absent: the server and its store; nothing here reads a clock of the gateway.
 
-mod backoff;
 mod buffer;
 mod client;
 mod command;
@@ -34,12 +33,12 @@ mod state;
 mod subscribe;
 
 pub use crate::http::Answer;
-pub use backoff::Backoff;
 pub use buffer::BufferLimits;
 pub use client::{Builder, Client, Link};
 pub use command::{Command, CommandLife, CommandRequest, CommandUpdate, Commands, Outcome};
 pub use error::{ConnectError, End, SendError, SubscribeError};
 pub use fieldgate_core::{
+    backoff::Backoff,
     dialect::{Since, SlowMode},
     id::{Position, UnixMs},
     message::Qos,
