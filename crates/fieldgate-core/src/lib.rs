@@ -9,6 +9,7 @@ pub mod audit;
 pub mod backoff;
 pub mod close;
 pub mod command;
+pub mod delivery;
 pub mod dialect;
 pub mod fault;
 pub mod heartbeat;
