@@ -10,6 +10,7 @@ mod patch;
 mod payload;
 
 pub use desired::{Desired, WISHES, Wish};
+pub use payload::{Reading, Said};
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,24 @@ use crate::{
     id::{Seq, UnixMs},
     message::{Content, Kind, Message},
 };
-use payload::Reading;
+
+/// What a message says of resources, in its order; nothing where it is neither telemetry nor a state.
+#[must_use]
+pub fn readings(message: &Message) -> Vec<Reading<'_>> {
+    let text = std::str::from_utf8(&message.payload).unwrap_or_default();
+    match message.kind {
+        _ if message.content != Content::Json => Vec::new(),
+        Kind::Telemetry => payload::telemetry(text),
+        Kind::Reported => payload::state(text),
+        Kind::Event
+        | Kind::Command
+        | Kind::Reply
+        | Kind::Desired
+        | Kind::State
+        | Kind::Presence
+        | Kind::Application => Vec::new(),
+    }
+}
 
 /// What a resource costs beside its text.
 const RESOURCE_BYTES: usize = 64;
@@ -177,19 +195,7 @@ impl Reported {
             return 0;
         }
         self.taken = seq;
-        let text = std::str::from_utf8(&message.payload).unwrap_or_default();
-        let readings = match message.kind {
-            _ if message.content != Content::Json => Vec::new(),
-            Kind::Telemetry => payload::telemetry(text),
-            Kind::Reported => payload::state(text),
-            Kind::Event
-            | Kind::Command
-            | Kind::Reply
-            | Kind::Desired
-            | Kind::State
-            | Kind::Presence
-            | Kind::Application => Vec::new(),
-        };
+        let readings = readings(message);
         let origin = Origin { time: message.timestamp, is_given: message.is_time_given, seq };
         let is_doubtful = message.device_timestamp.is_some();
         let mut refused_count = 0;

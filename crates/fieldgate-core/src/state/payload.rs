@@ -16,16 +16,20 @@ const UNIT_BYTES_MAX: usize = 32;
 
 /// One resource, as a message tells it.
 #[derive(Debug)]
-pub(super) struct Reading<'a> {
-    pub(super) name: Cow<'a, str>,
-    pub(super) said: Said<'a>,
-    pub(super) unit: Option<Cow<'a, str>>,
-    pub(super) quality: Quality,
+pub struct Reading<'a> {
+    /// Its name, as the device has it.
+    pub name: Cow<'a, str>,
+    /// What is said of it.
+    pub said: Said<'a>,
+    /// The unit, where the reading has one.
+    pub unit: Option<Cow<'a, str>>,
+    /// How far it can be trusted.
+    pub quality: Quality,
 }
 
 /// What is said of it.
 #[derive(Debug)]
-pub(super) enum Said<'a> {
+pub enum Said<'a> {
     /// It is this.
     Value(&'a str),
     /// It is what was there with this merged into it.

@@ -1,13 +1,17 @@
 //! The Thingsee dialect: arrays of flat message objects (`wire.md` 4, `resources.md` 2).
 //!
-//! Pure. In: [`decode_text`] and [`decode_binary`]. What ids and fields there are: [`catalogue`].
+//! Pure. In: [`decode_text`] and [`decode_binary`]. Out: [`write_objects`]. What ids and fields there
+//! are: [`catalogue`].
 
 pub mod catalogue;
 mod cbor;
 mod decode;
+mod encode;
+mod rows;
 
 pub use cbor::inflate;
 pub use decode::{Element, Elements, decode_binary, decode_text};
+pub use encode::{About, Ids, Known, write_objects};
 
 /// Keys that say what a message is about, and are no resources.
 pub const HEADER: [&str; 11] = [

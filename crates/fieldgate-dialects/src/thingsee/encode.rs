@@ -1,0 +1,316 @@
+//! Messages as Thingsee objects: one for each time and `tsmId`, with only what the message held.
+//!
+//! Pure. In: a delivery, and what is known of its device. Out: objects with a comma between, for an
+//! array that the caller opens and ends. Source: `resources.md` 2, "To Thingsee". What came as
+//! Thingsee goes out as it came, byte for byte. Absent: everything that has no row.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use fieldgate_core::{
+    dialect::Delivery,
+    id::{TenantId, UnixMs},
+    json,
+    message::{Content, Kind, Message},
+    profile::{self, Profile, read_value},
+    resource::{self, Bound, Scale, Value, format_converted},
+    state::{self, Quality, Said},
+};
+
+use super::rows::{Column, ROWS, Row};
+
+/// Of a report as it came.
+const EVENT_TIMED: u32 = 10;
+/// Of what a device says it is in now.
+const EVENT_STATE: u32 = 7;
+/// Most ids that a reader names.
+const IDS_MAX: usize = 8;
+
+/// What is known of a device beside its messages.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// What it is.
+    pub profile: Option<Arc<Profile>>,
+    /// The gateway that it was last heard by (`tsmGw`).
+    pub gateway: Option<Arc<str>>,
+}
+
+/// Tells what is known of a device.
+pub type Known<'a> = &'a dyn Fn(&TenantId, &str) -> About;
+
+/// Which messages a reader wants, by `tsmId`; none named: all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Ids([u32; IDS_MAX]);
+
+impl Ids {
+    /// These ids; nothing if they are more than a reader may name, or one of them is none.
+    #[must_use]
+    pub fn new(wanted: impl IntoIterator<Item = u32>) -> Option<Self> {
+        let mut ids = Self::default();
+        for id in wanted {
+            if id == 0 {
+                return None;
+            }
+            if !ids.0.contains(&id) {
+                *ids.0.iter_mut().find(|place| **place == 0)? = id;
+            }
+        }
+        // The same ids in another order are the same.
+        ids.0.sort_unstable();
+        Some(ids)
+    }
+
+    fn takes(&self, id: impl FnOnce() -> Option<u32>) -> bool {
+        *self == Self::default() || id().is_some_and(|id| id != 0 && self.0.contains(&id))
+    }
+}
+
+/// Appends the objects of a message and tells how many. `out` ends with the `[` of an array or with
+/// an object of it.
+pub fn write_objects(
+    out: &mut Vec<u8>,
+    delivery: &Delivery<'_>,
+    ids: &Ids,
+    known: Known<'_>,
+) -> usize {
+    let message = delivery.message;
+    if let Some(original) = original_of(message) {
+        return write_original(out, original, ids);
+    }
+    let Some(device) = message.topic.device() else { return 0 };
+    if !matches!(message.kind, Kind::Telemetry | Kind::Reported | Kind::State)
+        || message.content != Content::Json
+    {
+        return 0;
+    }
+    let about = known(&message.tenant, device);
+    let mut found = Found::new(about.profile.as_deref());
+    if message.kind == Kind::State {
+        document(&mut found, message);
+    } else {
+        for reading in state::readings(message) {
+            let (Said::Value(text) | Said::Patch(text)) = reading.said else { continue };
+            if reading.quality != Quality::Bad {
+                found.take(message.timestamp, &reading.name, text, reading.unit.as_deref());
+            }
+        }
+    }
+    let event = if message.kind == Kind::Reported { EVENT_STATE } else { EVENT_TIMED };
+    found.write(out, ids, event, device, about.gateway.as_deref())
+}
+
+/// What a message was before it was a message of ours.
+const fn original_of(_message: &Message) -> Option<&[u8]> {
+    None
+}
+
+fn write_original(out: &mut Vec<u8>, original: &[u8], ids: &Ids) -> usize {
+    let id = || {
+        let mut id = None;
+        json::each_member(std::str::from_utf8(original).ok()?, |member| {
+            if member.name.as_deref() == Some("tsmId") {
+                id = member.value.parse().ok();
+            }
+        })?;
+        id
+    };
+    if !ids.takes(id) {
+        return 0;
+    }
+    begin(out);
+    out.extend_from_slice(original);
+    1
+}
+
+fn begin(out: &mut Vec<u8>) {
+    if out.last() != Some(&b'[') {
+        out.push(b',');
+    }
+}
+
+/// The document of a device: each resource with its own time.
+fn document(found: &mut Found<'_>, message: &Message) {
+    let text = std::str::from_utf8(&message.payload).unwrap_or_default();
+    let parts = json::members(text).unwrap_or_default();
+    let part = |wanted| {
+        let part = parts.iter().find(|part| part.name.as_deref() == Some(wanted));
+        part.and_then(|part| json::members(part.value)).unwrap_or_default()
+    };
+    let about = part("meta");
+    let about: HashMap<&str, &str> =
+        about.iter().filter_map(|m| Some((m.name.as_deref()?, m.value))).collect();
+    for member in part("reported") {
+        let Some(name) = member.name.as_deref() else { continue };
+        let (mut time, mut unit, mut is_bad) = (None, None, false);
+        json::each_member(about.get(name).copied().unwrap_or_default(), |member| {
+            match member.name.as_deref() {
+                Some("time") => time = member.value.parse().ok().map(UnixMs),
+                Some("unit") => unit = json::string(member.value),
+                Some("quality") => is_bad = member.value == "\"bad\"",
+                Some(_) | None => (),
+            }
+        });
+        if let Some(time) = time.filter(|_| !is_bad) {
+            found.take(time, name, member.value, unit.as_deref());
+        }
+    }
+}
+
+/// A field that a message held.
+struct Held<'p> {
+    /// The name that the device has for it.
+    name: String,
+    /// Whether the profile says what it is.
+    is_named: bool,
+    row: &'p Row,
+    text: String,
+}
+
+/// What a message held, in the order in which it is written.
+struct Found<'p> {
+    own: HashMap<&'p str, &'p profile::Resource>,
+    held: BTreeMap<(UnixMs, u32, usize), Held<'p>>,
+}
+
+impl<'p> Found<'p> {
+    fn new(profile: Option<&'p Profile>) -> Self {
+        let resources = profile.map_or(&[][..], |profile| &profile.resources);
+        let own = resources.iter().map(|resource| (resource.name.as_str(), resource));
+        Self { own: own.collect(), held: BTreeMap::new() }
+    }
+
+    /// Takes a reading. Of two names for one resource the profile's `as` counts, else the first; of
+    /// one name said twice the last.
+    fn take(&mut self, time: UnixMs, name: &str, text: &str, unit: Option<&str>) {
+        read_value(text, |value| {
+            let Some((bound, is_named)) = self.bind(name, value, unit) else { return };
+            let rows = ROWS.iter().enumerate();
+            for (place, row) in rows.filter(|(_, row)| row.canonical == bound.row.name) {
+                let Some(text) = row.column.write(&bound, value, text) else { continue };
+                let key = (time, row.id, place);
+                let old = self.held.get(&key);
+                if old.is_none_or(|old| old.name == name || (is_named && !old.is_named)) {
+                    self.held.insert(key, Held { name: name.to_owned(), is_named, row, text });
+                }
+            }
+        });
+    }
+
+    /// What a reading is; nothing of a second instance, for which there is no field.
+    fn bind(&self, name: &str, value: Value<'_>, unit: Option<&str>) -> Option<(Bound, bool)> {
+        let resource = self.own.get(name);
+        let unit = unit.or_else(|| resource.and_then(|resource| resource.unit.as_deref()));
+        let named = resource.and_then(|resource| resource.alias_of.as_deref());
+        let bound = resource::bind(named.unwrap_or(name), unit, value)?;
+        let instance =
+            if named.is_some() { resource::split_instance(name).1 } else { bound.instance };
+        (instance == 1).then_some((bound, named.is_some()))
+    }
+
+    fn write(
+        &self,
+        out: &mut Vec<u8>,
+        ids: &Ids,
+        event: u32,
+        device: &str,
+        gateway: Option<&str>,
+    ) -> usize {
+        let mut held =
+            self.held.iter().filter(|((_, id, _), _)| ids.takes(|| Some(*id))).peekable();
+        let mut count = 0;
+        while let Some(((time, id, _), first)) = held.next() {
+            begin(out);
+            out.extend_from_slice(b"{\"tsmId\":");
+            out.extend_from_slice(id.to_string().as_bytes());
+            out.extend_from_slice(b",\"tsmEv\":");
+            out.extend_from_slice(event.to_string().as_bytes());
+            write_field(out, first);
+            let is_same = |next: &(&(UnixMs, u32, usize), _)| (next.0.0, next.0.1) == (*time, *id);
+            while let Some((_, next)) = held.next_if(is_same) {
+                write_field(out, next);
+            }
+            out.extend_from_slice(b",\"tsmTs\":");
+            out.extend_from_slice(seconds(*time).as_bytes());
+            out.extend_from_slice(b",\"tsmTuid\":");
+            write_string(out, device);
+            if let Some(gateway) = gateway {
+                out.extend_from_slice(b",\"tsmGw\":");
+                write_string(out, gateway);
+            }
+            out.push(b'}');
+            count += 1;
+        }
+        count
+    }
+}
+
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    // Writing to a Vec cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+fn write_field(out: &mut Vec<u8>, held: &Held<'_>) {
+    out.push(b',');
+    write_string(out, held.row.field);
+    out.push(b':');
+    out.extend_from_slice(held.text.as_bytes());
+}
+
+/// Seconds, with decimals where they say something.
+fn seconds(time: UnixMs) -> String {
+    let (seconds, ms) = (time.0 / 1_000, time.0 % 1_000);
+    if ms == 0 {
+        return seconds.to_string();
+    }
+    let text = format!("{seconds}.{ms:03}");
+    text.trim_end_matches('0').to_owned()
+}
+
+impl Column {
+    /// The value of a field; nothing where the reading has none for it. `text` is the JSON of
+    /// `value`.
+    fn write(&self, bound: &Bound, value: Value<'_>, text: &str) -> Option<String> {
+        match self {
+            Self::Truth { is_one } => {
+                let truth = bound.truth(value)?;
+                Some(if truth == *is_one { "1" } else { "0" }.to_owned())
+            }
+            Self::Number { scale, whole } => number(bound, value, text, *scale, *whole),
+            Self::Member(names) => {
+                let mut found = None;
+                json::each_member(text, |member| {
+                    if member.name.as_deref().is_some_and(|name| names.contains(&name)) {
+                        found = read_value(member.value, |value| digits(value, member.value));
+                    }
+                })?;
+                found
+            }
+        }
+    }
+}
+
+fn number(bound: &Bound, value: Value<'_>, text: &str, to: Scale, whole: bool) -> Option<String> {
+    if bound.scale == to && !whole {
+        return digits(value, text);
+    }
+    let number =
+        if bound.scale == to { value.as_number()? } else { to.undo(bound.number(value)?)? };
+    // Half away from zero; no minus in front of nothing.
+    Some(if whole { format!("{:.0}", number.round() + 0.0) } else { format_converted(number) })
+}
+
+/// The sender's digits, out of a text too.
+fn digits(value: Value<'_>, text: &str) -> Option<String> {
+    let number = value.as_number()?;
+    let written = match value {
+        Value::Text(inner) => inner.trim(),
+        Value::Number(_) | Value::Bool(_) | Value::Other => text,
+    };
+    let is_json = serde_json::from_str::<serde_json::Number>(written).is_ok();
+    Some(if is_json { written.to_owned() } else { format_converted(number) })
+}
+
+#[cfg(test)]
+mod tests;
