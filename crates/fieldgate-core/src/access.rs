@@ -69,6 +69,11 @@ pub enum Identity {
     Key,
     /// A person.
     User,
+    /// A system that brings messages of its devices: an integration that comes in.
+    Source {
+        /// The integration.
+        name: Arc<str>,
+    },
 }
 
 /// Somebody who proved who they are.
@@ -222,6 +227,8 @@ impl Principal {
             Identity::Key | Identity::User => {
                 self.may_at(Verb::Impersonate, topic) && self.may_at(Verb::Publish, topic)
             }
+            // Which devices are its own, the registry says.
+            Identity::Source { .. } => kind == Kind::Telemetry,
         }
     }
 
@@ -283,7 +290,7 @@ impl Principal {
             Identity::Device { id, gateway_for } => {
                 id.as_str() == owner || speaks_for(gateway_for.as_ref(), owner)
             }
-            Identity::Key | Identity::User => false,
+            Identity::Key | Identity::User | Identity::Source { .. } => false,
         }
     }
 

@@ -137,6 +137,24 @@ acts! {
     TenantSet = "tenant.set", Admin;
     /// A tenant was removed.
     TenantRemove = "tenant.remove", Admin;
+    /// An integration was made.
+    IntegrationAdd = "integration.add", Admin;
+    /// An integration was changed.
+    IntegrationEdit = "integration.edit", Admin;
+    /// An integration was paused.
+    IntegrationPause = "integration.pause", Admin;
+    /// An integration was resumed.
+    IntegrationResume = "integration.resume", Admin;
+    /// An integration was removed.
+    IntegrationRemove = "integration.remove", Admin;
+    /// The token of a source was replaced.
+    IntegrationRotate = "integration.rotate", Admin;
+    /// Messages are delivered again.
+    IntegrationReplay = "integration.replay", Admin;
+    /// A message that was set aside was forgotten.
+    IntegrationDrop = "integration.drop", Admin;
+    /// A target was tried.
+    IntegrationTest = "integration.test", Admin;
 }
 
 impl FromStr for Act {

@@ -100,7 +100,7 @@ pub(crate) fn named_or_own(
     match (device, &principal.identity) {
         (Some(device), _) => Ok(device),
         (None, Identity::Device { id, .. }) => Ok(id.clone()),
-        (None, Identity::Key | Identity::User) => {
+        (None, Identity::Key | Identity::User | Identity::Source { .. }) => {
             let text = "who is not a device names one in deviceId";
             Err(Fault::new(Code::MissingField, text))
         }

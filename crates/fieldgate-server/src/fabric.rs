@@ -34,6 +34,7 @@ use crate::{
     config::{Config, LiveConfig},
     documents::Documents,
     forwarded::Proxies,
+    integrations::Integrations,
     ledger::{self, Ledger},
     metrics::Stats,
     outcomes::Outcomes,
@@ -89,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) wishes: Wishes,
     pub(crate) documents: Documents,
     pub(crate) repeats: Repeats,
+    pub(crate) integrations: Integrations,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -267,6 +269,7 @@ impl Fabric {
             tickets: Tickets::default(),
             wishes: Wishes::default(),
             documents: Documents::default(),
+            integrations: Integrations::default(),
             repeats: Repeats::default(),
             next_worker: AtomicUsize::new(0),
             for_durable: Waiters::default(),

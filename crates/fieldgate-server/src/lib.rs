@@ -15,6 +15,7 @@ mod forwarded;
 mod http;
 mod hub;
 mod idle;
+mod integrations;
 mod ledger;
 mod link;
 mod listen;

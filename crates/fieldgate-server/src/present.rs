@@ -47,6 +47,7 @@ pub(crate) struct Counts {
     pub(crate) devices: usize,
     pub(crate) keys: usize,
     pub(crate) users: usize,
+    pub(crate) sources: usize,
 }
 
 impl Counts {
@@ -55,6 +56,7 @@ impl Counts {
             Identity::Device { .. } => &mut self.devices,
             Identity::Key => &mut self.keys,
             Identity::User => &mut self.users,
+            Identity::Source { .. } => &mut self.sources,
         }
     }
 }
@@ -128,7 +130,7 @@ impl Present {
             Identity::Device { .. } => {
                 places.iter_mut().filter(|place| place.serves).map(predecessor).collect()
             }
-            Identity::Key | Identity::User => Vec::new(),
+            Identity::Key | Identity::User | Identity::Source { .. } => Vec::new(),
         };
         places.push(Place { link, serves: true, ended: None });
         self.counted().enter(principal);

@@ -182,6 +182,7 @@ fn obey(shared: &Shared, effect: Effect) {
             }
         }
         Effect::TenantChanged { tenant } => tenant_changed(shared, &tenant),
+        Effect::IntegrationChanged { .. } => shared.integrations.changed(),
         Effect::RetainedRefused { tenant, topic } => {
             shared.ledger.record(&tenant, topic.as_str(), DropReason::RetainedFull, 1, now());
         }

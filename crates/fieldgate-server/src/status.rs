@@ -77,12 +77,13 @@ pub(crate) fn status_of(shared: &Shared) -> Value {
 }
 
 fn links(shared: &Shared) -> Value {
-    let Counts { devices, keys, users } = shared.present.counts();
+    let Counts { devices, keys, users, sources } = shared.present.counts();
     let told = || shared.inboxes.iter().map(|inbox| inbox.told());
     json!({
         "devices": devices,
         "keys": keys,
         "users": users,
+        "sources": sources,
         "unauthenticated": shared.throttle.unauthenticated_count(),
         "behind": told().map(|told| told.behind_count).sum::<usize>(),
         "outbox_bytes": told().map(|told| told.outbox_bytes).sum::<usize>(),

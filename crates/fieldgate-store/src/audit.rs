@@ -14,7 +14,8 @@ use fieldgate_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::registry::{
-    Change, Device, Edit, GroupStep, RegistryChange, SceneStep, SignInBy, SignInStep, TenantLimits,
+    Change, Device, Edit, GroupStep, IntegrationStep, RegistryChange, SceneStep, SignInBy,
+    SignInStep, TenantLimits,
 };
 
 /// Most entries of a trail of one tenant; then the oldest goes.
@@ -39,6 +40,12 @@ impl Author {
     #[must_use]
     pub fn local() -> Self {
         Self { name: "local".to_owned(), address: None }
+    }
+
+    /// The gateway, where nobody asked.
+    #[must_use]
+    pub fn gateway() -> Self {
+        Self { name: "gateway".to_owned(), address: None }
     }
 }
 
@@ -199,7 +206,7 @@ impl Said {
 }
 
 /// At most so much of a text, and the sign that there was more.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     if text.len() <= TEXT_BYTES_MAX {
         return text.to_owned();
     }
@@ -267,6 +274,9 @@ pub(crate) fn told(change: &RegistryChange) -> Option<Said> {
         Change::TenantAdd(limits) => of_tenant(said(Act::TenantAdd, &change.tenant), limits),
         Change::TenantSet(limits) => of_tenant(said(Act::TenantSet, &change.tenant), limits),
         Change::TenantRemove => said(Act::TenantRemove, &change.tenant),
+        Change::Integration { name, step, .. } => of_integration(name, step, said)?,
+        // A source may bring thousands: they would push out what administrators did.
+        Change::SourceDevice { .. } => return None,
     })
 }
 
@@ -341,6 +351,50 @@ fn of_tenant(said: Said, limits: &TenantLimits) -> Said {
     .into_iter()
     .filter_map(|(name, value)| Some((name, (*value)?)))
     .fold(said, |said, (name, value)| said.with(name, &value.to_string()))
+}
+
+/// What is told of an integration: never its address, whose path or query may hold a secret.
+fn of_integration(
+    name: &str,
+    step: &IntegrationStep,
+    said: impl Fn(Act, &str) -> Said,
+) -> Option<Said> {
+    Some(match step {
+        IntegrationStep::Add { integration, .. } => {
+            let added = said(Act::IntegrationAdd, name).with("kind", integration.kind.as_str());
+            let target = integration.target.as_ref();
+            let added = added.with("filter", target.map_or("", |target| &target.filter));
+            let is_private = target.is_some_and(|target| target.allow_private);
+            if is_private { added.with("allow_private", "true") } else { added }
+        }
+        IntegrationStep::Edit(edit) => {
+            let edited = said(Act::IntegrationEdit, name).with_some("filter", edit.filter.as_ref());
+            let parts = [
+                ("url", edit.url.is_some()),
+                ("secret", edit.secret.is_some()),
+                ("signing_secret", edit.signing.is_some()),
+            ];
+            let changed = parts.into_iter().filter(|(_, is_set)| *is_set);
+            let edited = changed.fold(edited, |said, (part, _)| said.with(part, "changed"));
+            let private = edit.allow_private.map(|allowed| allowed.to_string());
+            edited.with_some("allow_private", private.as_ref())
+        }
+        IntegrationStep::Pause(true) => said(Act::IntegrationPause, name),
+        IntegrationStep::Pause(false) => said(Act::IntegrationResume, name),
+        IntegrationStep::Remove => said(Act::IntegrationRemove, name),
+        IntegrationStep::Rotate(_) => said(Act::IntegrationRotate, name),
+        IntegrationStep::Replay(after) => {
+            said(Act::IntegrationReplay, name).with("after", &after.to_string())
+        }
+        IntegrationStep::Retry(message) => {
+            said(Act::IntegrationReplay, name).with("message", &message.to_string())
+        }
+        IntegrationStep::Drop(message) => {
+            said(Act::IntegrationDrop, name).with("message", &message.to_string())
+        }
+        // The gateway's own, about once a second.
+        IntegrationStep::Report(_) => return None,
+    })
 }
 
 const fn of_step(step: &SignInStep) -> Option<Act> {

@@ -3,7 +3,9 @@
 //! Types only; `state` applies changes in seq order. Secrets are here as hashes alone.
 
 mod edit;
+mod group;
 mod guard;
+mod integration;
 pub(crate) mod old;
 mod profile;
 mod scene;
@@ -24,6 +26,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{audit::Author, secret::PasswordHash};
 pub use edit::{Edit, tag_of};
+pub use group::{Group, GroupStep, Numbers};
+pub use integration::{
+    Aside, Asides, Format, Integration, IntegrationEdit, IntegrationKind, IntegrationStep, Origin,
+    Progress, Report, Start, Target, TokenIn,
+};
 pub use scene::{Scene, ScenePlan, SceneStep};
 
 pub use guard::{Guard, HmacSecret, NonceHash, Sealed};
@@ -51,28 +58,6 @@ pub struct Device {
     pub describing: BTreeSet<String>,
     /// What it is and which of its resources may be written; without it none may.
     pub profile: Option<Described>,
-}
-
-/// A group of devices: what it has beside its members, which say themselves that they are in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Group {
-    /// Its id, unique in the tenant: `group:ID` in a command.
-    pub id: String,
-    /// Its number in the tenant, from 1: fixed when it is made, and given once.
-    pub number: u64,
-    /// For people.
-    pub name: Option<String>,
-    /// The last number that a scene of it was given.
-    pub last_scene: u64,
-}
-
-/// The last numbers that a tenant gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Numbers {
-    /// To a group.
-    pub group: u64,
-    /// To a scene without a group.
-    pub scene: u64,
 }
 
 /// A profile as the registry holds it.
@@ -312,43 +297,25 @@ pub enum Change {
     TenantSet(TenantLimits),
     /// The tenant goes, with everything in it.
     TenantRemove,
-}
-
-/// How a group changes. What is not named stays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum GroupStep {
-    /// It is made, or replaced whole.
-    Put {
-        /// Its name for people.
-        name: Option<String>,
-        /// Its devices.
-        devices: Vec<String>,
+    /// An integration changes, or how far it came.
+    Integration {
+        /// Which.
+        name: String,
+        /// Refused unless it is what this tag stands for.
+        expected: Option<u64>,
+        /// How.
+        step: IntegrationStep,
     },
-    /// Parts of it are replaced.
-    Edit {
-        /// Its name for people.
-        name: Option<Option<String>>,
-        /// Its devices.
-        devices: Option<Vec<String>>,
+    /// A source has a device: at its first sight the device is made; refused if it is not the
+    /// source's.
+    SourceDevice {
+        /// The integration.
+        source: String,
+        /// The device.
+        device: String,
+        /// The gateway that it was heard by.
+        gateway: Option<String>,
     },
-    /// It goes; its devices stay.
-    Remove,
-    /// A device enters it.
-    Join(String),
-    /// A device leaves it.
-    Leave(String),
-}
-
-impl GroupStep {
-    fn memory_bytes(&self) -> usize {
-        let devices = match self {
-            Self::Put { devices, .. } | Self::Edit { devices: Some(devices), .. } => devices,
-            Self::Edit { devices: None, .. } | Self::Remove | Self::Join(_) | Self::Leave(_) => {
-                return 0;
-            }
-        };
-        devices.iter().map(|id| size_of::<String>() + id.len()).sum()
-    }
 }
 
 /// How what a person is let in with changes.
@@ -394,6 +361,7 @@ impl RegistryChange {
             Change::ProfileSet { profile, .. } => profile.byte_len(),
             Change::Group { step, .. } => step.memory_bytes(),
             Change::Scene { step, .. } => step.memory_bytes(),
+            Change::Integration { step, .. } => step.memory_bytes(),
             Change::DeviceRemove(_)
             | Change::DeviceRotate { .. }
             | Change::KeyAdd(_)
@@ -412,7 +380,8 @@ impl RegistryChange {
             | Change::Edit { .. }
             | Change::TenantAdd(_)
             | Change::TenantSet(_)
-            | Change::TenantRemove => 0,
+            | Change::TenantRemove
+            | Change::SourceDevice { .. } => 0,
         }
     }
 }

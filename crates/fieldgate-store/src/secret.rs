@@ -133,6 +133,12 @@ impl MasterKey {
         self.hash_parts(&[kind, text])
     }
 
+    /// Hashes the token of a source: it counts where the source brings its messages alone.
+    #[must_use]
+    pub fn hash_source(&self, token: &str) -> SecretHash {
+        self.hash_parts(&["source", token])
+    }
+
     /// Stands for a request: for the same parts alone.
     #[must_use]
     pub fn hash_request(&self, parts: &[&str]) -> SecretHash {
@@ -168,8 +174,39 @@ impl MasterKey {
         credential: &str,
         secret: &str,
     ) -> io::Result<Sealed> {
+        self.seal(&signing(tenant, device, credential), secret)
+    }
+
+    /// Seals a secret of an integration, for this use of this integration alone.
+    ///
+    /// # Errors
+    ///
+    /// If there is no randomness.
+    pub fn seal_integration(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        part: IntegrationPart,
+        secret: &str,
+    ) -> io::Result<Sealed> {
+        self.seal(&of_integration(tenant, name, part), secret)
+    }
+
+    /// Opens what was sealed for this use of this integration; nothing if it was not.
+    #[must_use]
+    pub fn open_integration(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        part: IntegrationPart,
+        sealed: &Sealed,
+    ) -> Option<Vec<u8>> {
+        self.open_sealed(&of_integration(tenant, name, part), sealed)
+    }
+
+    fn seal(&self, about: &[&str], secret: &str) -> io::Result<Sealed> {
         let mut bytes = secret.as_bytes().to_vec();
-        let about = Aad::from(framed(&signing(tenant, device, credential)));
+        let about = Aad::from(framed(about));
         let sealed = self.sealing.seal_in_place_append_tag(about, &mut bytes);
         let nonce = sealed.map_err(|_| io::Error::other("the secret could not be sealed"))?;
         Ok(Sealed([nonce.as_ref(), &*bytes].concat()))
@@ -184,10 +221,14 @@ impl MasterKey {
         credential: &str,
         sealed: &Sealed,
     ) -> Option<Vec<u8>> {
+        self.open_sealed(&signing(tenant, device, credential), sealed)
+    }
+
+    fn open_sealed(&self, about: &[&str], sealed: &Sealed) -> Option<Vec<u8>> {
         work::count();
         let (nonce, bytes) = sealed.0.split_first_chunk::<NONCE_LEN>()?;
         let mut bytes = bytes.to_vec();
-        let about = Aad::from(framed(&signing(tenant, device, credential)));
+        let about = Aad::from(framed(about));
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let opened = self.sealing.open_in_place(nonce, about, &mut bytes).ok()?;
         Some(opened.to_vec())
@@ -197,6 +238,23 @@ impl MasterKey {
         work::count();
         hash_parts(&self.hashing, parts)
     }
+}
+
+/// What a secret of an integration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntegrationPart {
+    /// It is shown to the target.
+    Token,
+    /// What is sent is signed with it.
+    Signing,
+}
+
+fn of_integration<'a>(tenant: &'a TenantId, name: &'a str, part: IntegrationPart) -> [&'a str; 4] {
+    let part = match part {
+        IntegrationPart::Token => "token",
+        IntegrationPart::Signing => "signing",
+    };
+    ["integration", tenant.as_str(), name, part]
 }
 
 /// What a sealed secret is bound to.
@@ -281,6 +339,8 @@ pub enum TokenKind {
     Signing,
     /// What opens one connection: `fg_t_…`.
     Ticket,
+    /// One that a source shows: `fg_s_…`.
+    Source,
     /// A thing's, for the thethings.iO dialect: 43 characters and no prefix, as things send it.
     Thing,
 }
@@ -298,6 +358,7 @@ pub fn make_token(kind: TokenKind) -> io::Result<String> {
         TokenKind::Link => "fg_l_",
         TokenKind::Signing => "fg_h_",
         TokenKind::Ticket => "fg_t_",
+        TokenKind::Source => "fg_s_",
         TokenKind::Thing => "",
     };
     Ok(format!("{prefix}{}", random_text(THING_TOKEN_LEN)?))
@@ -378,6 +439,20 @@ mod tests {
         let again = key.seal_signing(&tenant, &device, "hmac-1", "a secret").unwrap();
         assert_ne!(sealed, again, "each has a nonce of its own");
         assert_eq!(format!("{sealed:?}"), "Sealed(…)");
+    }
+
+    #[test]
+    fn a_secret_of_an_integration_opens_for_its_use_alone() {
+        let key = MasterKey::ephemeral().unwrap();
+        let (tenant, other): (TenantId, TenantId) = ("t".parse().unwrap(), "u".parse().unwrap());
+        let sealed = key.seal_integration(&tenant, "out", IntegrationPart::Token, "a secret");
+        let sealed = sealed.unwrap();
+        let open = |tenant, name, part| key.open_integration(tenant, name, part, &sealed);
+        assert_eq!(open(&tenant, "out", IntegrationPart::Token).unwrap(), b"a secret");
+        assert_eq!(open(&tenant, "out", IntegrationPart::Signing), None);
+        assert_eq!(open(&tenant, "in", IntegrationPart::Token), None);
+        assert_eq!(open(&other, "out", IntegrationPart::Token), None);
+        assert_ne!(key.hash_source("a secret"), key.hash("a secret"));
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn store_options(config: &Config) -> StoreOptions {
     options.log.retention_bytes = config.retention.bytes;
     options.state.reported.resources_max = config.limits.resources_per_device_max;
     options.state.devices_max = config.limits.devices_per_tenant_max;
+    options.state.devices_per_source_max = config.limits.devices_per_source_max;
     options.state.retained_max = config.limits.retained_per_tenant_max;
     options.state.retained_bytes_max =
         usize::try_from(config.limits.retained_bytes_per_tenant_max).unwrap_or(usize::MAX);

@@ -56,6 +56,30 @@ fn a_device_writes_its_own_topics_alone() {
 }
 
 #[test]
+fn a_source_brings_telemetry_of_devices_and_does_nothing_else() {
+    let source = Principal { identity: Identity::Source { name: "cloud".into() }, ..key(&[]) };
+    let may = |topic: &str| source.may_publish(&topic.parse().unwrap());
+    assert!(may("devices/a/telemetry"));
+    for topic in [
+        "app/x",
+        "devices/a/events",
+        "devices/a/state/reported",
+        "devices/a/commands",
+        "devices/a/telemetry/more",
+        "system/x",
+    ] {
+        assert!(!may(topic), "{topic}");
+    }
+    let (device, own) = ("a".parse().unwrap(), "devices/a/telemetry".parse().unwrap());
+    assert!(!source.may_subscribe(&"devices/a/telemetry".parse().unwrap()));
+    assert!(!source.may_receive(&own));
+    assert!(!source.may_command(&device));
+    assert!(!source.speaks_for(&device));
+    assert!(!source.may_describe(&device));
+    assert!(!source.may(Verb::Read, &"devices/a/telemetry".parse().unwrap()));
+}
+
+#[test]
 fn grants_survive_the_round_trip() {
     for text in ["publish:devices/+/telemetry", "!read:#"] {
         assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);

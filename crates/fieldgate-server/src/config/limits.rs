@@ -67,6 +67,8 @@ section! {
         replays_per_principal_max: usize = 4,
         /// Devices of a tenant.
         devices_per_tenant_max: usize = 100_000,
+        /// Devices that a source may bring.
+        devices_per_source_max: usize = 10_000,
         /// Resources in one frame, and of one device.
         resources_per_device_max: usize = 1_000,
         /// Retained messages of a tenant.

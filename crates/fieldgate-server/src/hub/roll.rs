@@ -33,9 +33,9 @@ pub(crate) struct Client {
     /// Its number on its worker.
     #[serde(skip)]
     pub(crate) number: u64,
-    /// A device's id, or the name of a key or person.
+    /// A device's id, or the name of a key, person or source.
     pub(crate) who: String,
-    /// `device`, `key` or `user`.
+    /// `device`, `key`, `user` or `source`.
     pub(crate) kind: &'static str,
     /// The address that it came from.
     pub(crate) address: String,
@@ -56,6 +56,7 @@ impl Hub {
             Identity::Device { .. } => "device",
             Identity::Key => "key",
             Identity::User => "user",
+            Identity::Source { .. } => "source",
         };
         let UnixMs(time) = now();
         let client = Client {

@@ -21,7 +21,10 @@ use crate::{
     audit::AuditEntry,
     port::Log,
     record::Entry,
-    registry::{ApiKey, Device, Group, Guard, Numbers, Scene, SignIns, TenantInfo, User},
+    registry::{
+        ApiKey, Asides, Device, Group, Guard, Integration, Numbers, Origin, Progress, Scene,
+        SignIns, TenantInfo, User,
+    },
 };
 
 /// The name of a row.
@@ -41,6 +44,10 @@ pub(crate) enum RowKey {
     Numbers(TenantId),
     Scene(TenantId, String),
     Desired(TenantId, DeviceId),
+    Integration(TenantId, String),
+    Progress(TenantId, String),
+    Asides(TenantId, String),
+    Origin(TenantId, DeviceId),
 }
 
 /// What stands in a row.
@@ -60,6 +67,10 @@ pub(crate) enum Row {
     Numbers(Numbers),
     Scene(Arc<Scene>),
     Desired(Arc<Desired>),
+    Integration(Arc<Integration>),
+    Progress(Arc<Progress>),
+    Asides(Arc<Asides>),
+    Origin(Arc<Origin>),
 }
 
 /// What was changed since the last time; `None`: the row is gone.

@@ -192,7 +192,11 @@ impl Tenant {
             | RowKey::Guard(..)
             | RowKey::Scene(..)
             | RowKey::Desired(..)
-            | RowKey::Reported(..) => None,
+            | RowKey::Reported(..)
+            | RowKey::Integration(..)
+            | RowKey::Progress(..)
+            | RowKey::Asides(..)
+            | RowKey::Origin(..) => None,
         }
     }
 

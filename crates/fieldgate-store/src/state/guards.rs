@@ -201,7 +201,9 @@ impl Inner {
             | Change::Scene { .. }
             | Change::TenantAdd(_)
             | Change::TenantSet(_)
-            | Change::TenantRemove => Ok(Vec::new()),
+            | Change::TenantRemove
+            | Change::Integration { .. }
+            | Change::SourceDevice { .. } => Ok(Vec::new()),
         }
     }
 

@@ -11,6 +11,7 @@ mod desired;
 mod edits;
 mod groups;
 mod guards;
+mod integrations;
 mod profiles;
 mod registered;
 mod registry;
@@ -39,6 +40,7 @@ use subtle::ConstantTimeEq;
 pub use commands::{CommandMoved, OpenCommand, OpenCount};
 pub use groups::{GROUPS_PER_DEVICE_MAX, Grouped};
 pub use guards::{SIGNING_MAX, SigningSecret};
+pub use integrations::{ASIDES_MAX, INTEGRATIONS_MAX, Integrated, SourceRefused, TargetSecrets};
 pub use registered::TenantCounts;
 pub use scenes::SCENE_DEVICES_MAX;
 pub use sign_ins::SignedIn;
@@ -61,6 +63,8 @@ const OUTCOMES_MAX: usize = 4_096;
 pub struct StateLimits {
     /// Most devices.
     pub devices_max: usize,
+    /// Most devices that a source may bring.
+    pub devices_per_source_max: usize,
     /// Most retained messages.
     pub retained_max: usize,
     /// Most bytes of retained messages.
@@ -75,6 +79,7 @@ impl Default for StateLimits {
     fn default() -> Self {
         Self {
             devices_max: 100_000,
+            devices_per_source_max: 10_000,
             retained_max: 100_000,
             retained_bytes_max: 256 << 20,
             profile_bytes_max: 256 << 20,
@@ -119,6 +124,13 @@ pub enum Effect {
     TenantChanged {
         /// Which.
         tenant: TenantId,
+    },
+    /// An integration is new, is to do something else, or is gone.
+    IntegrationChanged {
+        /// Its tenant.
+        tenant: TenantId,
+        /// Its name.
+        name: Arc<str>,
     },
     /// A retained message was over the tenant's bound and is not kept.
     RetainedRefused {
@@ -275,7 +287,7 @@ impl State {
         let mut inner = self.write();
         let revision = inner.revision(change);
         let gone = inner.gone_with(change);
-        let result = inner.change(change, entry.arrived, &self.limits);
+        let result = inner.change(change, (entry.seq, entry.arrived), &self.limits);
         let (outcome, mut effects) = match result {
             Ok(effects) => (Ok(()), effects),
             Err(fault) => (Err(fault), Vec::new()),
@@ -404,6 +416,9 @@ impl State {
         let tenant = inner.tenants.get(&principal.tenant)?;
         if let Identity::Device { id, .. } = &principal.identity {
             return tenant.principal_of(&principal.tenant, id, principal.proof?);
+        }
+        if let Identity::Source { name } = &principal.identity {
+            return tenant.integrations.fresh(&principal.tenant, name, principal.proof?);
         }
         if principal.identity == Identity::User {
             let name = principal.name.strip_prefix("user:")?;

@@ -14,7 +14,7 @@ use fieldgate_core::{
 use super::{
     Effect, State, StateLimits,
     changes::RowKey,
-    tenants::{Inner, Owner, no_such},
+    tenants::{Inner, Owner, Tenant, no_such},
 };
 use crate::registry::{Change, RegistryChange, TenantInfo, TenantLimits};
 
@@ -119,7 +119,14 @@ impl Inner {
         } else if let Change::TenantSet(limits) = change {
             self.known.entry(id.clone()).or_default().limits = *limits;
         } else if *change == Change::TenantRemove {
-            self.remove_tenant(id, arrived)?;
+            let gone = self.remove_tenant(id, arrived)?;
+            let names = gone.iter().flat_map(|gone| gone.integrations.names());
+            let integrations = names.map(|name| Effect::IntegrationChanged {
+                tenant: id.clone(),
+                name: name.as_str().into(),
+            });
+            let tenant = Effect::TenantChanged { tenant: id.clone() };
+            return Ok(std::iter::once(tenant).chain(integrations).collect());
         }
         Ok(vec![Effect::TenantChanged { tenant: id.clone() }])
     }
@@ -150,16 +157,16 @@ impl Inner {
         Ok(())
     }
 
-    fn remove_tenant(&mut self, id: &TenantId, arrived: UnixMs) -> Result<(), Fault> {
+    fn remove_tenant(&mut self, id: &TenantId, arrived: UnixMs) -> Result<Option<Tenant>, Fault> {
         if id.as_str() == "default" {
             return Err(Fault::new(Code::Conflict, "the tenant default cannot be removed"));
         }
         let info = self.known.get_mut(id).ok_or_else(|| no_such("tenant", id.as_str()))?;
         info.removed_ms = Some(arrived.0);
-        self.tenants.remove(id);
+        let gone = self.tenants.remove(id);
         self.owners.retain(|_, owner| owner.tenant() != id);
         self.commands.forget(id);
-        Ok(())
+        Ok(gone)
     }
 
     /// Every row that goes if a change is made that removes a tenant.
@@ -178,7 +185,10 @@ impl Inner {
 impl Owner {
     const fn tenant(&self) -> &TenantId {
         match self {
-            Self::Device(tenant, _) | Self::Key(tenant, _) | Self::User(tenant, _) => tenant,
+            Self::Device(tenant, _)
+            | Self::Key(tenant, _)
+            | Self::User(tenant, _)
+            | Self::Source(tenant, _) => tenant,
         }
     }
 }
@@ -198,7 +208,10 @@ mod tests {
         memory::SimLog,
         port::{Followed, Log as _},
         record::{Entry, Record},
-        registry::{ApiKey, Device, GroupStep, HmacSecret, Sealed, User},
+        registry::{
+            ApiKey, Device, GroupStep, HmacSecret, Integration, IntegrationKind, IntegrationStep,
+            Sealed, Start, User,
+        },
         secret::{MasterKey, hash_password},
         state::changes::Row,
         tables::rows::{encode_key, encode_row},
@@ -280,9 +293,23 @@ mod tests {
             let signing =
                 Change::SigningAdd { device: "lamp".to_owned(), secret, describing: false };
             self.change(tenant, signing).unwrap();
+            self.fill_integrations(tenant);
             self.message(tenant, "a/b", true);
             self.message(tenant, "devices/lamp/commands", false);
             self.message(tenant, "devices/lamp/state/reported", false);
+        }
+
+        fn fill_integrations(&mut self, tenant: &str) {
+            let token = Some(self.state.master_key().hash_source(&format!("{tenant} source")));
+            let (name, kind) = ("cloud".to_owned(), IntegrationKind::ThingseeIn);
+            let cloud = Integration { name, kind, paused: false, token, target: None };
+            let step =
+                IntegrationStep::Add { integration: Box::new(cloud), start: Start::After(0) };
+            let change = Change::Integration { name: "cloud".to_owned(), expected: None, step };
+            self.change(tenant, change).unwrap();
+            let (source, device) = ("cloud".to_owned(), "TSPR1".to_owned());
+            let gateway = Some("TSGW1".to_owned());
+            self.change(tenant, Change::SourceDevice { source, device, gateway }).unwrap();
         }
 
         fn check_written(&self) {
@@ -330,11 +357,18 @@ mod tests {
         assert_eq!(known, Some(acme()));
         life.check_written();
         let effects = life.change("acme", Change::TenantRemove).unwrap();
-        assert!(matches!(&effects[..], [Effect::TenantChanged { tenant }] if *tenant == acme()));
+        let [Effect::TenantChanged { tenant }, Effect::IntegrationChanged { name, .. }] =
+            &effects[..]
+        else {
+            panic!("{effects:?}")
+        };
+        assert_eq!((tenant, &**name), (&acme(), "cloud"));
         let gone = |life: &Life| {
             assert_eq!(life.state.tenant_counts(&acme()), TenantCounts::default());
             assert!(verify(&life.state, "key of acme").is_none());
             assert!(verify(&life.state, "acme lamp").is_none());
+            assert!(life.state.source_of(None, "acme source").is_err());
+            assert_eq!(life.state.all_integrations().len(), 1, "the other tenant's alone");
             assert!(!life.state.has_tenant(&acme()));
             life.check_written();
         };

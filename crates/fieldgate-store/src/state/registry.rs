@@ -14,7 +14,7 @@ use super::{
     Effect, State,
     tenants::{Inner, Owner, Tenant, no_such},
 };
-use crate::registry::{Change, SignIns, User};
+use crate::registry::{ApiKey, Change, SignIns, User};
 
 /// Most people of a tenant.
 const USERS_MAX: usize = 10_000;
@@ -82,12 +82,28 @@ impl Tenant {
             | Change::Scene { .. }
             | Change::TenantAdd(_)
             | Change::TenantSet(_)
-            | Change::TenantRemove => Ok(Vec::new()),
+            | Change::TenantRemove
+            | Change::Integration { .. }
+            | Change::SourceDevice { .. } => Ok(Vec::new()),
         }
     }
 }
 
 impl Inner {
+    pub(super) fn add_key(
+        &mut self,
+        tenant_id: &TenantId,
+        key: &ApiKey,
+    ) -> Result<Vec<Effect>, Fault> {
+        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
+        if tenant.keys.contains_key(&key.name) {
+            return Err(Fault::new(Code::Conflict, format!("key {} exists already", key.name)));
+        }
+        tenant.keys.insert(key.name.clone(), Arc::new(key.clone()));
+        self.owners.insert(key.hash, Owner::Key(tenant_id.clone(), key.name.clone()));
+        Ok(Vec::new())
+    }
+
     /// Applies a change that is about a person: with them, or with their password, everything ends
     /// that they were let in with. Does nothing with any other.
     pub(super) fn change_person(
@@ -134,7 +150,9 @@ impl Inner {
             | Change::Scene { .. }
             | Change::TenantAdd(_)
             | Change::TenantSet(_)
-            | Change::TenantRemove => return Ok(Vec::new()),
+            | Change::TenantRemove
+            | Change::Integration { .. }
+            | Change::SourceDevice { .. } => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;

@@ -23,6 +23,7 @@ use super::{
     changes::{Row, RowKey},
     commands::Commands,
     groups::Groups,
+    integrations::Integrations,
     reported::{Desk, Slot, Slots},
     scenes::Scenes,
 };
@@ -53,6 +54,7 @@ pub(super) struct Tenant {
     pub(super) scenes: Scenes,
     /// Also of devices of which nothing is wished any more: when that ended is known.
     pub(super) desired: BTreeMap<DeviceId, Arc<Desired>>,
+    pub(super) integrations: Integrations,
 }
 
 #[derive(Debug, Clone)]
@@ -61,6 +63,8 @@ pub(super) enum Owner {
     Key(TenantId, String),
     /// A person, by something of their sign-ins.
     User(TenantId, String),
+    /// What comes in from another system.
+    Source(TenantId, String),
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +116,7 @@ impl Tenant {
         for (topic, row) in &self.retained {
             rows.push((RowKey::Retained(id.clone(), topic.clone()), Row::Retained(row.clone())));
         }
+        rows.extend(self.integrations.rows(id));
         rows
     }
 }
@@ -129,6 +134,8 @@ impl Inner {
             Owner::User(tenant, name) => {
                 self.tenants.get(tenant)?.signed_in(tenant, name, proof_of(hash), now)
             }
+            // Let in where it brings its messages, and nowhere else: `State::source_of`.
+            Owner::Source(..) => None,
         }
     }
 
@@ -158,7 +165,7 @@ impl Inner {
     pub(super) fn change(
         &mut self,
         change: &RegistryChange,
-        arrived: UnixMs,
+        (seq, arrived): (Seq, UnixMs),
         limits: &StateLimits,
     ) -> Result<Vec<Effect>, Fault> {
         let invalid =
@@ -183,15 +190,7 @@ impl Inner {
             Change::DeviceRotate { id, credential, hash } => {
                 self.rotate(&tenant_id, id, credential, hash)
             }
-            Change::KeyAdd(key) => {
-                if tenant.keys.contains_key(&key.name) {
-                    let text = format!("key {} exists already", key.name);
-                    return Err(Fault::new(Code::Conflict, text));
-                }
-                self.owners.insert(key.hash, Owner::Key(tenant_id, key.name.clone()));
-                tenant.keys.insert(key.name.clone(), Arc::new(key.clone()));
-                Ok(Vec::new())
-            }
+            Change::KeyAdd(key) => self.add_key(&tenant_id, key),
             Change::KeyRevoke(name) => {
                 let key = tenant.keys.remove(name).ok_or_else(|| no_such("key", name))?;
                 self.owners.remove(&key.hash);
@@ -226,6 +225,12 @@ impl Inner {
                 let (effects, touched) = tenant.edit(&tenant_id, *expected, edit, limits)?;
                 self.touched = touched;
                 Ok(effects)
+            }
+            Change::Integration { name, expected, step } => {
+                self.change_integration(&tenant_id, name, *expected, step, (seq, arrived))
+            }
+            Change::SourceDevice { source, device, gateway } => {
+                self.take_device(&tenant_id, source, device, gateway.as_ref(), limits)
             }
             Change::TenantAdd(_) | Change::TenantSet(_) | Change::TenantRemove => Ok(Vec::new()),
         }
@@ -290,6 +295,7 @@ impl Inner {
         tenant.groups.leave(id, &device.groups);
         tenant.guards.remove(id);
         tenant.desired.remove(id);
+        tenant.integrations.forget_device(id);
         self.touched = tenant.scenes.forget(tenant_id, id.as_str());
         Ok(())
     }
@@ -307,8 +313,13 @@ impl Inner {
             Change::ClaimTaken { device: id, .. } => {
                 of(id).map(|id| RowKey::Guard(tenant, id)).into_iter().collect()
             }
-            Change::DeviceRemove(id)
-            | Change::DeviceRotate { id, .. }
+            Change::DeviceRemove(id) => {
+                let Some(id) = of(id) else { return Vec::new() };
+                let guard = RowKey::Guard(tenant.clone(), id.clone());
+                let origin = RowKey::Origin(tenant.clone(), id.clone());
+                vec![RowKey::Device(tenant, id), guard, origin]
+            }
+            Change::DeviceRotate { id, .. }
             | Change::CredentialRemove { device: id, .. }
             | Change::DeviceAddSigning { device: Device { id, .. }, .. }
             | Change::SigningAdd { device: id, .. }
@@ -327,7 +338,11 @@ impl Inner {
                 vec![RowKey::User(tenant, name.clone()), sign_ins]
             }
             Change::SignIns { user, .. } => vec![RowKey::SignIns(tenant, user.clone())],
-            Change::Group { .. } | Change::Edit { .. } | Change::Scene { .. } => Vec::new(),
+            Change::Group { .. }
+            | Change::Edit { .. }
+            | Change::Scene { .. }
+            | Change::Integration { .. }
+            | Change::SourceDevice { .. } => Vec::new(),
             Change::TenantAdd(_) | Change::TenantSet(_) | Change::TenantRemove => {
                 vec![RowKey::Tenant(tenant)]
             }
@@ -368,6 +383,10 @@ impl Inner {
             RowKey::Group(tenant, _) | RowKey::Numbers(tenant) => {
                 self.tenants.get(tenant)?.group_row(key)
             }
+            RowKey::Integration(tenant, _)
+            | RowKey::Progress(tenant, _)
+            | RowKey::Asides(tenant, _)
+            | RowKey::Origin(tenant, _) => self.tenants.get(tenant)?.integrations.row(key),
         }
     }
 
@@ -445,7 +464,7 @@ impl Inner {
             (RowKey::Audit(tenant_id, trail, _), Row::Audit(entry)) => {
                 self.tenants.entry(tenant_id).or_default().trails.restore(trail, entry);
             }
-            (key, _) => tracing::error!(?key, "a row of another kind"),
+            (key, row) => self.restore_integration(key, row),
         }
     }
 }

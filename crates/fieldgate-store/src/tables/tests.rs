@@ -21,7 +21,10 @@ use crate::{
     log::{LocalLog, LogOptions},
     port::{Log as _, ReadFilter},
     record::{CommandChange, Record},
-    registry::{Change, Device, GroupStep, HmacSecret, RegistryChange, Sealed},
+    registry::{
+        Change, Device, GroupStep, HmacSecret, Integration, IntegrationKind, IntegrationStep,
+        RegistryChange, Report, Sealed, Start, Target,
+    },
     secret::MasterKey,
     state::{State, StateLimits},
     testing::{message_at, rows_of},
@@ -45,6 +48,18 @@ enum Step {
     Describe {
         id: u8,
         model: u8,
+    },
+    /// Something of an integration; the two smallest are sources.
+    Integrate {
+        id: u8,
+        how: u8,
+        number: u64,
+    },
+    /// A source brings a device.
+    Bring {
+        id: u8,
+        device: u8,
+        gateway: u8,
     },
     Retain {
         topic: u8,
@@ -82,6 +97,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u8..4, 0u8..3).prop_map(|(id, model)| Step::Describe { id, model }),
         4 => (0u8..3, proptest::collection::vec(0u8..4, 0..3), 0u8..4)
             .prop_map(|(id, devices, how)| Step::Group { id, devices, how }),
+        6 => (0u8..4, 0u8..9, 0u64..40)
+            .prop_map(|(id, how, number)| Step::Integrate { id, how, number }),
+        4 => (0u8..3, 0u8..4, 0u8..3)
+            .prop_map(|(id, device, gateway)| Step::Bring { id, device, gateway }),
         5 => (0u8..5, 0u8..3).prop_map(|(topic, len)| Step::Retain { topic, len }),
         3 => (0u8..3).prop_map(Step::Command),
         3 => (0u64..6, proptest::sample::select(states))
@@ -128,8 +147,13 @@ fn key() -> MasterKey {
 /// A bound that is reached, so that what is refused depends on what is there.
 fn empty() -> Arc<State> {
     let reported = Bounds { resources_max: 3, bytes_max: 350 };
-    let limits =
-        StateLimits { retained_max: 3, devices_max: 3, reported, ..StateLimits::default() };
+    let limits = StateLimits {
+        retained_max: 3,
+        devices_max: 3,
+        devices_per_source_max: 2,
+        reported,
+        ..StateLimits::default()
+    };
     Arc::new(State::new(key(), limits))
 }
 
@@ -196,7 +220,7 @@ impl Gateway {
     }
 
     fn run(&mut self, step: &Step) {
-        if let Some(change) = change_of(step) {
+        if let Some(change) = change_of(step, &self.state) {
             return self.change(change);
         }
         match step {
@@ -246,13 +270,15 @@ impl Gateway {
             | Step::Group { .. }
             | Step::Sign(_)
             | Step::Claim { .. }
-            | Step::Describe { .. } => panic!("{step:?} changes the registry"),
+            | Step::Describe { .. }
+            | Step::Integrate { .. }
+            | Step::Bring { .. } => panic!("{step:?} changes the registry"),
         }
     }
 }
 
 /// What of the registry a step changes.
-fn change_of(step: &Step) -> Option<Change> {
+fn change_of(step: &Step, state: &State) -> Option<Change> {
     Some(match step {
         Step::Add(id) => {
             let groups = vec![format!("g{}", id % 3)];
@@ -285,6 +311,12 @@ fn change_of(step: &Step) -> Option<Change> {
             };
             Change::Group { id: format!("g{id}"), expected: None, step }
         }
+        Step::Integrate { id, how, number } => integrate(*id, *how, *number, state),
+        Step::Bring { id, device, gateway } => Change::SourceDevice {
+            source: format!("i{id}"),
+            device: device.to_string(),
+            gateway: (*gateway > 0).then(|| gateway.to_string()),
+        },
         Step::Retain { .. }
         | Step::Command(_)
         | Step::Report { .. }
@@ -294,6 +326,38 @@ fn change_of(step: &Step) -> Option<Change> {
         | Step::Restart
         | Step::StoreFails(_) => return None,
     })
+}
+
+fn integrate(id: u8, how: u8, number: u64, state: &State) -> Change {
+    let name = format!("i{id}");
+    let step = match how {
+        0 => IntegrationStep::Remove,
+        1 => IntegrationStep::Pause(number.is_multiple_of(2)),
+        2 => IntegrationStep::Rotate([id; 32]),
+        3 => IntegrationStep::Replay(number),
+        4 => IntegrationStep::Retry(number),
+        5 => IntegrationStep::Drop(number),
+        6 => {
+            let (aside, settled) = (vec![(number % 5, "400".to_owned())], vec![number % 3]);
+            let known = state.integration(&TenantId::default_tenant(), &name);
+            let run = known.map_or(number, |known| known.progress.run);
+            // Some are of a run that is over.
+            let run = if number.is_multiple_of(4) { run.saturating_sub(1) } else { run };
+            let report = Report { run, cursor: number, aside, settled, ..Report::default() };
+            IntegrationStep::Report(Box::new(report))
+        }
+        _ => {
+            let (is_source, url) = (id < 2, "https://example.test/".to_owned());
+            let kind = if is_source { IntegrationKind::ThingseeIn } else { IntegrationKind::Rest };
+            let target = Target { url, ..Target::default() };
+            let target = (!is_source).then_some(target);
+            let token = is_source.then_some([id; 32]);
+            let (name, paused) = (name.clone(), false);
+            let integration = Box::new(Integration { name, kind, paused, token, target });
+            IntegrationStep::Add { integration, start: Start::After(number) }
+        }
+    };
+    Change::Integration { name, expected: None, step }
 }
 
 proptest! {

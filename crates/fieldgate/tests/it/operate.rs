@@ -50,6 +50,7 @@ const SHAPE: &[&str] = &[
     "links.devices",
     "links.keys",
     "links.outbox_bytes",
+    "links.sources",
     "links.unauthenticated",
     "links.users",
     "listeners",

@@ -188,6 +188,10 @@ const REACHED: &[(&str, &str)] = &[
         "fieldgate/tests/it/reached.rs::a_tenant_has_so_many_devices_and_no_more",
     ),
     (
+        "devices_per_source_max",
+        "fieldgate-store/src/state/integrations/tests.rs::a_source_has_the_devices_that_it_saw_first_and_so_many",
+    ),
+    (
         "resources_per_device_max",
         "fieldgate/tests/it/state.rs::readings_above_the_bound_are_delivered_and_written_down_as_not_in_the_state",
     ),
