@@ -130,6 +130,9 @@ impl Filter {
     /// Tells whether every topic that `other` selects is selected by this filter too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
+        if &*self.0 == "#" {
+            return !other.0.starts_with('$');
+        }
         let mut mine = self.levels();
         let mut theirs = other.levels();
         let mut first = true;

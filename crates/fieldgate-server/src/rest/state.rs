@@ -13,7 +13,7 @@ use fieldgate_core::{
     fault::{Code, Fault},
     id::{DeviceId, Seq},
     message::Qos,
-    state::{Desired, Wish},
+    state::{Desired, Reported, Wish},
 };
 use fieldgate_dialects::native;
 use fieldgate_store::AppendError;
@@ -97,10 +97,12 @@ async fn show(
     if reported.is_none() && desired.is_none() {
         return Err(Fault::new(Code::NotFound, format!("device {id} has reported nothing")).into());
     }
-    let (reported, desired) = (reported.unwrap_or_default(), desired.unwrap_or_default());
+    let none = (Reported::default(), Desired::default());
+    let reported = reported.as_deref().unwrap_or(&none.0);
+    let desired = desired.as_deref().unwrap_or(&none.1);
     let newest = reported.taken().max(desired.taken()).0;
     known.or_whole(newest, || {
-        let mut response = Response::new(native::encode_document(&reported, &desired).into());
+        let mut response = Response::new(native::encode_document(reported, desired).into());
         let (name, tag) = etag::tag(newest);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
