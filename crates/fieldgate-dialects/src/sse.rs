@@ -91,7 +91,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::wire::Form;
+    use crate::{thingsee::About, wire::Form};
 
     const fn at(seq: u64) -> Position {
         Position { epoch: Epoch(1), seq: Seq(seq) }
@@ -108,7 +108,7 @@ mod tests {
         message.content = Content::Json;
         let delivery = Delivery { position: at(7), message: &message, marks };
         let (mut text, mut out) = (Vec::new(), Vec::new());
-        Form::Events.write_delivery(&delivery, &mut text, &mut out);
+        Form::Events.write_delivery(&delivery, &|_, _| About::default(), &mut text, &mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -1,7 +1,9 @@
-//! What goes to a socket: the native dialect's JSON, in WebSocket frames or as server-sent events.
+//! What goes to a socket: the native dialect's JSON, in WebSocket frames or as server-sent events, or
+//! Thingsee arrays.
 //!
 //! Pure. In: a delivery or an answer. Out: whole frames, headers included, appended to a buffer that
-//! the caller reuses; so is `text`, which holds the JSON on its way.
+//! the caller reuses; so is `text`, which holds the JSON on its way. Invariant: a Thingsee link is sent
+//! arrays, pings and one close frame, and nothing else (its clients call `forEach` on what comes).
 
 use bytes::Bytes;
 use fieldgate_core::{
@@ -11,7 +13,7 @@ use fieldgate_core::{
 };
 
 use crate::{
-    native, sse,
+    native, sse, thingsee,
     ws::{self, Opcode},
 };
 
@@ -24,47 +26,84 @@ pub enum Form {
     V1,
     /// A stream of server-sent events: it takes no frames, and gets no commands.
     Events,
+    /// A WebSocket that takes Thingsee arrays, of these messages alone: as a stream, and its clients
+    /// understand no answers.
+    Thingsee(thingsee::Ids),
 }
 
 impl Form {
+    /// Whether its clients only receive: what they send is nothing, and they take no commands.
+    #[must_use]
+    pub const fn only_receives(self) -> bool {
+        matches!(self, Self::Events | Self::Thingsee(_))
+    }
+
+    /// Whether it takes Thingsee arrays.
+    #[must_use]
+    pub const fn is_thingsee(self) -> bool {
+        matches!(self, Self::Thingsee(_))
+    }
+
+    /// Appends the frame of a routed message; nothing, where the form has none for it. `known` tells
+    /// of the device that it is about.
+    pub fn write_delivery(
+        self,
+        delivery: &Delivery<'_>,
+        known: thingsee::Known<'_>,
+        text: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) {
+        text.clear();
+        match self {
+            Self::Lesson | Self::V1 => {
+                native::encode_delivery(delivery, self.native(), text);
+                write_text(text, out);
+            }
+            Self::Events => {
+                native::encode_delivery(delivery, self.native(), text);
+                sse::write_delivery(delivery, text, out);
+            }
+            Self::Thingsee(ids) => {
+                text.push(b'[');
+                if thingsee::write_objects(text, delivery, &ids, known) > 0 {
+                    text.push(b']');
+                    write_text(text, out);
+                }
+            }
+        }
+    }
+
     const fn native(self) -> native::Form {
         match self {
             Self::Lesson => native::Form::Lesson,
-            Self::V1 | Self::Events => native::Form::V1,
+            Self::V1 | Self::Events | Self::Thingsee(_) => native::Form::V1,
         }
     }
 
-    /// Appends the frame of a routed message.
-    pub fn write_delivery(self, delivery: &Delivery<'_>, text: &mut Vec<u8>, out: &mut Vec<u8>) {
-        text.clear();
-        native::encode_delivery(delivery, self.native(), text);
-        match self {
-            Self::Lesson | Self::V1 => write_text(text, out),
-            Self::Events => sse::write_delivery(delivery, text, out),
-        }
-    }
-
-    /// Appends the frame that tells `answer`; nothing, where a stream has no event for it.
+    /// Appends the frame that tells `answer`; nothing, where the form has none for it.
     pub fn write_answer(self, answer: &Answer, text: &mut Vec<u8>, out: &mut Vec<u8>) {
-        text.clear();
-        native::encode_answer(answer, self.native(), text);
-        match self {
-            Self::Lesson | Self::V1 => write_text(text, out),
-            Self::Events => sse::write_answer(answer, text, true, out),
-        }
+        self.write_said(answer, true, text, out);
     }
 
     /// The same for what comes late: a reader's position stays where it is.
     pub fn write_aside(self, answer: &Answer, text: &mut Vec<u8>, out: &mut Vec<u8>) {
+        self.write_said(answer, false, text, out);
+    }
+
+    fn write_said(self, answer: &Answer, in_turn: bool, text: &mut Vec<u8>, out: &mut Vec<u8>) {
+        if self.is_thingsee() {
+            return;
+        }
         text.clear();
         native::encode_answer(answer, self.native(), text);
-        match self {
-            Self::Lesson | Self::V1 => write_text(text, out),
-            Self::Events => sse::write_answer(answer, text, false, out),
+        if self == Self::Events {
+            sse::write_answer(answer, text, in_turn, out);
+        } else {
+            write_text(text, out);
         }
     }
 
-    /// Appends the frame that hands a command to its device; nothing in a stream.
+    /// Appends the frame that hands a command to its device; nothing, where none is taken.
     pub fn write_control(
         self,
         delivery: &Delivery<'_>,
@@ -72,7 +111,7 @@ impl Form {
         text: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) {
-        if self == Self::Events {
+        if self.only_receives() {
             return;
         }
         text.clear();
@@ -83,7 +122,9 @@ impl Form {
     /// Appends what shows that the connection lives.
     pub fn write_ping(self, out: &mut Vec<u8>) {
         match self {
-            Self::Lesson | Self::V1 => out.extend_from_slice(&ws::ping_frame(b"")),
+            Self::Lesson | Self::V1 | Self::Thingsee(_) => {
+                out.extend_from_slice(&ws::ping_frame(b""));
+            }
             Self::Events => sse::write_ping(out),
         }
     }
@@ -92,7 +133,7 @@ impl Form {
     #[must_use]
     pub fn close_frame(self, reason: CloseReason) -> Bytes {
         match self {
-            Self::Lesson | Self::V1 => ws::close_frame(reason),
+            Self::Lesson | Self::V1 | Self::Thingsee(_) => ws::close_frame(reason),
             Self::Events => sse::close_event(reason),
         }
     }

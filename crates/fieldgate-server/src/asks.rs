@@ -124,6 +124,12 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
         (Event::Pong(_), _) => (),
         (Event::Text(text), None) => return prove::on_first(hub, link, text),
         (Event::Binary(_), None) => link.close(CloseReason::ProtocolError),
+        (Event::Text(text), Some(principal)) if link.form.only_receives() => {
+            pass_over(hub, link, &principal, text.len());
+        }
+        (Event::Binary(bytes), Some(principal)) if link.form.only_receives() => {
+            pass_over(hub, link, &principal, bytes.len());
+        }
         (Event::Text(text), Some(principal)) => {
             let decoded = prove::decode_text(&hub.shared, link, &principal, text);
             return on_decoded(hub, link, &principal, decoded, (Some(text), text.len()));
@@ -134,6 +140,12 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
         }
     }
     Outcome::Done
+}
+
+/// Forgets what came from who has nothing to say: it costs the rates of its principal.
+fn pass_over(hub: &Hub, link: &Link, principal: &Principal, byte_len: usize) {
+    hub.shared.stats.received.fetch_add(1, Ordering::Relaxed);
+    let _over = take_rate(hub, link, principal, 1, byte_len);
 }
 
 fn on_decoded(

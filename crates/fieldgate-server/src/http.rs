@@ -7,11 +7,12 @@ mod doc;
 mod known;
 mod origin;
 mod problem;
+mod upgrade;
 
 use std::{
     convert::Infallible,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -19,11 +20,10 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri, Version, header},
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use bytes::Bytes;
 use fieldgate_core::{
     access::{Principal, Verb},
     admission::NoPlace,
@@ -33,27 +33,24 @@ use fieldgate_core::{
 };
 use fieldgate_dialects::{native, ws};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
 use crate::{
     asks::form_of,
     fabric::{Shared, now},
-    idle::{Phase, Watched},
+    idle::Phase,
     listen::Purpose,
     metrics,
     rest::{self, Entrance},
-    sink::Sink,
     status::readiness,
+    thingsee_out,
     throttle::{Permit, Refusal},
-    worker::Handover,
 };
 
 use known::Known;
 use origin::{host_is_known, is_preflight, origin_is_known, preflight};
 pub(crate) use problem::{Problem, ProblemBody, refuse, unauthorized};
+pub(crate) use upgrade::{Joining, Offer};
 
 /// Who is at the other end of one HTTP connection.
 #[derive(Debug, Clone)]
@@ -142,6 +139,7 @@ pub(crate) fn router(caller: Caller) -> Router {
         Purpose::Everything => Router::new()
             .route("/", get(upgrade))
             .route("/ws", get(upgrade))
+            .route("/thingsee", get(thingsee_out::open))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(keyed_metrics))
@@ -374,93 +372,24 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The upgrade to WebSocket (`native.md`, "Connecting").
-async fn upgrade(State(caller): State<Caller>, mut request: Request) -> Result<Response, Problem> {
+async fn upgrade(State(caller): State<Caller>, request: Request) -> Result<Response, Problem> {
+    let offer = match Offer::of(&caller, &request)? {
+        Ok(offer) => offer,
+        Err(refused) => return Ok(refused),
+    };
     let headers = request.headers();
-    let all = |name: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        Some(values.collect::<Vec<_>>().join(",")).filter(|joined| !joined.is_empty())
-    };
-    let connection = all("connection");
-    let checked = ws::check_upgrade(&ws::UpgradeHeaders {
-        method: request.method().as_str(),
-        http11: request.version() == Version::HTTP_11,
-        host: text(headers, "host"),
-        upgrade: text(headers, "upgrade"),
-        connection: connection.as_deref(),
-        key: text(headers, "sec-websocket-key"),
-        version: text(headers, "sec-websocket-version"),
-    });
-    let accept = match checked {
-        Ok(accept) => accept,
-        Err(error) => return Ok(not_an_upgrade(error)),
-    };
-    if caller.0.shared.draining.load(Ordering::SeqCst) {
-        return Err(refuse(Code::Busy, "the gateway is draining"));
-    }
-    let peer = caller.client(request.extensions());
-    let principal = caller.opener(headers, request.uri(), peer).await?;
+    let principal = caller.opener(headers, request.uri(), offer.client).await?;
     if let (Some(hint), Some(principal)) = (text(headers, "device-id"), &principal)
         && matches!(principal.identity, fieldgate_core::access::Identity::Device { .. })
         && *principal.name != *hint
     {
         return Err(refuse(Code::BadValue, "the header Device-ID contradicts the credential"));
     }
-    let offered = all("sec-websocket-protocol");
+    let offered = upgrade::all(headers, "sec-websocket-protocol");
     let subprotocol = ws::choose_subprotocol(offered.as_deref(), native::SUBPROTOCOLS);
-    let permit = caller.take_place(peer)?;
-    let on_upgrade = hyper::upgrade::on(&mut request);
-    let (shared, form) = (Arc::clone(&caller.0.shared), form_of(subprotocol));
-    tokio::spawn(async move {
-        match on_upgrade.await.map(take_back) {
-            Ok(Ok((sink, read_ahead))) => {
-                let stream = None;
-                let principal = principal.map(Arc::unwrap_or_clone);
-                let all = Handover { sink, read_ahead, form, principal, peer, permit, stream };
-                shared.hand_over(all);
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "an upgraded socket was lost"),
-            Err(error) => tracing::debug!(%error, "upgrade failed"),
-        }
-    });
-    let mut response = Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(header::UPGRADE, "websocket")
-        .header(header::CONNECTION, "Upgrade")
-        .header("sec-websocket-accept", accept)
-        .body(Body::empty())
-        .unwrap_or_default();
-    if let Some(name) = subprotocol {
-        response.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(name));
-    }
-    Ok(response)
-}
-
-fn not_an_upgrade(error: ws::HandshakeError) -> Response {
-    let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let fault = Fault::new(Code::BadValue, error.to_string());
-    let mut response = Problem::new(status, fault).into_response();
-    if status == StatusCode::UPGRADE_REQUIRED {
-        let headers = response.headers_mut();
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
-    }
-    response
-}
-
-/// The socket behind an upgrade, with its TLS session, and the bytes that were read beyond it.
-fn take_back(upgraded: hyper::upgrade::Upgraded) -> std::io::Result<(Sink, Bytes)> {
-    let upgraded = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
-        Ok(plain) => {
-            return Ok((Sink::Tcp(plain.io.into_inner().stream.into_std()?), plain.read_buf));
-        }
-        Err(upgraded) => upgraded,
-    };
-    let tls = upgraded
-        .downcast::<TokioIo<Watched<TlsStream<TcpStream>>>>()
-        .map_err(|_| std::io::Error::other("neither a plain nor a TLS socket"))?;
-    let (stream, session) = tls.io.into_inner().stream.into_inner();
-    Ok((Sink::Tls(stream.into_std()?, Box::new(session)), tls.read_buf))
+    let form = form_of(subprotocol);
+    let principal = principal.map(Arc::unwrap_or_clone);
+    offer.take(&caller, request, Joining { form, subprotocol, principal, stream: None })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod train;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io,
     ops::RangeInclusive,
     rc::Rc,
@@ -40,6 +40,7 @@ use crate::{
     prove,
     sink::Writer,
     subscriptions::Subscription,
+    thingsee_out,
     worker::Told,
 };
 
@@ -149,6 +150,7 @@ impl Hub {
     /// Forgets a link and its subscriptions.
     pub(crate) fn remove_link(&self, link: &Rc<Link>) {
         self.links.borrow_mut().remove(&link.id);
+        link.end_following(&self.shared);
         let subscriptions = std::mem::take(&mut *link.subscriptions.borrow_mut());
         for subscription in subscriptions.values() {
             self.remove_member(link, subscription);
@@ -209,7 +211,9 @@ impl Hub {
     ) -> Bytes {
         let delivery = Delivery { position: self.shared.position(seq), message, marks };
         let mut frame = Vec::with_capacity(FRAME_BYTES + message.payload.len());
-        form.write_delivery(&delivery, &mut self.text.borrow_mut(), &mut frame);
+        let known =
+            |tenant: &TenantId, device: &str| thingsee_out::about(&self.shared, tenant, device);
+        form.write_delivery(&delivery, &known, &mut self.text.borrow_mut(), &mut frame);
         frame.into()
     }
 
@@ -232,6 +236,7 @@ impl Hub {
         let (from, to) = (self.shared.position(first), self.shared.position(last));
         let mut frame = Vec::new();
         let gap = Answer::Gap { from, to, reason };
+        link.note_hole();
         link.form.write_answer(&gap, &mut self.text.borrow_mut(), &mut frame);
         frame.into()
     }
@@ -249,6 +254,7 @@ impl Hub {
                 continue;
             }
             self.touch(link);
+            link.note_hole();
             link.outbox.push_tick(|tick| {
                 if link.delivered.get() > last {
                     link.form.write_aside(&gap, &mut text, tick);
@@ -267,6 +273,9 @@ impl Hub {
 
     /// Queues an answer for the end of this tick.
     pub(crate) fn answer(&self, link: &Rc<Link>, answer: &Answer) {
+        if matches!(answer, Answer::Gap { .. }) {
+            link.note_hole();
+        }
         let mut text = self.text.borrow_mut();
         self.touch(link);
         link.outbox.push_tick(|tick| link.form.write_answer(answer, &mut text, tick));
@@ -348,6 +357,16 @@ impl Hub {
         }
     }
 
+    /// The groups of these tenants may have other devices.
+    pub(crate) fn groups_moved(self: &Rc<Self>, tenants: &BTreeSet<TenantId>) {
+        let is_of = |link: &&Rc<Link>| {
+            let principal = link.principal();
+            principal.is_some_and(|principal| tenants.contains(&principal.tenant))
+        };
+        let links: Vec<_> = self.links.borrow().values().filter(is_of).cloned().collect();
+        links.iter().for_each(|link| thingsee_out::refollow(self, link));
+    }
+
     /// Every link here reads from the log what this worker could not take.
     pub(crate) fn fall_behind(self: &Rc<Self>, from: Seq) {
         let links: Vec<_> = self.links.borrow().values().cloned().collect();
@@ -365,6 +384,9 @@ impl Hub {
             told.behind_count += usize::from(link.behind.get());
             if link.held_back.get() {
                 commands::offer_open(self, link);
+            }
+            if link.hole.take() {
+                thingsee_out::tell_last_state(self, link);
             }
         }
         for link in self.links.borrow().values() {

@@ -37,6 +37,7 @@ mod subscriptions;
 mod tenancy;
 #[cfg(test)]
 mod testing;
+mod thingsee_out;
 mod throttle;
 mod tickets;
 mod tls;

@@ -34,6 +34,7 @@ use crate::{
     prove::{Proving, Signing},
     sink::Socket,
     subscriptions::Subscriptions,
+    thingsee_out::Following,
     throttle::{Permit, Sender},
 };
 
@@ -64,6 +65,10 @@ pub(crate) struct Link {
     pub(crate) documents: RefCell<BTreeMap<DeviceId, bool>>,
     /// Whether a task sends them.
     pub(crate) documents_flow: Cell<bool>,
+    /// Whether numbers will not come of which its form cannot tell: it gets the last state instead.
+    pub(crate) hole: Cell<bool>,
+    /// The devices that it follows where those of a group are among them.
+    pub(crate) following: RefCell<Option<Box<Following>>>,
     /// Commands that it was offered, and whether it has acknowledged them.
     pub(crate) offered: RefCell<BTreeMap<Seq, bool>>,
     /// Whether others wait until it has.
@@ -110,9 +115,14 @@ impl Link {
         principal
     }
 
+    /// Numbers will not come. A form that can say so does.
+    pub(crate) fn note_hole(&self) {
+        self.hole.set(self.form.is_thingsee());
+    }
+
     /// Whether it only receives: it sends nothing, and takes no commands.
     pub(crate) fn is_stream(&self) -> bool {
-        self.form == Form::Events
+        self.form.only_receives()
     }
 
     pub(crate) fn age_ms(&self) -> u64 {

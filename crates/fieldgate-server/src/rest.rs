@@ -22,7 +22,7 @@ mod names;
 mod patch;
 mod profiles;
 mod publish;
-mod query;
+pub(crate) mod query;
 mod scenes;
 mod sign_in;
 mod state;

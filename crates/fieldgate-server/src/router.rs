@@ -24,7 +24,9 @@ use crate::{
     fabric::{Shared, message_of, now},
     ledger::DropReason,
     pursuit::Pursuit,
-    refusals, wishes,
+    refusals,
+    thingsee_out::may_move,
+    wishes,
     worker::{Control, Routed},
 };
 
@@ -141,6 +143,13 @@ fn notice(shared: &Shared, pursuit: &mut Pursuit, step: &Followed) {
             }
         }
         Followed::Entry(entry) => {
+            if let Record::Registry(change) = &entry.record
+                && shared.groups_followed.is_any()
+                && may_move(&change.change)
+                && let Ok(tenant) = change.tenant.parse()
+            {
+                shared.inboxes.iter().for_each(|inbox| inbox.groups_moved(&tenant));
+            }
             let Some(message) = message_of(entry) else { return };
             pursuit.heard(shared, message);
             if message.kind != Kind::Command {

@@ -23,6 +23,7 @@ use crate::{
     hub::{Hub, Paced},
     ledger::DropReason,
     link::Link,
+    thingsee_out::{self, Following},
 };
 
 /// So many bytes of retained messages are sent before the socket is looked at again.
@@ -112,6 +113,8 @@ impl Subscriptions {
 pub(crate) struct StreamAsk {
     pub(crate) subscribes: Vec<Subscribe>,
     pub(crate) since: Option<Since>,
+    /// Where groups are among it: what they are followed by.
+    pub(crate) following: Option<Box<Following>>,
 }
 
 /// Tells whether a principal whose link has so many others may subscribe.
@@ -194,6 +197,12 @@ fn enter(
     (subscription, routed)
 }
 
+/// Adds a subscription to those of a stream, live from now on; who may is decided.
+pub(crate) fn join(hub: &Hub, link: &Rc<Link>, principal: &Principal, ask: &Subscribe) {
+    let (subscription, routed) = enter(hub, link, principal, ask);
+    subscription.live_after.set(routed);
+}
+
 /// Starts all subscriptions of a stream at one position. They were checked when it was asked for; a
 /// credential that went since then has ended the link, and a right that went ends it here.
 pub(crate) fn open_stream(hub: &Rc<Hub>, link: &Rc<Link>, ask: &StreamAsk) {
@@ -209,6 +218,9 @@ pub(crate) fn open_stream(hub: &Rc<Hub>, link: &Rc<Link>, ask: &StreamAsk) {
     // Where the last of them is live the others are, too.
     let routed = routed.into_iter().max().unwrap_or_default();
     begin_stream(hub, link, &subscriptions, hub.shared.position(routed));
+    if link.form.is_thingsee() {
+        return thingsee_out::tell_last_state(hub, link);
+    }
     send_all_retained(hub, link, &subscriptions, routed);
     subscriptions.iter().for_each(|subscription| hub.first_documents(link, subscription));
 }
@@ -270,6 +282,10 @@ pub(crate) fn send_retained(
     until: Seq,
     others: &[Rc<Subscription>],
 ) {
+    if link.form.is_thingsee() {
+        // Its last state is made of what was reported, and tells the same.
+        return;
+    }
     let sent_by = |entry: &Entry, other: &Subscription| {
         message_of(entry).is_some_and(|message| other.filter.matches(&message.topic))
     };

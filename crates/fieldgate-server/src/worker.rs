@@ -7,7 +7,7 @@
 use std::{
     any::Any,
     cell::RefCell,
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     future::poll_fn,
     ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,7 +22,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use fieldgate_core::{access::Principal, close::CloseReason, dialect::GapReason, id::Seq};
+use fieldgate_core::{
+    access::Principal,
+    close::CloseReason,
+    dialect::GapReason,
+    id::{Seq, TenantId},
+};
 use fieldgate_dialects::wire::Form;
 use fieldgate_store::{Entry, state::CommandMoved};
 use tokio::sync::Notify;
@@ -97,6 +102,8 @@ struct Queue {
     control: Vec<Control>,
     /// Names of devices: as many as there are, at most.
     documents: Changed,
+    /// Tenants whose groups may have other devices.
+    grouped: BTreeSet<TenantId>,
     durable: bool,
 }
 
@@ -145,6 +152,12 @@ impl Inbox {
     /// Documents changed that links here may follow.
     pub(crate) fn documents(&self, changed: &Changed) {
         self.queue().documents.extend(changed.iter().cloned());
+        self.notify.notify_one();
+    }
+
+    /// The groups of a tenant may have other devices, and links here may follow them.
+    pub(crate) fn groups_moved(&self, tenant: &TenantId) {
+        self.queue().grouped.insert(tenant.clone());
         self.notify.notify_one();
     }
 
@@ -255,7 +268,7 @@ async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<H
         // First the links that have something to read: without this a flood of messages would starve
         // them, and what becomes durable or is routed meanwhile leaves in the same write.
         tokio::task::yield_now().await;
-        let Queue { routed, overflowed_from, control, documents, durable } =
+        let Queue { routed, overflowed_from, control, documents, grouped, durable } =
             std::mem::take(&mut *inbox.queue());
         controls.borrow_mut().extend(control);
         // Acknowledgements go first: a sender waits for them, a receiver does not know yet.
@@ -271,6 +284,9 @@ async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<H
             if !obey(hub, control) {
                 return;
             }
+        }
+        if !grouped.is_empty() {
+            hub.groups_moved(&grouped);
         }
         if hub.tell_documents(documents) {
             inbox.notify.notify_one();

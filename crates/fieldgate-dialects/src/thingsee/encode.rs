@@ -20,6 +20,7 @@ use fieldgate_core::{
 };
 
 use super::rows::{Column, ROWS, Row};
+use crate::json::{write_number, write_string};
 
 /// Of a report as it came.
 const EVENT_TIMED: u32 = 10;
@@ -76,7 +77,7 @@ pub fn write_objects(
     known: Known<'_>,
 ) -> usize {
     let message = delivery.message;
-    if let Some(original) = original_of(message) {
+    if let Some(original) = &message.original {
         return write_original(out, original, ids);
     }
     let Some(device) = message.topic.device() else { return 0 };
@@ -99,11 +100,6 @@ pub fn write_objects(
     }
     let event = if message.kind == Kind::Reported { EVENT_STATE } else { EVENT_TIMED };
     found.write(out, ids, event, device, about.gateway.as_deref())
-}
-
-/// What a message was before it was a message of ours.
-const fn original_of(_message: &Message) -> Option<&[u8]> {
-    None
 }
 
 fn write_original(out: &mut Vec<u8>, original: &[u8], ids: &Ids) -> usize {
@@ -223,9 +219,9 @@ impl<'p> Found<'p> {
         while let Some(((time, id, _), first)) = held.next() {
             begin(out);
             out.extend_from_slice(b"{\"tsmId\":");
-            out.extend_from_slice(id.to_string().as_bytes());
+            write_number(out, u64::from(*id));
             out.extend_from_slice(b",\"tsmEv\":");
-            out.extend_from_slice(event.to_string().as_bytes());
+            write_number(out, u64::from(event));
             write_field(out, first);
             let is_same = |next: &(&(UnixMs, u32, usize), _)| (next.0.0, next.0.1) == (*time, *id);
             while let Some((_, next)) = held.next_if(is_same) {
@@ -244,11 +240,6 @@ impl<'p> Found<'p> {
         }
         count
     }
-}
-
-fn write_string(out: &mut Vec<u8>, text: &str) {
-    // Writing to a Vec cannot fail.
-    let _ = serde_json::to_writer(out, text);
 }
 
 fn write_field(out: &mut Vec<u8>, held: &Held<'_>) {

@@ -26,6 +26,7 @@ use crate::{
     link::Link,
     outbox::{Item, Lost, late_byte_len, taken},
     subscriptions::{self, Subscription},
+    thingsee_out,
     worker::Routed,
 };
 
@@ -111,6 +112,10 @@ impl Hub {
             let (of, overlap) = link.overlap.get();
             let granted = if of == *last { overlap } else { subscription.qos };
             let run = runs.place(link.form, granted, || self.encode_run(&cars, granted, link.form));
+            if runs.at(run).bytes.len() == runs.at(run).start(from) {
+                // A form may have nothing to say of a message.
+                continue;
+            }
             let shot = Shot { link, subscription, run, from };
             if alone && link.outbox.is_empty() {
                 shots.push(shot);
@@ -123,10 +128,12 @@ impl Hub {
 
     fn encode_run(&self, cars: &Cars<'_>, granted: Qos, form: Form) -> Run {
         let mut text = self.text.borrow_mut();
+        let known =
+            |tenant: &TenantId, device: &str| thingsee_out::about(&self.shared, tenant, device);
         Run::new(cars, granted, &mut self.joined.borrow_mut(), |seq, message, qos, out| {
             let marks = Marks { qos, ..Marks::default() };
             let delivery = Delivery { position: self.shared.position(seq), message, marks };
-            form.write_delivery(&delivery, &mut text, out);
+            form.write_delivery(&delivery, &known, &mut text, out);
         })
     }
 

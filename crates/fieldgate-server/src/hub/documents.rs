@@ -112,6 +112,15 @@ impl Hub {
         let devices = self.shared.state.known_devices(tenant, |device| {
             filter.matches_name(Topic::of_device(device, "state").as_str())
         });
+        self.owe_documents(link, devices);
+    }
+
+    /// Sends the documents of these devices, as they are when there is room.
+    pub(crate) fn owe_documents(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        devices: impl IntoIterator<Item = DeviceId>,
+    ) {
         link.documents.borrow_mut().extend(devices.into_iter().map(|device| (device, true)));
         if link.outbox.byte_len() <= link.outbox.bytes_max() / 2 {
             self.send_documents(link);
@@ -148,7 +157,12 @@ impl Hub {
             let Some((device, retain)) = next else { return };
             let topic = Topic::of_device(&device, "state");
             let follows = link.subscriptions.borrow().values().any(|subscription| {
-                follows(&subscription.filter) && subscription.filter.matches(&topic)
+                // Thingsee readers get it as the last values of what they follow.
+                if link.form.is_thingsee() {
+                    subscription.filter.matches(&Topic::of_device(&device, "telemetry"))
+                } else {
+                    follows(&subscription.filter) && subscription.filter.matches(&topic)
+                }
             });
             let document = follows.then(|| self.document(&principal.tenant, &device)).flatten();
             let Some(document) = document else {

@@ -26,7 +26,7 @@ use crate::{
     hub::Hub,
     outbox::Outbox,
     share::Held,
-    subscriptions,
+    subscriptions, thingsee_out,
     worker::Handover,
 };
 
@@ -85,6 +85,8 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
         subscriptions: RefCell::default(),
         documents: RefCell::default(),
         documents_flow: Cell::new(false),
+        hole: Cell::new(false),
+        following: RefCell::default(),
         offered: RefCell::default(),
         held_back: Cell::new(false),
         offered_bytes: Cell::new(0),
@@ -121,8 +123,11 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
     if let Some(principal) = principal {
         asks::welcome(&hub, &link, principal);
     }
-    if let Some(ask) = stream {
+    if let Some(mut ask) = stream {
         subscriptions::open_stream(&hub, &link, &ask);
+        if let Some(following) = ask.following.take() {
+            thingsee_out::follow(&hub, &link, following);
+        }
     }
     let reason = serve(&hub, &link, first).await;
     // Before the close is said: whoever takes over need not wait until the peer has heard it.

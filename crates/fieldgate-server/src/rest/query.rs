@@ -13,12 +13,12 @@ use fieldgate_core::{
 /// How much of an unknown parameter's name is told.
 const NAME_LEN_MAX: usize = 40;
 
-pub(super) fn bad(message: impl Into<Cow<'static, str>>) -> Fault {
+pub(crate) fn bad(message: impl Into<Cow<'static, str>>) -> Fault {
     Fault::new(Code::BadValue, message)
 }
 
 /// The parameters of a request, in order, but for those that tell who asks.
-pub(super) fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, Fault> {
+pub(crate) fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, Fault> {
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri);
     let Query(mut pairs) = pairs.map_err(|_| bad("the query is not written name=value&…"))?;
     pairs.retain(|(name, _)| !matches!(name.as_str(), "token" | "tenant"));
@@ -26,20 +26,20 @@ pub(super) fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, Fault> {
 }
 
 /// Keeps the value of a parameter that is given once.
-pub(super) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), Fault> {
+pub(crate) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), Fault> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(bad(format!("{name} is given twice: give it once"))),
     }
 }
 
-pub(super) fn unknown(name: &str, known: &str) -> Fault {
+pub(crate) fn unknown(name: &str, known: &str) -> Fault {
     let name: String = name.chars().take(NAME_LEN_MAX).collect();
     bad(format!("there is no parameter {name:?}: there are {known}"))
 }
 
 /// A time: Unix ms, or as RFC 3339 writes it.
-pub(super) fn time_of(value: &str) -> Option<UnixMs> {
+pub(crate) fn time_of(value: &str) -> Option<UnixMs> {
     if let Ok(ms) = value.parse() {
         return Some(UnixMs(ms));
     }
@@ -47,7 +47,7 @@ pub(super) fn time_of(value: &str) -> Option<UnixMs> {
     u64::try_from(time.as_millisecond()).ok().map(UnixMs)
 }
 
-pub(super) fn position(name: &str, value: &str) -> Result<Position, Fault> {
+pub(crate) fn position(name: &str, value: &str) -> Result<Position, Fault> {
     value.parse().map_err(|_| bad(format!("{name} is a position: epoch:seq")))
 }
 

@@ -149,7 +149,8 @@ fn read(uri: &Uri, headers: &HeaderMap) -> Result<StreamAsk, Fault> {
     }
     let since = last_event_id(headers)?.or(after).or(since);
     let subscribe = |filter| Subscribe { filter, qos, since: None, slow, rate_max: None };
-    Ok(StreamAsk { subscribes: filters.into_iter().map(subscribe).collect(), since })
+    let subscribes = filters.into_iter().map(subscribe).collect();
+    Ok(StreamAsk { subscribes, since, following: None })
 }
 
 /// Where a reader is that comes back: newer than what its address says. Before the first event it

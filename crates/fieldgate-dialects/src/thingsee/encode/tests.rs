@@ -185,12 +185,20 @@ fn a_reader_may_want_some_ids_alone() {
     let message = told("devices/a/telemetry", 0, r#"{"temp":1,"batl":2}"#);
     let (_, text) = written(&message, &ids, &nothing_known);
     assert_eq!(text, r#"[{"tsmId":1110,"tsmEv":10,"batl":2,"tsmTs":0,"tsmTuid":"a"}]"#);
-    let mut out = b"[".to_vec();
-    assert_eq!(write_original(&mut out, br#"{"tsmId": 1110,"x":1}"#, &ids), 1);
-    assert_eq!(write_original(&mut out, br#"{"tsmId":1111,"x":1}"#, &ids), 0);
-    assert_eq!(out, br#"[{"tsmId": 1110,"x":1}"#);
     assert_eq!(Ids::new([2, 1]), Ids::new([1, 2]));
     assert_eq!((Ids::new([0]), Ids::new(1..=9)), (None, None));
+}
+
+#[test]
+fn what_came_as_thingsee_goes_out_as_it_came() {
+    let original = r#"{ "tsmEv":10,"temp":1.0, "tsmId": 12100,"x":[null]}"#;
+    let mut message = told("devices/a/telemetry", 0, r#"{"temp":1.0}"#);
+    message.original = Some(original.as_bytes().to_vec().into());
+    let ids = |ids: &[u32]| Ids::new(ids.iter().copied()).unwrap();
+    let whole = (1, format!("[{original}]"));
+    assert_eq!(written(&message, &Ids::default(), &nothing_known), whole);
+    assert_eq!(written(&message, &ids(&[1_110, 12_100]), &nothing_known), whole);
+    assert_eq!(written(&message, &ids(&[1_110]), &nothing_known), (0, "[]".to_owned()));
 }
 
 proptest! {
