@@ -1,11 +1,12 @@
 //! The Thingsee dialect: arrays of flat message objects (`wire.md` 4, `resources.md` 2).
 //!
-//! Pure. In: [`decode_text`] and [`decode_binary`]. Out: [`write_objects`]. What ids and fields there
+//! Pure. In: [`decode_text`] and [`decode_binary`]. Out: [`write_objects`], and commands in [`downlink`]. What ids and fields there
 //! are: [`catalogue`].
 
 pub mod catalogue;
 mod cbor;
 mod decode;
+pub mod downlink;
 mod encode;
 mod rows;
 
