@@ -29,6 +29,8 @@ pub enum Form {
     /// A WebSocket that takes Thingsee arrays, of these messages alone: as a stream, and its clients
     /// understand no answers.
     Thingsee(thingsee::Ids),
+    /// A WebSocket of a Thingsee source: it sends arrays, and is sent those of commands to its devices.
+    Source,
 }
 
 impl Form {
@@ -63,6 +65,8 @@ impl Form {
                 native::encode_delivery(delivery, self.native(), text);
                 sse::write_delivery(delivery, text, out);
             }
+            // It follows nothing.
+            Self::Source => (),
             Self::Thingsee(ids) => {
                 text.push(b'[');
                 if thingsee::write_objects(text, delivery, &ids, known) > 0 {
@@ -76,7 +80,7 @@ impl Form {
     const fn native(self) -> native::Form {
         match self {
             Self::Lesson => native::Form::Lesson,
-            Self::V1 | Self::Events | Self::Thingsee(_) => native::Form::V1,
+            Self::V1 | Self::Events | Self::Thingsee(_) | Self::Source => native::Form::V1,
         }
     }
 
@@ -91,7 +95,7 @@ impl Form {
     }
 
     fn write_said(self, answer: &Answer, in_turn: bool, text: &mut Vec<u8>, out: &mut Vec<u8>) {
-        if self.is_thingsee() {
+        if matches!(self, Self::Thingsee(_) | Self::Source) {
             return;
         }
         text.clear();
@@ -115,14 +119,23 @@ impl Form {
             return;
         }
         text.clear();
-        native::encode_control(delivery, device, self.native(), text);
+        if self == Self::Source {
+            // What its devices do not take was refused when it was sent.
+            let Ok(request) = thingsee::downlink::request(&delivery.message.payload) else {
+                return;
+            };
+            let transaction = thingsee::downlink::transaction_of(delivery.position.seq);
+            request.write(text, device.as_str(), transaction);
+        } else {
+            native::encode_control(delivery, device, self.native(), text);
+        }
         write_text(text, out);
     }
 
     /// Appends what shows that the connection lives.
     pub fn write_ping(self, out: &mut Vec<u8>) {
         match self {
-            Self::Lesson | Self::V1 | Self::Thingsee(_) => {
+            Self::Lesson | Self::V1 | Self::Thingsee(_) | Self::Source => {
                 out.extend_from_slice(&ws::ping_frame(b""));
             }
             Self::Events => sse::write_ping(out),
@@ -133,7 +146,7 @@ impl Form {
     #[must_use]
     pub fn close_frame(self, reason: CloseReason) -> Bytes {
         match self {
-            Self::Lesson | Self::V1 | Self::Thingsee(_) => ws::close_frame(reason),
+            Self::Lesson | Self::V1 | Self::Thingsee(_) | Self::Source => ws::close_frame(reason),
             Self::Events => sse::close_event(reason),
         }
     }

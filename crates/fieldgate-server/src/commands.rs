@@ -115,7 +115,7 @@ pub(crate) fn issue_each(
         devices.push((id.clone(), device.ok_or_else(none)?, payload.clone()));
     }
     pay(devices.len().saturating_sub(1))?;
-    let fitted = fit::own(devices)?;
+    let fitted = fit::own(shared, &principal.tenant, devices)?;
     let letter = Letter {
         reference,
         priority: Priority::Normal,
@@ -265,9 +265,14 @@ pub(crate) fn begin(hub: &Rc<Hub>, link: &Rc<Link>) {
 /// Offers what waits for the device of a link, oldest first, as far as it may go.
 pub(crate) fn offer_open(hub: &Rc<Hub>, link: &Rc<Link>) {
     let Some(principal) = link.principal() else { return };
-    let Identity::Device { id, .. } = &principal.identity else { return };
+    let (state, tenant) = (&hub.shared.state, &principal.tenant);
+    let open = match &principal.identity {
+        Identity::Device { id, .. } => state.open_commands(tenant, id),
+        Identity::Source { name } => state.open_commands_of(tenant, name),
+        Identity::Key | Identity::User => return,
+    };
     link.held_back.set(false);
-    for command in hub.shared.state.open_commands(&principal.tenant, id) {
+    for command in open {
         if !offer_one(hub, link, &principal, &command) {
             link.held_back.set(true);
             return;

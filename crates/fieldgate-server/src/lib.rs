@@ -10,6 +10,7 @@ mod catchup;
 mod commands;
 pub mod config;
 mod documents;
+mod downlinks;
 mod fabric;
 mod forwarded;
 mod http;

@@ -21,6 +21,7 @@ use fieldgate_store::{
 
 use crate::{
     documents::Notes,
+    downlinks::{self, Echoes},
     fabric::{Shared, message_of, now},
     ledger::DropReason,
     pursuit::Pursuit,
@@ -38,6 +39,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
     let mut outgoing: Vec<Vec<Routed>> = shared.inboxes.iter().map(|_| Vec::new()).collect();
     let mut expiry_looked_at = UnixMs(0);
     let (mut pursuit, mut notes) = (Pursuit::default(), Notes::new());
+    let mut echoes = Echoes::default();
     shared.state.look_again();
     loop {
         let wait_max = notes.wait_max(Duration::from_millis(500));
@@ -72,11 +74,12 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         notes.note(shared, &steps);
         notes.tell(shared);
         for step in steps.drain(..) {
-            notice(shared, &mut pursuit, &step);
+            notice(shared, &mut pursuit, &mut echoes, &step);
         }
         // Payloads are read here: behind the messages, and without a lock that anybody waits for.
         shared.state.settle(&*shared.log).into_iter().for_each(|effect| obey(shared, effect));
         pursuit.run(shared);
+        echoes.run(shared);
         let time = now();
         if time.0 >= expiry_looked_at.0 + 500 {
             expiry_looked_at = time;
@@ -135,7 +138,7 @@ fn route(routing: &crate::fabric::Routing, entry: &Arc<Entry>, outgoing: &mut [V
 }
 
 /// What connections must hear of beside their subscriptions.
-fn notice(shared: &Shared, pursuit: &mut Pursuit, step: &Followed) {
+fn notice(shared: &Shared, pursuit: &mut Pursuit, echoes: &mut Echoes, step: &Followed) {
     match step {
         Followed::Gap(range, reason) => {
             for inbox in &shared.inboxes {
@@ -152,13 +155,14 @@ fn notice(shared: &Shared, pursuit: &mut Pursuit, step: &Followed) {
             }
             let Some(message) = message_of(entry) else { return };
             pursuit.heard(shared, message);
+            echoes.heard(shared, message);
             if message.kind != Kind::Command {
                 return;
             }
             let Some(device) = message.topic.device() else { return };
             // A command goes to the newest connection of its device.
-            if let Some(link) = shared.present.serving(&message.tenant, &device.into()).last() {
-                shared.tell(*link, Control::Command { link: link.link, seq: entry.seq });
+            if let Some(link) = downlinks::serving(shared, &message.tenant, device) {
+                shared.tell(link, Control::Command { link: link.link, seq: entry.seq });
             }
         }
     }

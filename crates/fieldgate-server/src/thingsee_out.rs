@@ -50,9 +50,16 @@ pub(crate) async fn open(
 
 /// What is known of a device, for its objects.
 pub(crate) fn about(shared: &Shared, tenant: &TenantId, device: &str) -> About {
-    let device = device.parse().ok().and_then(|id| shared.state.device(tenant, &id));
+    let Ok(id) = device.parse() else { return About::default() };
+    let device = shared.state.device(tenant, &id);
     let described = device.as_ref().and_then(|device| device.profile.as_ref());
-    About { profile: described.map(|described| Arc::clone(&described.profile)), gateway: None }
+    // What a source brought came in its words: there are no other sources.
+    let origin = shared.state.origin(tenant, &id);
+    About {
+        profile: described.map(|described| Arc::clone(&described.profile)),
+        is_thingsee: origin.is_some(),
+        gateway: origin.and_then(|origin| origin.gateway.as_deref().map(Into::into)),
+    }
 }
 
 /// Sends the last state of every device that a link follows, as the socket takes it.

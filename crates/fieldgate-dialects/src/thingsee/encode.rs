@@ -19,7 +19,10 @@ use fieldgate_core::{
     state::{self, Quality, Said},
 };
 
-use super::rows::{Column, ROWS, Row};
+use super::{
+    catalogue,
+    rows::{Column, ROWS},
+};
 use crate::json::{write_number, write_string};
 
 /// Of a report as it came.
@@ -34,6 +37,8 @@ const IDS_MAX: usize = 8;
 pub struct About {
     /// What it is.
     pub profile: Option<Arc<Profile>>,
+    /// Whether it speaks Thingsee itself: its names are fields.
+    pub is_thingsee: bool,
     /// The gateway that it was last heard by (`tsmGw`).
     pub gateway: Option<Arc<str>>,
 }
@@ -87,7 +92,7 @@ pub fn write_objects(
         return 0;
     }
     let about = known(&message.tenant, device);
-    let mut found = Found::new(about.profile.as_deref());
+    let mut found = Found::new(about.profile.as_deref(), about.is_thingsee);
     if message.kind == Kind::State {
         document(&mut found, message);
     } else {
@@ -155,43 +160,77 @@ fn document(found: &mut Found<'_>, message: &Message) {
 }
 
 /// A field that a message held.
-struct Held<'p> {
+struct Held {
     /// The name that the device has for it.
     name: String,
     /// Whether the profile says what it is.
     is_named: bool,
-    row: &'p Row,
+    field: &'static str,
     text: String,
 }
 
 /// What a message held, in the order in which it is written.
 struct Found<'p> {
     own: HashMap<&'p str, &'p profile::Resource>,
-    held: BTreeMap<(UnixMs, u32, usize), Held<'p>>,
+    is_thingsee: bool,
+    held: BTreeMap<(UnixMs, u32, usize), Held>,
 }
 
 impl<'p> Found<'p> {
-    fn new(profile: Option<&'p Profile>) -> Self {
+    fn new(profile: Option<&'p Profile>, is_thingsee: bool) -> Self {
         let resources = profile.map_or(&[][..], |profile| &profile.resources);
         let own = resources.iter().map(|resource| (resource.name.as_str(), resource));
-        Self { own: own.collect(), held: BTreeMap::new() }
+        Self { own: own.collect(), is_thingsee, held: BTreeMap::new() }
     }
 
     /// Takes a reading. Of two names for one resource the profile's `as` counts, else the first; of
     /// one name said twice the last.
     fn take(&mut self, time: UnixMs, name: &str, text: &str, unit: Option<&str>) {
         read_value(text, |value| {
-            let Some((bound, is_named)) = self.bind(name, value, unit) else { return };
+            let Some((bound, is_named)) = self.bind(name, value, unit) else {
+                return self.take_field(time, name, text);
+            };
+            let mut has_row = false;
             let rows = ROWS.iter().enumerate();
             for (place, row) in rows.filter(|(_, row)| row.canonical == bound.row.name) {
+                has_row = true;
                 let Some(text) = row.column.write(&bound, value, text) else { continue };
                 let key = (time, row.id, place);
                 let old = self.held.get(&key);
                 if old.is_none_or(|old| old.name == name || (is_named && !old.is_named)) {
-                    self.held.insert(key, Held { name: name.to_owned(), is_named, row, text });
+                    self.held.insert(
+                        key,
+                        Held { name: name.to_owned(), is_named, field: row.field, text },
+                    );
                 }
             }
+            if !has_row {
+                self.take_field(time, name, text);
+            }
         });
+    }
+
+    /// Takes a field without a row by the one id that has it, where its device speaks so.
+    fn take_field(&mut self, time: UnixMs, name: &str, text: &str) {
+        if !self.is_thingsee {
+            return;
+        }
+        let of_id = name.split_once('.').and_then(|(field, id)| Some((field, id.parse().ok()?)));
+        let found = match of_id {
+            Some((field, id)) => {
+                catalogue::find(id).and_then(|kind| Some((kind, kind.field(field)?)))
+            }
+            None => {
+                let mut kinds = catalogue::KINDS.iter();
+                let mut all = kinds.by_ref().filter_map(|kind| Some((kind, kind.field(name)?)));
+                all.next().filter(|_| all.next().is_none())
+            }
+        };
+        let Some((kind, field)) = found else { return };
+        let place = kind.fields.iter().position(|other| other == field).unwrap_or_default();
+        let key = (time, kind.id, ROWS.len() + place);
+        let (name, text) = (name.to_owned(), text.to_owned());
+        self.held.insert(key, Held { name, is_named: false, field: field.name, text });
     }
 
     /// What a reading is; nothing of a second instance, for which there is no field.
@@ -242,9 +281,9 @@ impl<'p> Found<'p> {
     }
 }
 
-fn write_field(out: &mut Vec<u8>, held: &Held<'_>) {
+fn write_field(out: &mut Vec<u8>, held: &Held) {
     out.push(b',');
-    write_string(out, held.row.field);
+    write_string(out, held.field);
     out.push(b':');
     out.extend_from_slice(held.text.as_bytes());
 }

@@ -14,7 +14,10 @@ use fieldgate_core::{
     profile::Profile,
     state::Reported,
 };
-use fieldgate_dialects::native::{self, Canonical};
+use fieldgate_dialects::{
+    native::{self, Canonical},
+    thingsee::downlink,
+};
 use fieldgate_store::{Log, Record, record::CommandChange, registry::Device, state::OpenCommand};
 
 use crate::fabric::{Shared, message_of, now};
@@ -62,28 +65,64 @@ pub(super) fn each(
         |id: &DeviceId| if is_relative { shared.state.reported(tenant, id) } else { None };
     let fit = |(id, device): (DeviceId, Arc<Device>)| {
         let reported = reported(&id);
-        one(id, &device, &ask.payload, canonical.as_ref(), reported.as_deref())
+        let takes = Takes::of(shared, tenant, &id, &device);
+        one(id, &takes, &ask.payload, canonical.as_ref(), reported.as_deref())
     };
     some_take(devices.into_iter().map(fit).collect())
 }
 
 /// The same for commands that are another for each device, and say what to set.
-pub(super) fn own(devices: Vec<(DeviceId, Arc<Device>, Bytes)>) -> Result<Vec<Fitted>, Fault> {
+pub(super) fn own(
+    shared: &Shared,
+    tenant: &TenantId,
+    devices: Vec<(DeviceId, Arc<Device>, Bytes)>,
+) -> Result<Vec<Fitted>, Fault> {
     let fit = |(id, device, payload): (DeviceId, Arc<Device>, Bytes)| {
         let canonical = native::canonical(&payload)?;
-        Ok(one(id, &device, &payload, canonical.as_ref(), None))
+        let takes = Takes::of(shared, tenant, &id, &device);
+        Ok(one(id, &takes, &payload, canonical.as_ref(), None))
     };
     some_take(devices.into_iter().map(fit).collect::<Result<_, Fault>>()?)
 }
 
+/// What decides about the commands that a device takes.
+struct Takes<'a> {
+    profile: Option<&'a Profile>,
+    /// Whether a source brought it: it takes the vendor's requests alone.
+    is_thingsee: bool,
+}
+
+impl<'a> Takes<'a> {
+    fn of(shared: &Shared, tenant: &TenantId, id: &DeviceId, device: &'a Device) -> Self {
+        let is_thingsee = shared.state.origin(tenant, id).is_some();
+        Self { profile: profile_of(device), is_thingsee }
+    }
+
+    /// The payload for it; nothing if it is the sender's as it is.
+    fn fit(
+        &self,
+        payload: &[u8],
+        canonical: Option<&Canonical<'_>>,
+        reported: Option<&Reported>,
+    ) -> Result<Option<Vec<u8>>, Fault> {
+        // Without a profile the catalogue of the vendor's settings is what there is.
+        let canonical = canonical.filter(|_| self.profile.is_some() || !self.is_thingsee);
+        let fitted = canonical.map_or(Ok(None), |c| c.fit(self.profile, reported))?;
+        if self.is_thingsee {
+            downlink::request(fitted.as_deref().unwrap_or(payload))?;
+        }
+        Ok(fitted)
+    }
+}
+
 fn one(
     id: DeviceId,
-    device: &Device,
+    takes: &Takes<'_>,
     payload: &Bytes,
     canonical: Option<&Canonical<'_>>,
     reported: Option<&Reported>,
 ) -> Fitted {
-    let fitted = canonical.map_or(Ok(None), |c| c.fit(profile_of(device), reported));
+    let fitted = takes.fit(payload, canonical, reported);
     let (payload, fault) = match fitted {
         Ok(other) => (other.map_or_else(|| payload.clone(), Bytes::from), None),
         Err(fault) => (payload.clone(), Some(fault)),
@@ -150,7 +189,15 @@ fn append(shared: &Shared, records: Vec<Record>) {
 pub(super) fn again(shared: &Shared, command: &OpenCommand) -> Result<(), Fault> {
     let message = message_of(&command.entry).filter(|message| message.content == Content::Json);
     let Some(message) = message else { return Ok(()) };
-    let Some(canonical) = native::canonical(&message.payload)? else { return Ok(()) };
     let device = shared.state.device(&command.tenant, &command.device);
-    canonical.still_fits(device.as_deref().and_then(profile_of))
+    let profile = device.as_deref().and_then(profile_of);
+    let is_thingsee = shared.state.origin(&command.tenant, &command.device).is_some();
+    if is_thingsee {
+        downlink::request(&message.payload)?;
+    }
+    let Some(canonical) = native::canonical(&message.payload)? else { return Ok(()) };
+    if is_thingsee && profile.is_none() {
+        return Ok(());
+    }
+    canonical.still_fits(profile)
 }

@@ -12,7 +12,7 @@ use fieldgate_core::{
 };
 
 use super::{
-    State,
+    OpenCommand, State,
     changes::{Row, RowKey},
     tenants::{Inner, Owner},
 };
@@ -147,6 +147,21 @@ impl State {
         self.read().tenants.get(tenant)?.integrations.origins.get(device).cloned()
     }
 
+    /// The commands that wait for the devices of a source, oldest first.
+    #[must_use]
+    pub fn open_commands_of(&self, tenant: &TenantId, source: &str) -> Vec<OpenCommand> {
+        let inner = self.read();
+        let Some(of) = inner.tenants.get(tenant) else { return Vec::new() };
+        let origin = |device: &DeviceId| of.integrations.origins.get(device);
+        let devices = inner.commands.devices().into_iter().filter(|(owner, device)| {
+            owner == tenant && origin(device).is_some_and(|origin| origin.source == source)
+        });
+        let mut open: Vec<OpenCommand> =
+            devices.flat_map(|(_, device)| inner.commands.of(tenant, &device)).collect();
+        open.sort_unstable_by_key(|command| command.entry.seq);
+        open
+    }
+
     /// How many devices a source has.
     #[must_use]
     pub fn source_device_count(&self, tenant: &TenantId, source: &str) -> usize {
@@ -174,7 +189,8 @@ impl Integration {
 }
 
 /// [`Principal::name`] of a source.
-fn source_name(name: &str) -> String {
+#[must_use]
+pub fn source_name(name: &str) -> String {
     format!("source:{name}")
 }
 

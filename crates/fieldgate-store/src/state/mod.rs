@@ -40,7 +40,9 @@ use subtle::ConstantTimeEq;
 pub use commands::{CommandMoved, OpenCommand, OpenCount};
 pub use groups::{GROUPS_PER_DEVICE_MAX, Grouped};
 pub use guards::{SIGNING_MAX, SigningSecret};
-pub use integrations::{ASIDES_MAX, INTEGRATIONS_MAX, Integrated, SourceRefused, TargetSecrets};
+pub use integrations::{
+    ASIDES_MAX, INTEGRATIONS_MAX, Integrated, SourceRefused, TargetSecrets, source_name,
+};
 pub use registered::TenantCounts;
 pub use scenes::SCENE_DEVICES_MAX;
 pub use sign_ins::SignedIn;

@@ -141,6 +141,7 @@ fn the_first_name_counts_unless_the_profile_names_another_and_units_are_its() {
     let known = |_: &TenantId, _: &str| About {
         profile: Some(Arc::clone(&profile)),
         gateway: Some("gw-1".into()),
+        ..About::default()
     };
     let message = told("devices/a/telemetry", 0, r#"{"temp":1,"t9":50,"distance":1.2345}"#);
     let (count, text) = written(&message, &Ids::default(), &known);
@@ -177,6 +178,19 @@ fn the_document_of_a_device_is_one_object_for_each_time_and_id() {
         std::str::from_utf8(&text).unwrap(),
         r#"[{"tsmId":2100,"tsmEv":10,"state":1,"tsmTs":1,"tsmTuid":"a"},{"tsmId":12100,"tsmEv":10,"temp":21.30,"humd":40,"tsmTs":2,"tsmTuid":"a"}]"#,
     );
+}
+
+#[test]
+fn the_last_state_of_a_thingsee_device_has_the_fields_of_one_id_alone_too() {
+    let known = |_: &TenantId, _: &str| About { is_thingsee: true, ..About::default() };
+    let message = told(
+        "devices/a/telemetry",
+        0,
+        r#"{"temp":1.0,"chrg":2,"hallCount":7,"hall":1,"state.2101":1,"state.2100":0,"count":4,"mine":5}"#,
+    );
+    let (_, text) = written(&message, &Ids::default(), &known);
+    let expected = r#"[{"tsmId":1110,"tsmEv":10,"chrg":2,"tsmTs":0,"tsmTuid":"a"},{"tsmId":2100,"tsmEv":10,"state":0,"tsmTs":0,"tsmTuid":"a"},{"tsmId":2101,"tsmEv":10,"state":1,"tsmTs":0,"tsmTuid":"a"},{"tsmId":12100,"tsmEv":10,"temp":1.0,"tsmTs":0,"tsmTuid":"a"},{"tsmId":12101,"tsmEv":10,"hall":1,"hallCount":7,"tsmTs":0,"tsmTuid":"a"}]"#;
+    assert_eq!(text, expected);
 }
 
 #[test]
