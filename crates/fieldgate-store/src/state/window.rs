@@ -140,6 +140,56 @@ impl Window {
         })
     }
 
+    /// Takes messages of one sender, each with an id of its own or none, of which each stands alone:
+    /// `append` gives numbers to those that are new, by their places, in this order. Returns the
+    /// number of each; of one that comes twice, both times the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::admit`]: none is taken.
+    pub fn admit_each(
+        &self,
+        tenant: &TenantId,
+        sender: &str,
+        msgids: &[Option<&MsgId>],
+        now: UnixMs,
+        is_refused: impl Fn(Seq) -> bool,
+        append: impl FnOnce(&[usize]) -> Result<RangeInclusive<u64>, AppendError>,
+    ) -> Result<Vec<Seq>, AppendError> {
+        let of_sender = self.of_sender(tenant, sender);
+        let sender = of_sender.finish();
+        self.with(sender, |window, share| {
+            window.forget(now);
+            let mut fresh = Vec::with_capacity(msgids.len());
+            let mut taken = Vec::with_capacity(msgids.len());
+            let mut ids = HashMap::<u128, usize, BuildHasherDefault<Hashed>>::default();
+            for (place, msgid) in msgids.iter().enumerate() {
+                let id = msgid.map(|msgid| id_of(of_sender, msgid));
+                let known = id.and_then(|id| window.seq_of(id)).filter(|seq| !is_refused(*seq));
+                taken.push(match (known, id) {
+                    (Some(seq), _) => Ok(seq),
+                    (None, Some(id)) => Err(*ids.entry(id).or_insert_with(|| {
+                        fresh.push(place);
+                        fresh.len() - 1
+                    })),
+                    (None, None) => {
+                        fresh.push(place);
+                        Err(fresh.len() - 1)
+                    }
+                });
+            }
+            let first = if fresh.is_empty() { 0 } else { *append(&fresh)?.start() };
+            let seq = |nth: usize| Seq(first + nth as u64);
+            let mut new: Vec<_> = ids.into_iter().collect();
+            // In the order of numbers, so that the oldest is forgotten first.
+            new.sort_unstable_by_key(|(_, nth)| *nth);
+            for (id, nth) in new {
+                window.insert(KnownId { sender, id, seq: seq(nth), arrived: now }, share);
+            }
+            Ok(taken.into_iter().map(|known| known.unwrap_or_else(seq)).collect())
+        })
+    }
+
     /// How the window names the id of this message.
     pub(crate) fn name(
         &self,
@@ -149,14 +199,18 @@ impl Window {
         seq: Seq,
         arrived: UnixMs,
     ) -> KnownId {
+        let of_sender = self.of_sender(tenant, sender);
+        KnownId { sender: of_sender.finish(), id: id_of(of_sender, msgid), seq, arrived }
+    }
+
+    /// What the names of a sender's ids begin with.
+    fn of_sender(&self, tenant: &TenantId, sender: &str) -> SipHasher13 {
         let mut hasher = self.hasher;
         for part in [tenant.as_str(), sender] {
             hasher.write(part.as_bytes());
             hasher.write_u8(0xFF);
         }
-        let sender = hasher.finish();
-        hasher.write(msgid.as_str().as_bytes());
-        KnownId { sender, id: hasher.finish128().as_u128(), seq, arrived }
+        hasher
     }
 
     /// Learns an id from the log or the tables, at start.
@@ -212,6 +266,11 @@ impl Window {
         self.sender_count.fetch_add(shard.len() - before, Ordering::Relaxed);
         answer
     }
+}
+
+fn id_of(mut of_sender: SipHasher13, msgid: &MsgId) -> u128 {
+    of_sender.write(msgid.as_str().as_bytes());
+    of_sender.finish128().as_u128()
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
@@ -300,6 +359,44 @@ mod tests {
         assert_eq!(admit(4, 1, WINDOW_MS + 1), Admit::Repeat(Seq(3)));
         assert_eq!(window.all().len(), 1);
         assert_eq!(admit(5, 1, WINDOW_MS + 10), Admit::New(5..=5));
+    }
+
+    #[test]
+    fn of_several_each_is_taken_once() {
+        let window = Window::new([7; 16]);
+        let tenant = TenantId::default_tenant();
+        let admit = |ids: &[&str], first: u64, refused: u64| {
+            let ids: Vec<Option<MsgId>> = ids.iter().map(|id| id.parse().ok()).collect();
+            let ids: Vec<_> = ids.iter().map(Option::as_ref).collect();
+            let mut appended = Vec::new();
+            let append = |fresh: &[usize]| {
+                appended = fresh.to_vec();
+                Ok(first..=first + fresh.len() as u64 - 1)
+            };
+            let is_refused = |seq| seq == Seq(refused);
+            let seqs = window.admit_each(&tenant, "a", &ids, UnixMs(0), is_refused, append);
+            let seqs: Vec<u64> = seqs.unwrap().into_iter().map(|seq| seq.0).collect();
+            (seqs, appended)
+        };
+        assert_eq!(admit(&["a", "", "b", "a", ""], 1, 0), (vec![1, 2, 3, 1, 4], vec![0, 1, 2, 4]));
+        assert_eq!(admit(&["b", "c", "", "a"], 5, 0), (vec![3, 5, 6, 1], vec![1, 2]));
+        assert_eq!(admit(&["a", "b"], 7, 0), (vec![1, 3], vec![]));
+        // One that was refused is stored when it comes again; so is all of what found no room.
+        assert_eq!(admit(&["a", "b"], 7, 3), (vec![1, 7], vec![1]));
+        let [id] = ["d"].map(|id| id.parse::<MsgId>().unwrap());
+        let full = window.admit_each(
+            &tenant,
+            "a",
+            &[Some(&id)],
+            UnixMs(0),
+            |_| false,
+            |_| Err(AppendError::Full),
+        );
+        assert_eq!(full, Err(AppendError::Full));
+        assert_eq!(admit(&["d"], 8, 0), (vec![8], vec![0]));
+        // What one call knows, the other does too.
+        let alone = window.admit(&tenant, &Arc::from("a"), &id, UnixMs(0), |_| false, || Ok(9..=9));
+        assert_eq!(alone, Ok(Admit::Repeat(Seq(8))));
     }
 
     #[test]
