@@ -29,6 +29,7 @@ use crate::{
     commands,
     fabric::{Shared, append_fault, now},
     hub::{Hub, Then},
+    ingest,
     link::Link,
     profiles, prove, subscriptions, wishes,
     worker::Control,
@@ -76,7 +77,7 @@ impl Inbound {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
-    /// The log is full: the frame is to be tried again.
+    /// The log is full, or has to decide something first: the frame is to be tried again.
     Full,
 }
 
@@ -129,6 +130,9 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
         }
         (Event::Binary(bytes), Some(principal)) if link.form.only_receives() => {
             pass_over(hub, link, &principal, bytes.len());
+        }
+        (Event::Text(_) | Event::Binary(_), Some(principal)) if link.form == Form::Source => {
+            return ingest::on_frame(hub, link, &principal, frame);
         }
         (Event::Text(text), Some(principal)) => {
             let decoded = prove::decode_text(&hub.shared, link, &principal, text);

@@ -39,6 +39,8 @@ pub struct Config {
     pub retention: Retention,
     /// The description of the interface.
     pub doc: Doc,
+    /// Thingsee, coming in.
+    pub thingsee: Thingsee,
     /// Stopping.
     pub drain: Drain,
     /// Logging.
@@ -131,10 +133,12 @@ section! {
 
 mod issuers;
 mod limits;
+mod paths;
 
 pub use issuers::{Algorithm, Issuer};
 pub(crate) use issuers::{Right, discovery_address, is_loopback, key_address};
 pub use limits::Limits;
+pub use paths::Thingsee;
 pub(crate) use units::duration_of as duration;
 
 section! {
@@ -209,7 +213,9 @@ impl Config {
         let owned = |(key, why): (&'static str, &str)| (key, why.to_owned());
         let of_issuers = issuers::wrong(&self.auth.issuers).into_iter();
         let of_issuers = of_issuers.map(|why| ("auth.issuers", why));
-        self.simple_contradictions().into_iter().map(owned).chain(of_issuers).collect()
+        let of_paths = self.thingsee.wrong().into_iter().map(|why| ("thingsee.paths", why));
+        let simple = self.simple_contradictions().into_iter().map(owned);
+        simple.chain(of_issuers).chain(of_paths).collect()
     }
 
     fn simple_contradictions(&self) -> Vec<(&'static str, &'static str)> {

@@ -34,6 +34,7 @@ use crate::{
     config::{Config, LiveConfig},
     documents::Documents,
     forwarded::Proxies,
+    ingest::Gateways,
     integrations::Integrations,
     ledger::{self, Ledger},
     metrics::Stats,
@@ -93,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) groups_followed: Followed,
     pub(crate) repeats: Repeats,
     pub(crate) integrations: Integrations,
+    /// When devices of sources were last said to have moved.
+    pub(crate) gateways: Gateways,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -272,6 +275,7 @@ impl Fabric {
             wishes: Wishes::default(),
             documents: Documents::default(),
             integrations: Integrations::default(),
+            gateways: Gateways::default(),
             groups_followed: Followed::default(),
             repeats: Repeats::default(),
             next_worker: AtomicUsize::new(0),

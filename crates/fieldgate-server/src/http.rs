@@ -39,6 +39,7 @@ use crate::{
     asks::form_of,
     fabric::{Shared, now},
     idle::Phase,
+    ingest,
     listen::Purpose,
     metrics,
     rest::{self, Entrance},
@@ -177,6 +178,11 @@ async fn dispatch(
         return rest::answer(Entrance::Listener(caller.clone(), client), request).await;
     }
     request.extensions_mut().insert(Client(client));
+    if caller.0.purpose == Purpose::Everything
+        && let Some(source) = ingest::source_at(&caller.0.shared.config, request.uri().path())
+    {
+        return ingest::answer(caller, &source, request).await;
+    }
     let answered: Result<Response, Infallible> = routes.oneshot(request).await;
     answered.unwrap_or_else(|never| match never {})
 }
@@ -239,10 +245,7 @@ impl Caller {
             rest::check_tenant(uri, &known)?;
             return Ok(Some(known));
         }
-        let bearer = text(headers, "authorization")
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim().to_owned());
+        let bearer = bearer(headers);
         let shown = shown.filter(|_| bearer.is_some());
         let Some(token) = bearer.or_else(|| value_of(uri.query(), "token=")) else {
             return Ok(None);
@@ -284,7 +287,12 @@ impl Caller {
         found.map(Arc::new).map(Some).ok_or_else(|| self.wrong(client))
     }
 
-    fn may_try(&self, client: IpAddr) -> Result<(), Problem> {
+    /// The token that a request shows.
+    pub(crate) fn token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+        bearer(headers).or_else(|| value_of(uri.query(), "token="))
+    }
+
+    pub(crate) fn may_try(&self, client: IpAddr) -> Result<(), Problem> {
         if self.0.shared.throttle.may_try(client) {
             return Ok(());
         }
@@ -292,14 +300,20 @@ impl Caller {
     }
 
     /// Counts a wrong credential; the same words for each.
-    fn wrong(&self, client: IpAddr) -> Problem {
+    pub(crate) fn wrong(&self, client: IpAddr) -> Problem {
         self.0.shared.wrong_credential(client, TenantId::default_tenant(), String::new());
         unauthorized("the credential is not valid")
     }
 
-    fn client(&self, extensions: &Extensions) -> IpAddr {
+    pub(crate) fn client(&self, extensions: &Extensions) -> IpAddr {
         extensions.get().map_or(self.0.peer, |Client(client)| *client)
     }
+}
+
+/// The token behind `Authorization: Bearer`.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = text(headers, "authorization")?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 /// The credential in a query that stands behind this name.

@@ -45,17 +45,26 @@ pub(crate) enum DropReason {
     StateFull,
     /// A wish that the profile of its device does not take any more.
     DesiredUnfit,
+    /// What a source sent and could not be read, or is too large.
+    SourceBad,
+    /// What a source sent of a device that is not its own.
+    SourceForeign,
+    /// What a source sent of a device for which there is no room.
+    SourceFull,
 }
 
 impl DropReason {
     /// Every reason.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Conflated,
         Self::Overflow,
         Self::Expired,
         Self::RetainedFull,
         Self::StateFull,
         Self::DesiredUnfit,
+        Self::SourceBad,
+        Self::SourceForeign,
+        Self::SourceFull,
     ];
 
     /// The word in the ledger and in metrics.
@@ -67,6 +76,9 @@ impl DropReason {
             Self::RetainedFull => "retained_full",
             Self::StateFull => "state_full",
             Self::DesiredUnfit => "desired_unfit",
+            Self::SourceBad => "source_bad",
+            Self::SourceForeign => "source_foreign",
+            Self::SourceFull => "source_full",
         }
     }
 }

@@ -16,6 +16,7 @@ mod forwarded;
 mod http;
 mod hub;
 mod idle;
+mod ingest;
 mod integrations;
 mod ledger;
 mod link;

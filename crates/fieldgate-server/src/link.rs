@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 use crate::{
     fabric::{self, Shared},
     hub::Hub,
+    ingest::Brought,
     outbox::Outbox,
     present::Predecessor,
     prove::{Proving, Signing},
@@ -88,6 +89,8 @@ pub(crate) struct Link {
     /// Whether the frame that is tried again was counted.
     pub(crate) paid: Cell<bool>,
     permit: RefCell<Option<Permit>>,
+    /// Of a source: devices that the log is to decide about before its frame is tried again.
+    pub(crate) brought: RefCell<Option<Box<Brought>>>,
     /// Where a device's own telemetry goes, once it sent some.
     pub(crate) own_telemetry: OnceCell<Topic>,
     pub(crate) started: Instant,

@@ -49,7 +49,7 @@ use utoipa::{ToSchema, openapi::OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::http::{Problem, refuse};
-pub(crate) use asker::{Entrance, check_tenant};
+pub(crate) use asker::{Entrance, body_of, check_tenant};
 pub(crate) use describe::Problems;
 pub(crate) use tenants::TenantView;
 use watch::Watched;

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::{
     AuthConfig, Config, Doc, Drain, Heartbeat, Limits, Listen, LogConfig, Retention, StoreConfig,
-    Tls, issuers,
+    Thingsee, Tls, issuers, paths,
 };
 
 /// A section as its type has it.
@@ -28,7 +28,7 @@ pub(super) struct AboutField {
 }
 
 /// The sections, in the order of the template.
-const SECTIONS: [(&str, About); 10] = [
+const SECTIONS: [(&str, About); 11] = [
     ("listen", Listen::ABOUT),
     ("listen.tls", Tls::ABOUT),
     ("heartbeat", Heartbeat::ABOUT),
@@ -37,6 +37,7 @@ const SECTIONS: [(&str, About); 10] = [
     ("store", StoreConfig::ABOUT),
     ("retention", Retention::ABOUT),
     ("doc", Doc::ABOUT),
+    ("thingsee", Thingsee::ABOUT),
     ("drain", Drain::ABOUT),
     ("log", LogConfig::ABOUT),
 ];
@@ -49,7 +50,7 @@ pub(super) const CHOICES: [(&str, &[&str]); 3] = [
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 22] = [
+pub(super) const LIVE: [&str; 23] = [
     "listen.hosts",
     "listen.origins",
     "heartbeat.ping_ms",
@@ -70,6 +71,7 @@ pub(super) const LIVE: [&str; 22] = [
     "auth.access_lifetime",
     "auth.refresh_lifetime",
     "doc.public",
+    "thingsee.paths",
     "drain.grace_ms",
     "log.level",
 ];
@@ -86,6 +88,7 @@ pub(super) enum Kind {
     File,
     Plaintext,
     Issuers,
+    Paths,
     Choice(&'static [&'static str]),
 }
 
@@ -103,6 +106,7 @@ impl Kind {
             "Option<PathBuf>" => Self::File,
             "Plaintext" => Self::Plaintext,
             "Vec<Issuer>" => Self::Issuers,
+            "BTreeMap<String,String>" => Self::Paths,
             "String" => Self::Text,
             _ => Self::Count,
         }
@@ -120,6 +124,7 @@ impl Kind {
             Self::File => "a path in quotes".to_owned(),
             Self::Plaintext => "\"loopback\", or a list of listeners".to_owned(),
             Self::Issuers => format!("a list of tables such as {}", issuers::EXAMPLE),
+            Self::Paths => format!("a table of texts such as {}", paths::EXAMPLE),
             Self::Choice(words) => {
                 let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
                 format!("one of {}", words.join(", "))
@@ -144,6 +149,9 @@ impl Kind {
             ]}),
             Self::Plaintext => json!({"anyOf": [{"const": "loopback"}, texts]}),
             Self::Issuers => issuers::schema(),
+            Self::Paths => {
+                json!({"type": "object", "additionalProperties": {"type": "string"}})
+            }
             Self::Choice(words) => json!({"enum": words}),
         }
     }

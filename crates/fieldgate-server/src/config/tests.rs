@@ -125,6 +125,8 @@ fn leaves(prefix: &str, table: &toml::Table, found: &mut Vec<(String, toml::Valu
     for (name, value) in table {
         let path = format!("{prefix}{name}");
         match value.as_table() {
+            // A table that is one key, not a section.
+            _ if path == "thingsee.paths" => found.push((path, value.clone())),
             Some(inner) => leaves(&format!("{path}."), inner, found),
             None => found.push((path, value.clone())),
         }
@@ -274,4 +276,19 @@ fn issuers_are_tables_of_their_own_and_each_mistake_is_told_with_its_place() {
     assert!(told[0].contains("`auth.issuers` of \"corp\": without `jwks_url`"), "{told:?}");
     let told = errors_of("[auth]\nissuers = 3\n");
     assert!(told[0].contains("`auth.issuers` cannot be 3: write a list of tables"), "{told:?}");
+}
+
+#[test]
+fn paths_are_a_table_in_every_source_and_no_address_of_ours() {
+    let paths = |pair: &str| set(&[pair]).map(|config| config.thingsee.paths);
+    let one = [("/socket".to_owned(), "cloud".to_owned())].into();
+    assert_eq!(paths(r#"thingsee.paths={"/socket"="cloud"}"#), Ok(one));
+    let told = errors_of("[thingsee]\npaths = { \"/ws\" = \"cloud\", \"/a\" = \"\" }\n");
+    let expected = [
+        "f.toml:2:9: `thingsee.paths` cannot have \"/a\": it means no source",
+        "f.toml:2:9: `thingsee.paths` cannot have \"/ws\": it is an address of the gateway's own",
+    ];
+    assert_eq!(told, expected);
+    let told = errors_of("[thingsee.paths]\n\"/socket\" = 7\n");
+    assert!(told[0].contains("`thingsee.paths` cannot be") && told.len() == 1, "{told:?}");
 }

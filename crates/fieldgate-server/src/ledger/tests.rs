@@ -170,7 +170,7 @@ fn a_query_with_a_wrong_key_or_value_is_refused() {
         ("to=1.5", "to is a time in Unix ms: a whole number from 0 on"),
         (
             "reason=nonsense",
-            "reason is one of conflated, overflow, expired, retained_full, state_full, desired_unfit",
+            "reason is one of conflated, overflow, expired, retained_full, state_full, desired_unfit, source_bad, source_foreign, source_full",
         ),
         ("who=a&who=b", "who is given twice: give it once"),
         ("when=1", "no parameter \"when\": there are limit, cursor, reason, who, from and to"),

@@ -99,6 +99,7 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
         sender: OnceCell::new(),
         paid: Cell::new(false),
         permit: RefCell::new(Some(permit)),
+        brought: RefCell::default(),
         own_telemetry: OnceCell::new(),
         started: Instant::now(),
         peer,

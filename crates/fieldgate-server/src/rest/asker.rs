@@ -218,7 +218,7 @@ async fn read(request: Request, max: impl Fn(&Shared) -> usize) -> Result<Bytes,
 }
 
 /// Reads a body, bounded in bytes and time.
-pub(super) async fn body_of(shared: &Shared, body: Whole, max: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn body_of(shared: &Shared, body: Whole, max: usize) -> Result<Bytes, Problem> {
     let limit = Duration::from_millis(shared.config.limits.handshake_ms);
     let read = tokio::time::timeout(limit, to_bytes(body, max)).await;
     let read = read.map_err(|_| Fault::new(Code::Busy, "the body did not come in time"))?;

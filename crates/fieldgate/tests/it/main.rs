@@ -55,6 +55,7 @@ mod stream;
 mod support;
 mod takeover;
 mod tenants;
+mod thingsee_in;
 mod thingsee_out;
 mod tickets;
 mod tidy;

@@ -20,7 +20,7 @@ pub(crate) use events::Events;
 pub(crate) use issuer::{Issuer, Signer, now_s};
 pub(crate) use proxy::Proxy;
 pub(crate) use script::{NodeScript, Script, chromium, node_modules, python};
-pub(crate) use wire::{Seen, Wire, exchange, post, post_open, request};
+pub(crate) use wire::{Seen, Wire, exchange, exchange_bytes, post, post_open, request};
 
 /// How long anything may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);

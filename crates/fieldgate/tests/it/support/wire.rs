@@ -104,6 +104,17 @@ pub(crate) fn exchange(
     headers: &str,
     body: &str,
 ) -> Answer {
+    exchange_bytes(address, method, path, headers, body.as_bytes())
+}
+
+/// The same with any body.
+pub(crate) fn exchange_bytes(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let head = format!(
@@ -113,7 +124,7 @@ pub(crate) fn exchange(
     );
     stream.write_all(head.as_bytes()).unwrap();
     // Whoever is refused need not be read to the end.
-    let _refused = stream.write_all(body.as_bytes());
+    let _refused = stream.write_all(body);
     let mut answer = Vec::new();
     let _reset = stream.read_to_end(&mut answer);
     let answer = String::from_utf8(answer).unwrap();
