@@ -16,6 +16,7 @@ mod etag;
 mod groups;
 mod history;
 mod idempotency;
+mod integrations;
 mod keys;
 mod list;
 mod names;
@@ -75,6 +76,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(users::router())
         .merge(tenants::router())
         .merge(tickets::router())
+        .merge(integrations::router())
         .merge(publish::router())
         .merge(commands::router())
         .merge(audit::router())

@@ -3,12 +3,14 @@
 //! The names are settled in the operator's page and change only on purpose. A token is never an
 //! argument: other users of the machine would see it.
 
+mod integration;
 mod registry;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use integration::{FormatName, IntegrationAdd, IntegrationCommand};
 pub(crate) use registry::{
     CredentialCommand, DeviceAdd, DeviceCommand, KeyCommand, LoginLinkArgs, RoleName,
     TenantCommand, UserCommand,
@@ -45,6 +47,9 @@ pub(crate) enum Command {
     /// API keys for programs.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// What flows in from other systems, and out to them.
+    #[command(subcommand)]
+    Integration(IntegrationCommand),
     /// Tenants: what is in one cannot be seen from another.
     #[command(subcommand)]
     Tenant(TenantCommand),

@@ -52,6 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::User(command) => cli::user::run(command),
         Command::LoginLink(args) => cli::user::login_link(&args),
         Command::Key(command) => cli::key::run(command),
+        Command::Integration(command) => cli::integration::run(command),
         Command::Tenant(command) => cli::tenant::run(command),
         Command::Publish(args) => cli::publish::run(args),
         Command::Subscribe(args) => cli::subscribe::run(args),

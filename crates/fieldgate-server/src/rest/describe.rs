@@ -106,6 +106,7 @@ impl Modify for Common {
         (name = "devices", description = "Devices, their secrets and what they say."),
         (name = "messages", description = "Messages: in, out, and what was."),
         (name = "access", description = "People, programs, and what they may do."),
+        (name = "integrations", description = "What flows in from other systems, and out to them."),
         (name = "operation", description = "How the gateway is.")
     ),
     components(schemas(ProblemBody<'_>)),

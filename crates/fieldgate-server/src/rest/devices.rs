@@ -65,13 +65,23 @@ struct DeviceView {
     credentials: Vec<String>,
     /// Whether each of its frames must be signed.
     integrity: Integrity,
+    /// The integration that brought it.
+    source: Option<String>,
+    /// The gateway that its source last heard it by.
+    gateway: Option<String>,
 }
 
 impl DeviceView {
     fn of(asker: &Asker, device: &Device) -> Self {
         let id = device.id.parse().ok();
-        let guard = id.and_then(|id| asker.shared.state.guard(asker.tenant(), &id));
+        let state = &asker.shared.state;
+        let guard = id.as_ref().and_then(|id| state.guard(asker.tenant(), id));
+        let origin = id.and_then(|id| state.origin(asker.tenant(), &id));
+        let (source, gateway) =
+            origin.map(|origin| (origin.source.clone(), origin.gateway.clone())).unzip();
         Self {
+            source,
+            gateway: gateway.flatten(),
             integrity: Integrity::of(guard.as_deref()),
             id: device.id.clone(),
             kind: device.kind.clone(),
@@ -238,8 +248,10 @@ fn whole(asker: &Asker, device: &Device) -> Result<Response, Fault> {
 /// The revision of a device.
 fn tag_of(asker: &Asker, device: &Device) -> u64 {
     let id = device.id.parse().ok();
-    let guard = id.and_then(|id| asker.shared.state.guard(asker.tenant(), &id));
-    device.tag(guard.as_deref())
+    let state = &asker.shared.state;
+    let guard = id.as_ref().and_then(|id| state.guard(asker.tenant(), id));
+    let origin = id.and_then(|id| state.origin(asker.tenant(), &id));
+    device.tag(guard.as_deref(), origin.as_deref())
 }
 
 /// Removes a device; its connections end within a second.

@@ -21,7 +21,7 @@ const NAMED: &str = "^[A-Za-z0-9._:~-]{1,128}$";
 /// What people call things: no control characters.
 const CALLED: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$";
 
-const NAMES: [Name; 10] = [
+const NAMES: [Name; 12] = [
     Name {
         below: "/v1/devices/",
         name: "id",
@@ -71,6 +71,20 @@ const NAMES: [Name; 10] = [
         below: "/v1/commands/",
         name: "position",
         what: "The position of the command: its `msgid`.",
+        pattern: "^[a-z0-9]{1,16}:[0-9]{1,18}$",
+        example: "k3f9:4711",
+    },
+    Name {
+        below: "/v1/integrations/",
+        name: "name",
+        what: "The integration.",
+        pattern: NAMED,
+        example: "warehouse",
+    },
+    Name {
+        below: "/v1/integrations/",
+        name: "position",
+        what: "The position of the message.",
         pattern: "^[a-z0-9]{1,16}:[0-9]{1,18}$",
         example: "k3f9:4711",
     },

@@ -138,13 +138,33 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         ("POST", ["tenants"]) => (Act::TenantAdd, ""),
         ("PUT", ["tenants", name]) => (Act::TenantSet, *name),
         ("DELETE", ["tenants", name]) => (Act::TenantRemove, *name),
-        ("GET", ["audit", ..]) => (Act::AuditRead, ""),
-        ("GET", ["keys" | "users" | "tenants", ..] | ["devices", _, "credentials", ..]) => {
-            (Act::AdminRead, path)
+        ("POST", ["integrations"]) => (Act::IntegrationAdd, ""),
+        ("PATCH", ["integrations", name]) => (Act::IntegrationEdit, *name),
+        ("DELETE", ["integrations", name]) => (Act::IntegrationRemove, *name),
+        ("POST", ["integrations", name, act]) => (integration_act(act)?, *name),
+        ("POST", ["integrations", name, "set-aside", _, "retry"]) => {
+            (Act::IntegrationReplay, *name)
         }
+        ("DELETE", ["integrations", name, "set-aside", _]) => (Act::IntegrationDrop, *name),
+        ("GET", ["audit", ..]) => (Act::AuditRead, ""),
+        (
+            "GET",
+            ["keys" | "users" | "tenants" | "integrations", ..] | ["devices", _, "credentials", ..],
+        ) => (Act::AdminRead, path),
         _ => return None,
     };
     Some((act, target.to_owned()))
+}
+
+fn integration_act(word: &str) -> Option<Act> {
+    Some(match word {
+        "pause" => Act::IntegrationPause,
+        "resume" => Act::IntegrationResume,
+        "rotate" => Act::IntegrationRotate,
+        "replay" => Act::IntegrationReplay,
+        "test" => Act::IntegrationTest,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

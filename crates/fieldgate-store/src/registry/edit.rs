@@ -7,7 +7,7 @@ use std::hash::Hasher as _;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use super::{ApiKey, Device, Guard, User};
+use super::{ApiKey, Device, Guard, Origin, User};
 
 /// What is replaced. What is not named stays; of what may be nothing, `Some(None)` makes it so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,12 +57,14 @@ pub fn tag_of<T: Serialize>(what: &T) -> u64 {
 impl Device {
     /// Stands for the device as it is told: without its secrets, with their ids.
     #[must_use]
-    pub fn tag(&self, guard: Option<&Guard>) -> u64 {
+    pub fn tag(&self, guard: Option<&Guard>, origin: Option<&Origin>) -> u64 {
         let integrity = guard.is_some_and(|guard| guard.integrity);
         let Self { id, kind, name, groups, gateway_for, credentials, describing: _, profile } =
             self;
         let credentials: Vec<&String> = credentials.keys().collect();
-        tag_of(&(id, kind, name, groups, gateway_for, credentials, profile, integrity))
+        let told = (id, kind, name, groups, gateway_for, credentials, profile, integrity);
+        // What no source brought keeps the tag that it had before there were sources.
+        origin.map_or_else(|| tag_of(&told), |origin| tag_of(&(&told, origin)))
     }
 }
 

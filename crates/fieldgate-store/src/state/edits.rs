@@ -45,7 +45,8 @@ impl Tenant {
             Edit::Device { id, .. } => {
                 let device = self.devices.get(id.as_str()).ok_or_else(|| no_such("device", id))?;
                 let guard = self.guards.get(id.as_str()).map(|guard| &**guard);
-                check("device", id, expected, device.tag(guard))?;
+                let origin = self.integrations.origin(id);
+                check("device", id, expected, device.tag(guard, origin))?;
                 self.edit_device(tenant, edit, limits)
             }
             Edit::Key { name, role, grants, expires_ms } => {

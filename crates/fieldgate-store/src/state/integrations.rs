@@ -210,6 +210,10 @@ impl Integrations {
         (source.proof == Some(proof)).then_some(source)
     }
 
+    pub(super) fn origin(&self, device: &str) -> Option<&Origin> {
+        self.origins.get(device).map(|origin| &**origin)
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.known.keys()
     }

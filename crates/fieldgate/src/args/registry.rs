@@ -128,7 +128,7 @@ impl IntegrityName {
 }
 
 /// Reads a filter.
-fn filter(text: &str) -> Result<String, InvalidTopic> {
+pub(super) fn filter(text: &str) -> Result<String, InvalidTopic> {
     text.parse::<Filter>().map(|filter| filter.as_str().to_owned())
 }
 

@@ -13,8 +13,18 @@ use crate::{
 };
 
 /// What `device show` tells, line by line.
-const SHOWN: [&str; 8] =
-    ["id", "name", "kind", "groups", "gateway_for", "credentials", "integrity", "revision"];
+const SHOWN: [&str; 10] = [
+    "id",
+    "name",
+    "kind",
+    "groups",
+    "gateway_for",
+    "credentials",
+    "integrity",
+    "source",
+    "gateway",
+    "revision",
+];
 
 pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
     match command {

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod command;
 pub(crate) mod config;
 pub(crate) mod device;
+pub(crate) mod integration;
 pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod prompt;

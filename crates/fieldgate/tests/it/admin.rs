@@ -172,7 +172,7 @@ fn a_device_has_the_properties_it_was_made_with() {
     assert!(credentials[0].as_str().unwrap().starts_with("token-"));
     let expected = json!({
         "id": "hub:1", "kind": "gateway", "name": "Hall, left", "groups": ["cellar", "all"],
-        "gateway_for": "#", "integrity": "off", "revision": 1, "profile": {"kind": "gateway", "resources": []},
+        "gateway_for": "#", "integrity": "off", "source": null, "gateway": null, "revision": 1, "profile": {"kind": "gateway", "resources": []},
     });
     assert_eq!(shown, expected);
     let data = gateway.data();

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::support::{Events, Gateway, Wire, exchange, post, post_open, request};
 
 /// In how many ways something of somebody else is asked for.
-const WANTED_LEN: usize = 25;
+const WANTED_LEN: usize = 28;
 /// Tenants and their marks. Nothing that the gateway says by itself holds one.
 const TENANTS: [(&str, &str); 3] =
     [("default", "whitemark"), ("redmark", "redmark"), ("bluemark", "bluemark")];
-const LISTS: [&str; 12] = [
+const LISTS: [&str; 13] = [
     "/v1/devices",
     "/v1/devices/lamp",
     "/v1/devices/lamp/state",
@@ -24,6 +24,7 @@ const LISTS: [&str; 12] = [
     "/v1/keys",
     "/v1/users",
     "/v1/clients",
+    "/v1/integrations",
     "/v1/drops",
     "/v1/status",
     "/v1/audit?limit=1000",
@@ -112,6 +113,7 @@ impl Party {
         let lamp = ["device", "add", "lamp", "--name", mark, "--group", "all"];
         let token = of(&lamp)["token"].as_str().unwrap().to_owned();
         of(&["device", "add", &format!("lamp-{mark}"), "--group", mark]);
+        of(&["integration", "add", &format!("in-{mark}"), "--kind", "thingsee-in"]);
         for name in ["ada".to_owned(), format!("ada-{mark}")] {
             let body = json!({"name": name, "role": "viewer", "password": format!("word-{mark}")});
             assert_eq!(post(&gateway.address, "/v1/users", &admin, &body.to_string()).0, 201);
@@ -392,6 +394,9 @@ impl World {
             ("ada", "POST", "/v1/users/ID/login-link", ""),
             ("ada", "POST", "/v1/login", r#"{"name":"ID","password":"a wrong one"}"#),
             ("ada", "GET", "/v1/audit?by=user:ID", ""),
+            ("in", "GET", "/v1/integrations/ID", ""),
+            ("in", "POST", "/v1/integrations/ID/pause", ""),
+            ("in", "DELETE", "/v1/integrations/ID", ""),
             ("", "GET", "/v1/groups/ID", ""),
             ("", "DELETE", "/v1/groups/ID", ""),
             ("", "GET", "/v1/devices?tenant=ID", ""),

@@ -30,6 +30,7 @@ mod foreign;
 mod groups;
 mod history;
 mod idempotency;
+mod integrations;
 mod issuers;
 mod kept;
 mod lanes;

@@ -18,6 +18,9 @@ const THING_TOKEN: &str = "thing-token_of-exactly-43-base64url-charact";
 const OWN_SIGNING: &str = "own-secret-to-sign-with-123";
 /// The key of an issuer, in a file.
 const ISSUER_KEY: &str = "key-of-an-issuer-0123456789abcdef";
+/// What targets are shown.
+const TARGET_SECRETS: [&str; 3] =
+    ["secret-of-a-target-1234", "secret-behind-a-hash-12", "secret-of-the-next-target"];
 const PASSWORD: &str = "correct horse battery";
 const NEXT_PASSWORD: &str = "another horse battery";
 /// What is tried in place of a secret of each kind, and is none.
@@ -94,8 +97,44 @@ fn make(gateway: &Gateway, said: &mut String) -> Vec<String> {
         keep(&run(command, &data), said);
     }
     made.push(gateway.admin(&["login-link", "--user", "ada"])["code"].as_str().unwrap().to_owned());
+    made.extend(integrate(gateway, said));
     let known = [OWN_TOKEN, THING_TOKEN, OWN_SIGNING, ISSUER_KEY, PASSWORD, NEXT_PASSWORD];
-    made.extend(known.map(str::to_owned));
+    made.extend(known.into_iter().chain(TARGET_SECRETS).map(str::to_owned));
+    made
+}
+
+/// Makes integrations with secrets, in every way there is and in ways that are refused. Returns the
+/// secrets of ours.
+fn integrate(gateway: &Gateway, said: &mut String) -> Vec<String> {
+    let [secret, hashed, next] = TARGET_SECRETS;
+    let add = |more: &[&str], secret: &str, said: &mut String| {
+        let all = [&["integration", "add"], more, &["--allow-private", "--from", "all"]].concat();
+        with_stdin(&all, &gateway.data(), secret, said);
+    };
+    // Nobody is there: what is delivered fails.
+    let url = "http://127.0.0.1:9/in";
+    let out = ["out", "--kind", "rest", "--url", url, "--token-in", "header:X", "--secret-stdin"];
+    add(&out, secret, said);
+    add(&out, next, said);
+    let hash = |secret: &str| format!("{url}#{secret}");
+    for url in [hash(hashed), hash(next)] {
+        let query = ["hash", "--kind", "rest", "--token-in", "hash:query:k", "--url", &url];
+        add(&query, "", said);
+    }
+    for url in [hash(next), format!("http://a:{next}@127.0.0.1/"), format!("http://[{next}/")] {
+        add(&["bare", "--kind", "rest", "--url", &url], "", said);
+    }
+    let ours = |arguments: &[&str], name: &str| {
+        gateway.admin(arguments)[name].as_str().unwrap().to_owned()
+    };
+    let made = vec![
+        ours(&["integration", "add", "cloud", "--kind", "thingsee-in"], "token"),
+        ours(&["integration", "rotate", "cloud", "--yes"], "token"),
+        ours(&["integration", "rotate", "out", "--yes"], "signing_secret"),
+    ];
+    for command in [&["list"][..], &["show", "out"], &["show", "hash"], &["set-aside", "out"]] {
+        keep(&run(&[&["integration"], command].concat(), &gateway.data()), said);
+    }
     made
 }
 
@@ -199,6 +238,7 @@ fn pages(gateway: &Gateway, key: &str, said: &mut String) {
         "/v1/clients",
         "/v1/devices",
         "/v1/keys",
+        "/v1/integrations",
     ] {
         let (status, body) = gateway.get(path, Some(key));
         assert_eq!(status, 200, "{path}: {body}");

@@ -64,14 +64,14 @@ fn device(
 #[test]
 fn what_is_not_named_stays_and_a_condition_is_what_was_read() {
     let mut run = Run::new(StateLimits::default());
-    let first = run.lamp().tag(None);
+    let first = run.lamp().tag(None, None);
     assert_eq!(run.edit(Some(first), device(Some(Some("Lamp")), None, None, None)), Ok(0));
     assert_eq!(run.lamp().groups, ["hall"]);
     let again = device(Some(None), None, None, None);
     assert_eq!(run.edit(Some(first), again.clone()), Err(Code::Conflict));
     assert_eq!(run.lamp().name.as_deref(), Some("Lamp"));
     assert_eq!(run.edit(None, again), Ok(0));
-    assert_eq!(run.lamp().tag(None), first);
+    assert_eq!(run.lamp().tag(None, None), first);
     let groups = device(None, None, Some(&["attic", "hall"]), Some(Some("+")));
     assert_eq!(run.edit(None, groups), Ok(1));
     let attic = run.state.group(&tenant(), "attic").unwrap();
