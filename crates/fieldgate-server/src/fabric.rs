@@ -32,6 +32,7 @@ use fieldgate_store::{
 use crate::{
     auth::Auth,
     config::{Config, LiveConfig},
+    deliver::Deliveries,
     documents::Documents,
     forwarded::Proxies,
     ingest::Gateways,
@@ -96,6 +97,7 @@ pub(crate) struct Shared {
     pub(crate) integrations: Integrations,
     /// When devices of sources were last said to have moved.
     pub(crate) gateways: Gateways,
+    pub(crate) deliveries: Deliveries,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -143,6 +145,11 @@ impl Shared {
     /// The state has everything up to here.
     pub(crate) fn applied(&self) -> Seq {
         Seq(self.applied.load(Ordering::SeqCst))
+    }
+
+    /// Waits until the state has everything up to `seq`.
+    pub(crate) async fn for_applied(&self, seq: Seq) {
+        self.for_applied.until(seq.0, || self.applied.load(Ordering::SeqCst)).await;
     }
 
     /// Whether the state has everything up to `seq`. If not, the worker hears of it when it has.
@@ -277,6 +284,7 @@ impl Fabric {
             integrations: Integrations::default(),
             gateways: Gateways::default(),
             groups_followed: Followed::default(),
+            deliveries: Deliveries::default(),
             repeats: Repeats::default(),
             next_worker: AtomicUsize::new(0),
             for_durable: Waiters::default(),

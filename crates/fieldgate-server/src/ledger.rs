@@ -51,11 +51,15 @@ pub(crate) enum DropReason {
     SourceForeign,
     /// What a source sent of a device for which there is no room.
     SourceFull,
+    /// A message that a delivery's format has no form for.
+    NoForm,
+    /// Numbers of the log that a delivery came too late for.
+    Retention,
 }
 
 impl DropReason {
     /// Every reason.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Conflated,
         Self::Overflow,
         Self::Expired,
@@ -65,6 +69,8 @@ impl DropReason {
         Self::SourceBad,
         Self::SourceForeign,
         Self::SourceFull,
+        Self::NoForm,
+        Self::Retention,
     ];
 
     /// The word in the ledger and in metrics.
@@ -79,6 +85,8 @@ impl DropReason {
             Self::SourceBad => "source_bad",
             Self::SourceForeign => "source_foreign",
             Self::SourceFull => "source_full",
+            Self::NoForm => "no_form",
+            Self::Retention => "retention",
         }
     }
 }

@@ -9,6 +9,7 @@ mod auth;
 mod catchup;
 mod commands;
 pub mod config;
+mod deliver;
 mod documents;
 mod downlinks;
 mod fabric;
@@ -115,6 +116,7 @@ pub struct Running {
     tls: Option<Arc<TlsConfig>>,
     folder: PathBuf,
     stop: CancellationToken,
+    deliveries: tokio::task::JoinHandle<()>,
     ready_ms: u64,
 }
 
@@ -157,13 +159,14 @@ pub async fn start(
     if let Some(tls) = &tls {
         tokio::spawn(Arc::clone(tls).watch(CERTIFICATE_WATCH, stop.clone()));
     }
+    let deliveries = tokio::spawn(deliver::serve(Arc::clone(&fabric.shared), stop.clone()));
     for (listener, purpose) in bound {
         let tls = tls.clone().filter(|_| purpose == Purpose::Everything);
         let shared = Arc::clone(&fabric.shared);
         tokio::spawn(listen::run(listener, shared, tls, purpose, stop.clone()));
     }
     let ready_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(Running { fabric, listeners, fingerprint, tls, folder, stop, ready_ms })
+    Ok(Running { fabric, listeners, fingerprint, tls, folder, stop, deliveries, ready_ms })
 }
 
 type PreparedTls = (Option<Arc<TlsConfig>>, Option<String>);
@@ -299,6 +302,10 @@ impl Running {
         let grace = Duration::from_millis(self.fabric.shared.config.drain.grace_ms);
         self.fabric.shared.draining.store(true, std::sync::atomic::Ordering::SeqCst);
         self.stop.cancel();
+        // Their last reports go into the log before it is closed.
+        if let Err(error) = self.deliveries.await {
+            tracing::error!(%error, "the deliveries ended early");
+        }
         self.fabric.drain(grace).await;
     }
 }
