@@ -29,10 +29,15 @@ fn folder() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// What the lesson's samples ask for, beside what the examples have, a reader of streams, and what
-/// drives a browser.
-const SAMPLE_MODULES: &[&str] =
-    &["ws@8.18.3", "protobufjs@7.5.4", "eventsource@3.0.7", "playwright-core@1.64.1"];
+/// What the lesson's samples ask for, beside what the examples have, a reader of streams, what drives
+/// a browser, and what forwards Thingsee arrays.
+const SAMPLE_MODULES: &[&str] = &[
+    "ws@8.18.3",
+    "protobufjs@7.5.4",
+    "eventsource@3.0.7",
+    "playwright-core@1.64.1",
+    "axios@1.21.1",
+];
 
 /// The browser that shows our pages, as Debian packages it.
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -55,7 +60,7 @@ pub(crate) fn install_clients() -> anyhow::Result<Clients> {
     let node = folder()?.join("node");
     let modules = node.join("node_modules");
     let missing = |name: &&str| !modules.join(name).is_dir();
-    if ["ws", "protobufjs", "eventsource", "playwright-core"].iter().any(missing) {
+    if ["ws", "protobufjs", "eventsource", "playwright-core", "axios"].iter().any(missing) {
         fs::create_dir_all(&node)?;
         let mut arguments = vec!["install", "--no-audit", "--no-fund", "--no-package-lock"];
         arguments.extend(SAMPLE_MODULES);

@@ -46,6 +46,7 @@ mod rest;
 mod restart;
 mod scenes;
 mod secrets;
+mod seed000;
 mod shutdown;
 mod sign_in;
 mod signing;
