@@ -24,6 +24,7 @@ use fieldgate_store::{AppendError, Log, Record, record::CommandChange, state::Op
 
 use crate::{
     commands::EXPIRES_MS,
+    downlinks,
     fabric::{Shared, message_of, now},
     link::Link,
     wishes::WISHES_NAME,
@@ -52,8 +53,21 @@ pub(crate) fn is_ours(command: &OpenCommand) -> bool {
 /// A link is served from here on, where the state goes up to `from`.
 pub(crate) fn connected(shared: &Shared, link: &Link, from: Seq) {
     let Some(principal) = link.principal() else { return };
-    let Identity::Device { id: device, .. } = &principal.identity else { return };
     let tenant = &principal.tenant;
+    let device = match &principal.identity {
+        Identity::Device { id, .. } => id,
+        Identity::Source { name } => {
+            let devices = shared.state.wished_devices(tenant);
+            let is_its = |device: &DeviceId| {
+                shared.state.origin(tenant, device).is_some_and(|origin| *origin.source == **name)
+            };
+            let its = devices.into_iter().filter(is_its);
+            let its = its.map(|device| ((tenant.clone(), device), from));
+            let connected = &shared.wishes.connected.0;
+            return connected.lock().unwrap_or_else(PoisonError::into_inner).extend(its);
+        }
+        Identity::Key | Identity::User => return,
+    };
     let wished = shared.state.desired(tenant, device).is_some_and(|desired| !desired.is_empty());
     if !wished && !shared.state.open_commands(tenant, device).iter().any(is_ours) {
         return;
@@ -119,7 +133,7 @@ impl Pursuit {
 }
 
 fn is_served(shared: &Shared, (tenant, device): &Device) -> bool {
-    !shared.present.serving(tenant, &device.as_str().into()).is_empty()
+    downlinks::serving(shared, tenant, device.as_str()).is_some()
 }
 
 /// Sends what a device is not in yet, in the place of what was sent before.

@@ -62,7 +62,10 @@ pub fn request(payload: &[u8]) -> Result<Request<'_>, Fault> {
     let text = std::str::from_utf8(payload).unwrap_or_default();
     let members = members(text)?;
     if let Some(set) = of_name(&members, "set") {
-        if members.len() > 1 {
+        // A wish says so in its reason.
+        let is_other =
+            |member: &Member<'_>| !matches!(member.name.as_deref(), Some("set" | "reason"));
+        if members.iter().any(is_other) {
             return Err(bad("a command to a Thingsee device has nothing beside \"set\""));
         }
         return configuration(set);

@@ -91,6 +91,15 @@ impl State {
         self.read().tenants.get(tenant)?.desired.get(device).cloned()
     }
 
+    /// The devices of which something is wished.
+    #[must_use]
+    pub fn wished_devices(&self, tenant: &TenantId) -> Vec<DeviceId> {
+        let inner = self.read();
+        let Some(of) = inner.tenants.get(tenant) else { return Vec::new() };
+        let wished = of.desired.iter().filter(|(_, desired)| !desired.is_empty());
+        wished.map(|(device, _)| device.clone()).collect()
+    }
+
     /// The devices of a tenant of which anything was reported or wished, as far as `wanted` says so.
     #[must_use]
     pub fn known_devices(

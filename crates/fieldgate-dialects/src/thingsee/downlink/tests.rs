@@ -20,6 +20,8 @@ const SET: &str = r#"{"set":{"measurementInterval":10,"reportInterval":60}}"#;
 fn the_pair_of_the_vendor() {
     let asked = r#"[{"tsmId":1500,"tsmEv":30,"tsmDstTuid":"TSPR04E2O90201558","measurementInterval":10,"reportInterval":60,"transactionId":1}]"#;
     assert_eq!(written(SET, "TSPR04E2O90201558", 1), asked);
+    let wished = SET.replacen('{', "{\"reason\":\"desired\",", 1);
+    assert_eq!(written(&wished, "TSPR04E2O90201558", 1), asked);
     let vendors = r#"{"tsmId":1500,"tsmEv":30,"tsmDstTuid":"other","measurementInterval":10,"reportInterval":60,"transactionId":99}"#;
     assert_eq!(written(vendors, "TSPR04E2O90201558", 1), asked, "whom and which is ours to say");
     let echo = r#"{"tsmId":1500,"tsmEv":31,"measurementInterval":10,"reportInterval":60.0,"transactionId":1,"tsmTs":1503714007,"tsmTuid":"TSPR04E2O90201558"}"#;
