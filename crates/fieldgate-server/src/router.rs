@@ -76,10 +76,11 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         for step in steps.drain(..) {
             notice(shared, &mut pursuit, &mut echoes, &step);
         }
+        // Before reports are looked at: an echo says more than that the values are there.
+        echoes.run(shared);
         // Payloads are read here: behind the messages, and without a lock that anybody waits for.
         shared.state.settle(&*shared.log).into_iter().for_each(|effect| obey(shared, effect));
         pursuit.run(shared);
-        echoes.run(shared);
         let time = now();
         if time.0 >= expiry_looked_at.0 + 500 {
             expiry_looked_at = time;

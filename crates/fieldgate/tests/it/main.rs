@@ -57,6 +57,7 @@ mod stream;
 mod support;
 mod takeover;
 mod tenants;
+mod thingsee_down;
 mod thingsee_in;
 mod thingsee_out;
 mod tickets;

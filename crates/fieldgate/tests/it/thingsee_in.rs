@@ -16,11 +16,11 @@ use crate::support::{
 /// The array of the vendor's page, byte for byte.
 const ARRAY: &str = include_str!("../../../fieldgate-dialects/tests/data/thingsee/seed-000.json");
 /// Its device.
-const DEVICE: &str = "XXXX03X2Z80562557";
+pub(crate) const DEVICE: &str = "XXXX03X2Z80562557";
 const TOKEN: &str = "fg_s_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 
 /// A gateway with the source `cloud`.
-fn gateway(settings: &[&str]) -> Gateway {
+pub(crate) fn gateway(settings: &[&str]) -> Gateway {
     let mut gateway = Gateway::with(settings);
     gateway.signal("TERM");
     assert_eq!(gateway.ended(), Some(0));
@@ -38,7 +38,7 @@ fn gateway(settings: &[&str]) -> Gateway {
     gateway
 }
 
-fn connect(gateway: &Gateway) -> Wire {
+pub(crate) fn connect(gateway: &Gateway) -> Wire {
     Wire::open(&gateway.address, &format!("/ingest/thingsee/cloud?token={TOKEN}"), &[]).unwrap()
 }
 
