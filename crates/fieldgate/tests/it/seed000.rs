@@ -1,11 +1,14 @@
 //! The vendor's samples of Thingsee over WebSocket, behaviour for behaviour, with npm `ws` and `axios`:
-//! a client that reads our arrays, and a proxy that forwards them.
+//! a client that reads our arrays, a server that we bring them to, and a proxy that forwards them.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, NodeScript, Script, Wire, node_modules};
+use crate::{
+    support::{Gateway, NodeScript, Script, Wire, node_modules},
+    thingsee_in::{ARRAY, connect, gateway},
+};
 
 const TUID: &str = "XXXX03X2Z80562557";
 const T: u64 = 1_520_416_221_000;
@@ -25,6 +28,20 @@ ws.on('message', (data) => {
   });
 });
 ws.on('close', (code) => console.log('Closed', code));
+";
+
+/// Takes arrays from whoever connects, and prints whose messages they are.
+const SERVER: &str = "
+const WebSocket = require('ws');
+const server = new WebSocket.Server({ port: 0, host: '127.0.0.1' });
+server.on('listening', () => console.log(server.address().port));
+server.on('connection', (ws, request) => {
+  console.log('Thingsee connected', request.url);
+  ws.on('message', (data) => {
+    JSON.parse(data).forEach((message) => console.log('Received:', JSON.stringify(message)));
+  });
+  ws.on('close', () => console.log('Connection closed'));
+});
 ";
 
 /// Posts every array as it came.
@@ -120,4 +137,34 @@ fn the_proxy_forwards_arrays_of_ours_as_they_came() {
     assert_eq!(forwarder.line(), "Failed to forward data: Request failed with status code 503");
     tell(&mut device, &json!({"batl": 100}));
     assert_eq!(forwarder.line(), "Forwarded");
+}
+
+#[test]
+fn the_server_gets_what_the_cloud_brought_as_it_came() {
+    let Some(modules) = node_modules() else { return };
+    let gateway = gateway(&[]);
+    let server = script(&modules, SERVER);
+    let server = start(&server, &[]);
+    // The secret stands behind the hash, as the page has it; there it would never leave us.
+    let url = format!("ws://127.0.0.1:{}/socket#auth-token", server.line());
+    let add = ["integration", "add", "server", "--kind", "websocket", "--allow-private"];
+    gateway.admin(&[&add[..], &["--url", &url, "--token-in", "hash:query:token"]].concat());
+    assert_eq!(server.line(), "Thingsee connected /socket?token=auth-token");
+    let mut cloud = connect(&gateway);
+    cloud.send_text(ARRAY);
+    let sent: Vec<Value> = serde_json::from_str(ARRAY).unwrap();
+    let received = |line: String| -> Value {
+        serde_json::from_str(line.strip_prefix("Received: ").unwrap()).unwrap()
+    };
+    for message in sent {
+        assert_eq!(received(server.line()), message);
+    }
+    // What speaks otherwise comes in the same words.
+    let mut device = gateway.as_device("native-1", &gateway.device("native-1"));
+    tell(&mut device, &json!({"temperature": 20}));
+    let told = json!({"tsmId": 12100, "tsmEv": 10, "temp": 20, "tsmTs": 1_520_416_221,
+        "tsmTuid": "native-1"});
+    assert_eq!(received(server.line()), told);
+    gateway.admin(&["integration", "pause", "server"]);
+    assert_eq!(server.line(), "Connection closed");
 }

@@ -14,7 +14,8 @@ use crate::support::{
 };
 
 /// The array of the vendor's page, byte for byte.
-const ARRAY: &str = include_str!("../../../fieldgate-dialects/tests/data/thingsee/seed-000.json");
+pub(crate) const ARRAY: &str =
+    include_str!("../../../fieldgate-dialects/tests/data/thingsee/seed-000.json");
 /// Its device.
 pub(crate) const DEVICE: &str = "XXXX03X2Z80562557";
 const TOKEN: &str = "fg_s_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
