@@ -2,13 +2,19 @@
 //!
 //! Values are smooth functions of time, so that a watcher sees them move and never jump.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use fieldgate_client::{Client, IoTData, Sample, SensorReading};
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, task::JoinSet};
 
-use super::actuators::{self, Commands};
+use super::{
+    actuators::{self, Commands},
+    thingsee,
+};
 use crate::{cli::now_ms, failure::Failure};
 
 /// Id, kind and name of each device.
@@ -60,6 +66,19 @@ impl Building {
         self.tasks.spawn(actuators::somebody(app, Arc::clone(&self.commands)));
     }
 
+    /// Lets the Thingsee cloud bring its sensors, and the target take arrays; counts what it took.
+    pub(super) fn thingsee(
+        &mut self,
+        address: &str,
+        token: &str,
+        target: TcpListener,
+    ) -> Arc<AtomicU64> {
+        let taken = Arc::new(AtomicU64::new(0));
+        self.tasks.spawn(thingsee::target(target, Arc::clone(&taken)));
+        self.tasks.spawn(thingsee::cloud(address.to_owned(), token.to_owned()));
+        taken
+    }
+
     /// Stops everything; what was sent is acknowledged before.
     pub(super) async fn close(mut self) -> Arc<Commands> {
         self.tasks.shutdown().await;
@@ -71,7 +90,7 @@ impl Building {
 }
 
 /// A wave around `middle`, one period in `period_s` seconds, with two decimals.
-fn wave(middle: f64, amplitude: f64, period_s: f64, phase: f64) -> f64 {
+pub(super) fn wave(middle: f64, amplitude: f64, period_s: f64, phase: f64) -> f64 {
     // Exact for the next 280,000 years.
     #[expect(clippy::cast_precision_loss, reason = "milliseconds stay far below 2^53")]
     let seconds = now_ms() as f64 / 1_000.0;

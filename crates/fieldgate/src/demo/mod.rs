@@ -5,6 +5,7 @@
 
 mod actuators;
 mod building;
+mod thingsee;
 mod view;
 
 use std::{
@@ -80,13 +81,14 @@ fn address(wanted: Option<&str>) -> String {
     }
 }
 
-/// What registering gave: the devices' tokens and the key.
+/// What registering gave: the devices' tokens, the key, and the token of the Thingsee cloud.
 struct Tokens {
     devices: Vec<(&'static str, String)>,
     key: String,
+    cloud: String,
 }
 
-async fn register(folder: PathBuf) -> Result<Tokens, Failure> {
+async fn register(folder: PathBuf, target: String) -> Result<Tokens, Failure> {
     let register = move || {
         let admin = Admin::running(&folder, "default")?;
         let mut devices = Vec::new();
@@ -109,11 +111,28 @@ async fn register(folder: PathBuf) -> Result<Tokens, Failure> {
             }
             made => made,
         }?;
-        Ok(Tokens { devices, key: output::cell(&made, "key") })
+        let key = output::cell(&made, "key");
+        let source = json!({"name": thingsee::SOURCE, "kind": "thingsee-in"});
+        let cloud = output::cell(&integrate(&admin, &source)?, "token");
+        let target = json!({"name": thingsee::TARGET, "kind": "websocket", "url": target,
+            "allow_private": true});
+        integrate(&admin, &target)?;
+        Ok(Tokens { devices, key, cloud })
     };
     tokio::task::spawn_blocking(register)
         .await
         .map_err(|e| Failure::new(crate::failure::Exit::Failed, "demo", e.to_string()))?
+}
+
+/// Makes an integration, in the place of one of a demo before.
+fn integrate(admin: &Admin, body: &serde_json::Value) -> Result<serde_json::Value, Failure> {
+    match admin.post("/integrations", body) {
+        Err(taken) if taken.code == "conflict" => {
+            admin.delete(&format!("/integrations/{}", output::cell(body, "name")))?;
+            admin.post("/integrations", body)
+        }
+        made => made,
+    }
 }
 
 async fn show(
@@ -122,7 +141,9 @@ async fn show(
     folder: &Path,
     started: Instant,
 ) -> Result<(), Failure> {
-    let tokens = register(folder.to_owned()).await?;
+    let target = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let target_url = format!("ws://{}/", target.local_addr()?);
+    let tokens = register(folder.to_owned(), target_url).await?;
     let address = running.listeners().get("http").and_then(|list| list.first());
     let address = address.map(ToString::to_string).unwrap_or_default();
     let url = format!("ws://{address}");
@@ -130,7 +151,8 @@ async fn show(
     let mut readings = app.subscribe("devices/#").open().await?;
     let mut building = Building::open(&url, &tokens.devices).await?;
     building.control(app.clone());
-    let mut view = View::new(&address, &tokens.key);
+    let taken = building.thingsee(&address, &tokens.cloud, target);
+    let mut view = View::new(&address, &tokens.key, taken);
     view.begin()?;
     let end = args.limit.map(|limit| tokio::time::Instant::now() + limit);
     let mut redraw = tokio::time::interval(Duration::from_millis(200));

@@ -3,13 +3,16 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::atomic::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use fieldgate_client::Message;
 
-use super::{actuators::Commands, building::DEVICES};
+use super::{actuators::Commands, building::DEVICES, thingsee};
 use crate::output;
 
 #[derive(Debug)]
@@ -29,10 +32,12 @@ pub(super) struct View {
     pub(super) gaps: u64,
     since: Instant,
     dirty: bool,
+    /// Objects that the target of the demo took.
+    taken: Arc<AtomicU64>,
 }
 
 impl View {
-    pub(super) fn new(address: &str, token: &str) -> Self {
+    pub(super) fn new(address: &str, token: &str, taken: Arc<AtomicU64>) -> Self {
         Self {
             address: address.to_owned(),
             token: token.to_owned(),
@@ -43,12 +48,14 @@ impl View {
             since: Instant::now(),
             // Nothing is drawn before the first message, so that no note comes between two drawings.
             dirty: false,
+            taken,
         }
     }
 
     /// Prints what can be copied.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         let (address, token) = (&self.address, &self.token);
+        let (sensors, source, sensor) = (thingsee::SENSORS, thingsee::SOURCE, thingsee::tuid(1));
         let (bold, plain) = if output::has_color() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
         let snippets = format!(
             "\
@@ -72,6 +79,11 @@ impl View {
   curl -N -H \"Authorization: Bearer $FIELDGATE_TOKEN\" 'http://{address}/v1/stream?topic=devices/%2B/telemetry'
   curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" http://{address}/v1/devices/thermostat-1/state
   curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" -d '{{\"to\":\"thermostat-1\",\"payload\":{{\"set\":{{\"target_temperature\":23}}}}}}' 'http://{address}/v1/commands?wait=5s'
+
+{bold}Thingsee{plain}: {sensors} sensors come over /ingest/thingsee/{source}; their arrays, and those of every device, go out
+  node -e 'new (require(\"ws\"))(\"ws://{address}/thingsee?token=\"+process.env.FIELDGATE_TOKEN).on(\"message\",m=>JSON.parse(m).forEach(o=>console.log(o.tsmTuid,o.tsmId)))'
+  fieldgate command {sensor} '{{\"set\":{{\"reportInterval\":60}}}}' --wait 10s --url http://{address}
+  curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" http://{address}/v1/integrations
 
 {bold}What was dropped, and the metrics{plain}
   curl -H \"Authorization: Bearer $FIELDGATE_TOKEN\" http://{address}/v1/drops
@@ -130,6 +142,14 @@ impl View {
             .collect();
         let mut lines = output::aligned(&["DEVICE", "COUNT", "SEQ", "NEWEST"], &rows);
         lines.push(String::new());
+        let sensors = self.rows.iter().filter(|(id, _)| thingsee::is_sensor(id));
+        let told: u64 = sensors.clone().map(|(_, row)| row.count).sum();
+        lines.push(format!(
+            "{} Thingsee sensors told {told} messages; {} took {} objects",
+            sensors.count(),
+            thingsee::TARGET,
+            self.taken.load(Ordering::Relaxed),
+        ));
         lines.push(format!(
             "{} messages in {:.0} s, {} gaps",
             self.seen,
@@ -143,16 +163,17 @@ impl View {
     pub(super) fn finish(&mut self, commands: &Commands) -> io::Result<()> {
         self.redraw()?;
         let seconds = self.since.elapsed().as_secs_f64();
-        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         output::line(&format!(
             "\n{} messages of {} devices in {seconds:.1} s; {} of {} commands completed, \
-             the last in {:.1} ms; {} gaps",
+             the last in {:.1} ms; {} gaps; {} objects delivered",
             self.seen,
             self.rows.len(),
             load(&commands.completed),
             load(&commands.sent),
             f64::from(u32::try_from(load(&commands.last_us)).unwrap_or(u32::MAX)) / 1_000.0,
             self.gaps,
+            self.taken.load(Ordering::Relaxed),
         ))
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{Gateway, Script, fieldgate, node_modules};
+use crate::support::{Gateway, Script, fieldgate, node_modules, wait_for};
 
 /// Runs a line as a reader would, with curl set to fail where it would only show a problem. A stream
 /// has no end: it is cut after a moment.
@@ -47,27 +47,41 @@ fn what_the_demo_prints_works_as_printed() {
     assert!(run("/v1/drops").contains("\"items\""));
     assert!(run("/metrics").contains("fieldgate_"));
     let curls = lines.iter().filter(|line| line.starts_with("curl")).count();
-    assert_eq!(curls, 5, "a line is not run here");
+    let told: Value = serde_json::from_str(&run("/v1/integrations")).unwrap();
+    let names: Vec<_> = told["items"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["demo-cloud", "demo-target"]);
+    wait_for("a delivery", || {
+        let told: Value = serde_json::from_str(&run("/v1/integrations")).unwrap();
+        (told["items"][1]["progress"]["delivered"].as_u64()? > 0).then_some(())
+    });
+    // A sensor of the cloud obeys.
+    let line = lines.iter().find(|line| line.starts_with("fieldgate command TSDM")).unwrap();
+    let binary = env!("CARGO_BIN_EXE_fieldgate");
+    let told = paste(&line.replacen("fieldgate", binary, 1), &token);
+    assert!(told.contains("completed"), "{told}");
+    assert_eq!(curls, 6, "a line is not run here");
 }
 
 #[test]
-fn the_node_line_of_the_demo_shows_what_moves() {
+fn the_node_lines_of_the_demo_show_what_moves() {
     let Some(modules) = node_modules() else { return };
     let demo = Script::start(fieldgate().args(["demo", "--listen", "127.0.0.1:0"]));
-    let mut token = String::new();
-    let line = loop {
+    let (mut token, mut found) = (String::new(), Vec::new());
+    while found.len() < 2 {
         let line = demo.line();
         let line = line.trim();
         if let Some(found) = line.strip_prefix("export FIELDGATE_TOKEN=") {
             token = found.to_owned();
         } else if line.starts_with("node -e") {
-            break line.to_owned();
+            found.push(line.to_owned());
         }
-    };
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("exec {line}")]).env("NODE_PATH", modules);
-    let node = Script::start(command.env("FIELDGATE_TOKEN", token));
-    while !node.line().contains("/telemetry") {}
+    }
+    for (line, shows) in found.iter().zip(["/telemetry", "TSDM00DEMO"]) {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec {line}")]).env("NODE_PATH", &modules);
+        let node = Script::start(command.env("FIELDGATE_TOKEN", &token));
+        while !node.line().contains(shows) {}
+    }
 }
 
 /// The lines of the page that a reader pastes.
