@@ -170,6 +170,7 @@ impl Stretch<'_> {
         if batch.last < self.chunk.next {
             return self.scanned < SCAN_BYTES_MAX || self.chunk.items.is_empty();
         }
+        let before = self.bytes;
         for (seq, arrived, body) in batch.bodies() {
             if seq < self.chunk.next {
                 continue;
@@ -191,7 +192,12 @@ impl Stretch<'_> {
                 Err(_) => self.skip_to(seq.next(), GapReason::Damaged),
             }
         }
-        self.bytes < self.bytes_max && self.scanned < SCAN_BYTES_MAX && batch.last < self.end
+        // The next batch is likely to hold as much: one that has to be cut is read and checked twice.
+        let expected = self.bytes + (self.bytes - before);
+        self.bytes < self.bytes_max
+            && expected <= self.bytes_max
+            && self.scanned < SCAN_BYTES_MAX
+            && batch.last < self.end
     }
 
     /// Takes an entry, of which it may be known already that the reader sees it.

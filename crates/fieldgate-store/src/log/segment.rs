@@ -18,6 +18,7 @@ use fieldgate_core::id::{Epoch, Seq, UnixMs};
 use super::{
     format::{self, BATCH_START_BYTES, Batch, HEADER_BYTES, Header, RECORD_BYTES_MIN},
     index::BlockIndex,
+    intake::BATCH_BYTES_MAX,
 };
 use crate::disk::{Disk, LogFile};
 
@@ -269,12 +270,16 @@ impl<'a> Window<'a> {
         if !held {
             let room = usize::try_from(self.segment.end() - offset).unwrap_or(usize::MAX);
             let wanted = len.max(WINDOW_BYTES).min(room);
+            // What is held of it is not read once more: a long batch begins at the end of a window.
+            let start = offset.checked_sub(self.at).and_then(|start| usize::try_from(start).ok());
+            let start = start.unwrap_or(usize::MAX).min(self.len);
+            self.bytes.copy_within(start..self.len, 0);
+            (self.at, self.len) = (offset, self.len - start);
             if self.bytes.len() < wanted {
                 self.bytes.resize(wanted, 0);
             }
-            (self.at, self.len) = (offset, 0);
-            let bytes = self.bytes.get_mut(..wanted).unwrap_or_default();
-            self.len = self.segment.file.read_at(offset, bytes)?;
+            let rest = self.bytes.get_mut(self.len..wanted).unwrap_or_default();
+            self.len += self.segment.file.read_at(offset + self.len as u64, rest)?;
         }
         let start = usize::try_from(offset - self.at).unwrap_or(usize::MAX);
         let held = self.bytes.get(..self.len).unwrap_or_default();
@@ -284,8 +289,8 @@ impl<'a> Window<'a> {
 
 impl Drop for Window<'_> {
     fn drop(&mut self) {
-        // A batch that was longer takes its memory along.
-        if self.bytes.len() <= WINDOW_BYTES {
+        // What was damaged may have claimed any length.
+        if self.bytes.len() <= BATCH_BYTES_MAX + WINDOW_BYTES {
             SPARE.set(std::mem::take(&mut self.bytes));
         }
     }
