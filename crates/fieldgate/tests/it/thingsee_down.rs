@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    support::{Gateway, Wire, post, wait_for},
+    support::{Gateway, Wire, post, request, wait_for},
     thingsee_in::{DEVICE, connect, gateway},
 };
 
@@ -120,4 +120,33 @@ fn the_newest_connection_of_a_source_has_the_commands_in_the_vendors_words() {
         let (told, problem) = command(&gateway, &key, &payload);
         assert_eq!((told, &problem["code"]), (status, &json!(code)), "{payload}: {problem}");
     }
+}
+
+#[test]
+fn a_wish_reaches_the_device_when_its_source_is_back_and_ends_with_what_it_reports() {
+    let (gateway, cloud, key) = ready();
+    let profile = json!({"kind": "sensor", "resources":
+        [{"name": "reportInterval", "type": "integer", "writable": true}]});
+    let path = format!("/v1/devices/{DEVICE}/profile");
+    let made = request(&gateway.address, "PUT", &path, &key, &profile.to_string());
+    assert_eq!(made.0, 200, "{}", made.1);
+    drop(cloud);
+    wait_for("the end of the source's connection", || {
+        (!gateway.get("/v1/clients", Some(&key)).1.contains("source:")).then_some(())
+    });
+    let path = format!("/v1/devices/{DEVICE}/desired");
+    let wished =
+        request(&gateway.address, "PATCH", &path, &key, &json!({"reportInterval": 60}).to_string());
+    assert_eq!(wished.0, 200, "{}", wished.1);
+    let mut cloud = connect(&gateway);
+    let asked = cloud.next();
+    assert_eq!((&asked[0]["tsmId"], &asked[0]["reportInterval"]), (&json!(1500), &json!(60)));
+    let echo = json!({"tsmId": 1500, "tsmEv": 31, "reportInterval": 60, "tsmTs": 1_600_000_002,
+        "tsmTuid": DEVICE, "transactionId": asked[0]["transactionId"]});
+    bring(&mut cloud, &echo);
+    wait_for("the wish that is met", || {
+        let (_, body) = gateway.get(&format!("/v1/devices/{DEVICE}/state"), Some(&key));
+        let state: Value = serde_json::from_str(&body).unwrap();
+        (state["desired"] == json!({}) && state["reported"]["reportInterval"] == 60).then_some(())
+    });
 }
