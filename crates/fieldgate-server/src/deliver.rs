@@ -31,10 +31,14 @@ use fieldgate_store::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::{
+    address::read_url,
+    shown::{Known, State},
+};
 use self::{
     read::content_type,
     run::{Plan, Target, Whose, Write},
-    shown::{Known, Shown, State},
+    shown::Shown,
     target::{Failure, Parcel},
 };
 use crate::fabric::{Shared, now};
@@ -52,7 +56,6 @@ impl Deliveries {
     }
 
     /// How a delivery does; nothing while it rests.
-    #[allow(dead_code, reason = "for whoever shows integrations")]
     pub(crate) fn known(&self, tenant: &TenantId, name: &str) -> Option<Known> {
         let whose = Whose { tenant: tenant.clone(), name: name.to_owned() };
         self.lock().get(&whose).map(|shown| shown.known())
@@ -213,7 +216,6 @@ fn writer(shared: Arc<Shared>, whose: Whose) -> Write {
 /// # Errors
 ///
 /// [`Failure`]: what happened instead.
-#[allow(dead_code, reason = "for whoever has integrations tried")]
 pub(crate) async fn test(shared: &Arc<Shared>, integrated: &Integrated) -> Result<(), Failure> {
     let plan = plan(shared, integrated).await?;
     match plan.target {

@@ -38,7 +38,6 @@ impl Shown {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[allow(dead_code, reason = "for whoever shows integrations")]
     pub(crate) fn known(&self) -> Known {
         self.lock().clone()
     }

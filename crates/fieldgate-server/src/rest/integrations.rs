@@ -3,6 +3,7 @@
 mod acts;
 mod aside;
 mod target;
+mod view;
 
 use std::sync::Arc;
 
@@ -11,12 +12,8 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use fieldgate_core::{
-    fault::Fault,
-    id::{DeviceId, Seq, UnixMs},
-};
+use fieldgate_core::{fault::Fault, id::DeviceId};
 use fieldgate_store::{
-    Log as _,
     registry::{
         Change, Integration, IntegrationEdit, IntegrationKind, IntegrationStep, Start, Target,
     },
@@ -27,7 +24,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::target::Place;
+use self::{
+    target::Place,
+    view::{IntegrationView, doing},
+};
 use super::{
     Changed, Problems,
     asker::{Admin, Asker, Body, Path, bad},
@@ -38,7 +38,7 @@ use super::{
     no_such,
     patch::given,
 };
-use crate::{http::Problem, integrations::Phase};
+use crate::{deliver::Known, http::Problem};
 
 /// What is delivered unless it is said.
 const FILTER: &str = "devices/+/telemetry";
@@ -49,146 +49,6 @@ pub(super) fn router() -> OpenApiRouter {
         .routes(routes!(show, edit, remove))
         .merge(acts::router())
         .merge(aside::router())
-}
-
-/// An integration and how it does.
-#[derive(Debug, Serialize, ToSchema)]
-struct IntegrationView {
-    /// Its name.
-    name: String,
-    /// `thingsee-in`, `websocket` or `rest`.
-    #[schema(examples("rest"))]
-    kind: &'static str,
-    /// `running`, `paused`, `waiting` (its target is tried again later, or nobody brings anything) or
-    /// `broken` (a person must mend it).
-    state: &'static str,
-    /// Where it delivers to, without the secret; null if it takes.
-    #[schema(required = true)]
-    target: Option<TargetView>,
-    /// How far it came; null if it takes.
-    #[schema(required = true)]
-    progress: Option<ProgressView>,
-    /// How many devices it brought; null if it delivers.
-    #[schema(required = true)]
-    devices: Option<usize>,
-}
-
-/// Where an integration delivers to, and what.
-#[derive(Debug, Serialize, ToSchema)]
-struct TargetView {
-    /// Its address.
-    url: String,
-    /// The topics that are delivered.
-    filter: String,
-    /// `thingsee`, `native` or `native-lines`.
-    format: &'static str,
-    /// Where its secret stands, `header:NAME` or `query:NAME`; null: it is shown none.
-    token_in: Option<String>,
-    /// Whether requests are signed.
-    sign: bool,
-    /// Whether private addresses may be connected to.
-    allow_private: bool,
-    /// Most messages a second; null: as many as it takes.
-    messages_per_second: Option<u64>,
-    /// Most messages of a batch; null: as many as is usual.
-    batch_max: Option<u64>,
-}
-
-/// How far a delivery came.
-#[derive(Debug, Serialize, ToSchema)]
-struct ProgressView {
-    /// The position up to which everything was delivered, or set aside, or is not for it.
-    cursor: String,
-    /// How many numbers of the log are behind that; not all of them are for it.
-    behind: u64,
-    /// Messages that were delivered.
-    delivered: u64,
-    /// Attempts that failed.
-    failed: u64,
-    /// Messages that were ever set aside because the target does not take them.
-    set_aside: u64,
-    /// How many of these are kept.
-    kept_aside: usize,
-    /// Why the last failed attempt failed.
-    last_error: Option<String>,
-    /// When that was, in Unix ms.
-    last_error_at: Option<u64>,
-    /// When its target is tried again, in Unix ms.
-    retry_at: Option<u64>,
-}
-
-impl IntegrationView {
-    fn of(asker: &Asker, known: &Integrated) -> Self {
-        let Integrated { integration, .. } = known;
-        let doing = asker.shared.integrations.doing(asker.tenant(), &integration.name);
-        let phase = doing.as_ref().map(|doing| doing.phase);
-        let is_source = integration.kind == IntegrationKind::ThingseeIn;
-        let devices = || asker.shared.state.source_device_count(asker.tenant(), &integration.name);
-        Self {
-            name: integration.name.clone(),
-            kind: integration.kind.as_str(),
-            state: phase_of(asker, integration, phase).as_str(),
-            target: integration.target.as_ref().map(TargetView::of),
-            progress: (!is_source).then(|| ProgressView::of(asker, known)),
-            devices: is_source.then(devices),
-        }
-    }
-}
-
-fn phase_of(asker: &Asker, integration: &Integration, doing: Option<Phase>) -> Phase {
-    if integration.paused {
-        return Phase::Paused;
-    }
-    let (shared, tenant) = (&asker.shared, asker.tenant());
-    let Some(target) = &integration.target else {
-        let name = format!("source:{}", integration.name).into();
-        let is_here = !shared.present.of(tenant, &name).is_empty();
-        return if is_here { Phase::Running } else { Phase::Waiting };
-    };
-    // Sealed under another master.key.
-    let secrets = shared.state.target_secrets(tenant, integration);
-    let is_lost = target.secret.is_some() && secrets.token.is_none()
-        || target.signing.is_some() && secrets.signing.is_none();
-    if is_lost { Phase::Broken } else { doing.unwrap_or(Phase::Waiting) }
-}
-
-impl TargetView {
-    fn of(target: &Target) -> Self {
-        Self {
-            url: target.url.clone(),
-            filter: target.filter.clone(),
-            format: target.format.as_str(),
-            token_in: target.token_in.as_ref().map(target::told),
-            sign: target.signing.is_some(),
-            allow_private: target.allow_private,
-            messages_per_second: target.rate_max,
-            batch_max: target.batch_max,
-        }
-    }
-}
-
-impl ProgressView {
-    fn of(asker: &Asker, known: &Integrated) -> Self {
-        let Integrated { integration, progress, asides, .. } = known;
-        let shared = &asker.shared;
-        let doing = shared.integrations.doing(asker.tenant(), &integration.name);
-        let cursor = doing.as_ref().map_or(Seq(0), |doing| doing.cursor);
-        let cursor = cursor.max(Seq(progress.cursor));
-        let written = progress.last_error.clone().map(|(text, time)| (text, UnixMs(time)));
-        let last_error = doing.as_ref().and_then(|doing| doing.last_error.clone()).or(written);
-        let (last_error, at) = last_error.map(|(text, at)| (text, at.0)).unzip();
-        Self {
-            cursor: shared.position(cursor).to_string(),
-            behind: shared.log.frontier().ordered.0.saturating_sub(cursor.0),
-            delivered: progress.delivered,
-            failed: progress.failed,
-            set_aside: progress.set_aside,
-            kept_aside: asides.messages.len(),
-            last_error,
-            last_error_at: at,
-            retry_at: doing.and_then(|doing| doing.retry_at).map(|at| at.0),
-        }
-    }
 }
 
 /// An integration to be made.
@@ -291,7 +151,10 @@ struct IntegrationPatch {
 async fn list(Admin(asker): Admin, page: Page) -> Json<List<IntegrationView>> {
     let all = asker.shared.state.integrations(asker.tenant());
     let List { items, next } = page.cut(all.iter(), |known| &known.integration.name);
-    let items = items.into_iter().map(|known| IntegrationView::of(&asker, known)).collect();
+    let items = items
+        .into_iter()
+        .map(|known| IntegrationView::of(&asker, known, doing(&asker, known).as_ref()))
+        .collect();
     Json(List { items, next })
 }
 
@@ -304,7 +167,8 @@ async fn list(Admin(asker): Admin, page: Page) -> Json<List<IntegrationView>> {
             headers(("ETag" = String, description = "Its revision."))),
         Problems))]
 async fn show(Admin(asker): Admin, Path(name): Path<String>) -> Result<Response, Problem> {
-    Ok(answer(&asker, &known(&asker, &name)?))
+    let known = known(&asker, &name)?;
+    Ok(answer(&asker, &known, doing(&asker, &known).as_ref()))
 }
 
 fn known(asker: &Asker, name: &str) -> Result<Integrated, Fault> {
@@ -312,8 +176,8 @@ fn known(asker: &Asker, name: &str) -> Result<Integrated, Fault> {
     found.ok_or_else(|| no_such("integration", name))
 }
 
-fn answer(asker: &Asker, known: &Integrated) -> Response {
-    let view = IntegrationView::of(asker, known);
+fn answer(asker: &Asker, known: &Integrated, doing: Option<&Known>) -> Response {
+    let view = IntegrationView::of(asker, known, doing);
     ([etag::tag(known.integration.tag())], Json(view)).into_response()
 }
 
@@ -325,13 +189,17 @@ async fn change(
     step: IntegrationStep,
 ) -> Result<Response, Problem> {
     let expected = etag::expected(headers)?;
+    let begins_anew = matches!(step, IntegrationStep::Replay(_));
     let change = Change::Integration { name: name.to_owned(), expected, step };
     let changed = asker.change(change).await;
     changed.map_err(|fault| {
         let now = asker.shared.state.integration(asker.tenant(), name);
         etag::refused(fault, expected, now.map_or(0, |known| known.integration.tag()))
     })?;
-    Ok(answer(asker, &known(asker, name)?))
+    let known = known(asker, name)?;
+    // What is at work yet is where it was before.
+    let doing = doing(asker, &known).filter(|_| !begins_anew);
+    Ok(answer(asker, &known, doing.as_ref()))
 }
 
 /// Makes an integration. The token of what comes in, and the secret that requests are signed with, are
@@ -399,7 +267,7 @@ fn new_target(
     let (shared, tenant) = (&asker.shared, asker.tenant());
     let place = new.token_in.as_deref().map(Place::read).transpose()?;
     let url = new.url.ok_or_else(|| bad("url is missing: where is it to deliver?"))?;
-    let (url, hashed) = target::address(kind, &url, place.as_ref())?;
+    let (url, hashed) = target::address(kind, &url, place.as_ref(), new.allow_private)?;
     if hashed.is_some() && new.secret.is_some() {
         return Err(bad("the secret is given twice: as secret and behind the # of url"));
     }
@@ -459,7 +327,9 @@ fn edit_of(
     if let Some(text) = patch.url {
         let kept_place = before.target.as_ref().and_then(|target| target.token_in.clone());
         let of_now = place.clone().unwrap_or_else(|| kept_place.map(Place::apart));
-        let (kept, hashed) = target::address(before.kind, &text, of_now.as_ref())?;
+        let is_allowed = before.target.as_ref().is_some_and(|target| target.allow_private);
+        let is_allowed = patch.allow_private.unwrap_or(is_allowed);
+        let (kept, hashed) = target::address(before.kind, &text, of_now.as_ref(), is_allowed)?;
         if hashed.is_some() && secret.is_some() {
             return Err(bad("the secret is given twice: as secret and behind the # of url"));
         }

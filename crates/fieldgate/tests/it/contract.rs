@@ -25,7 +25,8 @@ fn furnished() -> (Gateway, String) {
     let token = device["token"].as_str().unwrap().to_owned();
     gateway.admin(&["key", "add", "app", "--grant", "subscribe:#"]);
     let target = "http://127.0.0.1:9/";
-    gateway.admin(&["integration", "add", "warehouse", "--kind", "rest", "--url", target]);
+    let add = ["integration", "add", "warehouse", "--kind", "rest", "--allow-private"];
+    gateway.admin(&[&add[..], &["--url", target]].concat());
     let mut lamp = gateway.as_device("lamp-1", &token);
     lamp.send(&json!({"type": "status", "msgid": "m-1", "data": {"on": true, "brightness": 0.5}}));
     lamp.next_of("ack");

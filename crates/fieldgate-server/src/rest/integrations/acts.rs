@@ -29,7 +29,7 @@ use super::{
     },
     IntegrationView, MadeIntegration, change, known, target,
 };
-use crate::http::Problem;
+use crate::{deliver, http::Problem};
 
 /// Longest time that a target is tried.
 const TRY: Duration = Duration::from_secs(20);
@@ -188,16 +188,13 @@ async fn test(Admin(asker): Admin, Path(name): Path<String>) -> Result<Json<Test
     if known.integration.target.is_none() {
         return Err(bad("what comes in has no target to try").into());
     }
-    let Some(deliverer) = asker.shared.integrations.deliverer.get() else {
-        return Err(Fault::new(Code::Busy, "nothing delivers here: a gateway must run").into());
-    };
     asker.enter(Said::done(Act::IntegrationTest, &asker.author(), &name)).await?;
     let begun = Instant::now();
-    let tried = tokio::time::timeout(TRY, deliverer.try_target(known)).await;
-    let late = || format!("it did not answer within {} s", TRY.as_secs());
-    let (ok, detail) = match tried.unwrap_or_else(|_| Err(late())) {
-        Ok(detail) => (true, detail),
-        Err(detail) => (false, detail),
+    let tried = tokio::time::timeout(TRY, deliver::test(&asker.shared, &known)).await;
+    let (ok, detail) = match tried {
+        Ok(Ok(())) => (true, "it took an empty batch, or answered a ping".to_owned()),
+        Ok(Err(failure)) => (false, failure.text),
+        Err(_) => (false, format!("it did not answer within {} s", TRY.as_secs())),
     };
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Json(Tested { ok, detail, took_ms }))

@@ -12,10 +12,9 @@ use fieldgate_store::{
     secret::{IntegrationPart, TokenKind, make_token},
 };
 use http::HeaderName;
-use reqwest::Url;
 
 use super::super::{asker::bad, io_fault};
-use crate::fabric::Shared;
+use crate::{deliver::read_url, fabric::Shared};
 
 /// Longest address of a target.
 const URL_BYTES_MAX: usize = 2_048;
@@ -104,11 +103,13 @@ fn parameter(name: &str) -> Result<String, Fault> {
     Ok(name.to_owned())
 }
 
-/// Looks at the address of a target; takes the secret out of it that is behind its `#`.
+/// Looks at the address of a target; takes the secret out of it that is behind its `#`. An address in
+/// figures is checked as at each connection; a name is when it is resolved.
 pub(super) fn address(
     kind: IntegrationKind,
     text: &str,
     place: Option<&Place>,
+    allow_private: bool,
 ) -> Result<(String, Option<String>), Fault> {
     let schemes = match kind {
         IntegrationKind::WebSocket => ["ws", "wss"],
@@ -119,21 +120,8 @@ pub(super) fn address(
         let text = format!("url is above {URL_BYTES_MAX} bytes");
         return Err(Fault::new(Code::TooLarge, text));
     }
-    // The reason of the parser may tell a part of it.
-    let mut url = Url::parse(text).map_err(|_| bad("url is no URL"))?;
-    if !schemes.contains(&url.scheme()) {
-        return Err(bad(format!(
-            "the url of {} begins with {}://",
-            kind.as_str(),
-            schemes.join(":// or ")
-        )));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(bad("a user or password does not belong into url: give it as secret"));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(bad("url names no host"));
-    }
+    let mut url =
+        read_url(text, schemes, allow_private).map_err(|why| bad(format!("url: {why}")))?;
     // As it is written: the parser would encode parts of it.
     let secret = text.split_once('#').map(|(_, secret)| secret.to_owned());
     match (&secret, place.is_some_and(|place| place.is_in_url)) {
@@ -250,7 +238,7 @@ mod tests {
         use IntegrationKind::{Rest, WebSocket};
         let of = |kind, url: &str, place: Option<&str>| {
             let place = place.map(|place| Place::read(place).unwrap());
-            address(kind, url, place.as_ref())
+            address(kind, url, place.as_ref(), false)
         };
         let kept = of(Rest, "https://api.test/in?a=1", Some("query:k")).unwrap();
         assert_eq!(kept, ("https://api.test/in?a=1".to_owned(), None));
@@ -264,6 +252,7 @@ mod tests {
             (Rest, "api.test", None),
             (Rest, "https://ann@api.test/", None),
             (Rest, "https://:secret@api.test/", None),
+            (Rest, "https://127.1/", None),
             (Rest, "https://api.test/#secret", None),
             (Rest, "https://api.test/#secret", Some("header:X-Key")),
             (Rest, "https://api.test/", Some("hash:header:X-Key")),
@@ -273,6 +262,8 @@ mod tests {
             assert_eq!(refused.code, Code::BadValue, "{url}");
             assert!(!refused.message.contains("secret@"), "{refused:?}");
         }
+        assert!(address(Rest, "https://127.1/", None, true).is_ok());
+        assert!(address(Rest, "http://169.254.169.254/", None, true).is_err(), "never");
         let long = format!("https://api.test/{}", "x".repeat(URL_BYTES_MAX));
         assert_eq!(of(Rest, &long, None).unwrap_err().code, Code::TooLarge);
     }
