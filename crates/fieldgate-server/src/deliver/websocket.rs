@@ -183,7 +183,6 @@ impl WebSocketLink {
     /// # Errors
     ///
     /// [`Failure`]: the connection is broken.
-    #[allow(dead_code, reason = "for whoever has integrations tried")]
     pub(crate) async fn prove(&mut self) -> Result<(), Failure> {
         self.ask(None, Bytes::from_static(AT_REST)).await
     }
