@@ -189,7 +189,7 @@ const REACHED: &[(&str, &str)] = &[
     ),
     (
         "devices_per_source_max",
-        "fieldgate-store/src/state/integrations/tests.rs::a_source_has_the_devices_that_it_saw_first_and_so_many",
+        "fieldgate/tests/it/thingsee_in.rs::a_source_has_so_many_devices_and_no_more",
     ),
     (
         "resources_per_device_max",
