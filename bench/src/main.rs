@@ -15,6 +15,7 @@ mod node;
 mod process;
 mod report;
 mod start;
+mod thingsee;
 
 use std::{fs, path::PathBuf, time::Instant};
 
@@ -27,7 +28,7 @@ use crate::report::Report;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: fieldgate-bench all|api|fanout|history|idle|ingest|index|start… [--quick] \
+const USAGE: &str = "usage: fieldgate-bench all|api|fanout|history|idle|ingest|index|start|thingsee… [--quick] \
                      [--binary PATH] [--subscribers N] [--connections N] [--records N] [--out FILE]";
 
 /// What to do, and how long.
@@ -67,6 +68,7 @@ fn main() -> Result<()> {
         ("start", start::run),
         ("history", history::run),
         ("api", api::run),
+        ("thingsee", thingsee::run),
     ] {
         let wanted = |name: &str| plan.parts.iter().any(|wanted| wanted == name);
         if !wanted(part) && !wanted("all") {
@@ -104,7 +106,8 @@ impl Plan {
         while let Some(arg) = args.next() {
             let mut value = || args.next().context(USAGE);
             match arg.as_str() {
-                "all" | "api" | "fanout" | "history" | "idle" | "ingest" | "index" | "start" => {
+                "all" | "api" | "fanout" | "history" | "idle" | "ingest" | "index" | "start"
+                | "thingsee" => {
                     plan.parts.push(arg.clone());
                 }
                 "--quick" => {

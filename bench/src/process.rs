@@ -165,6 +165,11 @@ impl Gateway {
         self.ask(&["device", "add", id], "token")
     }
 
+    /// Makes a source of Thingsee arrays and returns its token.
+    pub(crate) fn source(&self, name: &str) -> Result<String> {
+        self.ask(&["integration", "add", name, "--kind", "thingsee-in"], "token")
+    }
+
     /// Makes an API key with these grants and returns it.
     pub(crate) fn key(&self, name: &str, grants: &[&str]) -> Result<String> {
         let mut args = vec!["key", "add", name];

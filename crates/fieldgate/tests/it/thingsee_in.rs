@@ -363,6 +363,33 @@ fn a_silent_source_is_pinged_and_then_let_go() {
     assert_eq!(cloud.see(), Seen::Close(Some(4001)));
 }
 
+#[test]
+fn a_source_is_let_in_while_its_token_holds_and_its_devices_say_who_brought_them() {
+    let gateway = gateway(&[]);
+    let key = gateway.key("operator");
+    let mut cloud = connect(&gateway);
+    cloud.send_text(ARRAY);
+    let device = wait_for("the device", || {
+        let (status, body) = gateway.get(&format!("/v1/devices/{DEVICE}"), Some(&key));
+        (status == 200).then(|| serde_json::from_str::<Value>(&body).unwrap())
+    });
+    let brought = (&device["source"], &device["gateway"]);
+    assert_eq!(brought, (&json!("cloud"), &json!("XXXX00EFS80560445")));
+    gateway.admin(&["integration", "pause", "cloud"]);
+    assert_eq!(cloud.see(), Seen::Close(Some(4403)));
+    let path = format!("/ingest/thingsee/cloud?token={TOKEN}");
+    let status = || Wire::open(&gateway.address, &path, &[]).err();
+    assert!(status().is_some_and(|status| status.contains("503")));
+    assert_eq!(post(&gateway, "", "[]").0, 503);
+    gateway.admin(&["integration", "resume", "cloud"]);
+    let mut cloud = connect(&gateway);
+    gateway.admin(&["integration", "remove", "cloud", "--yes"]);
+    assert_eq!(cloud.see(), Seen::Close(Some(4403)));
+    assert!(status().is_some_and(|status| status.contains("401")));
+    // What it brought stays.
+    assert_eq!(history(&gateway, DEVICE, &key).len(), 3);
+}
+
 /// The vendor's own client, as its page describes it: it connects, and sends arrays.
 const NODE: &str = r#"
 const WebSocket = require('ws');
