@@ -77,8 +77,7 @@ impl Wish {
         if integration.paused || integration.target.is_none() {
             return None;
         }
-        let retries = integrated.asides.messages.iter().filter(|(_, aside)| aside.retry);
-        let retries = retries.map(|(seq, _)| *seq).collect();
+        let retries = plan::retries_of(&integrated.asides).collect();
         Some(Self { integration, run: integrated.progress.run, retries })
     }
 }

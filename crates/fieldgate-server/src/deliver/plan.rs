@@ -35,7 +35,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// [`Failure`]: what of the integration cannot be used.
 pub(super) fn of(shared: &Shared, integrated: &Integrated) -> Result<Plan, Failure> {
     let broken = |text: String| Failure::new(Outcome::Barred, text);
-    let Integrated { tenant, integration, progress, .. } = integrated;
+    let Integrated { tenant, integration, progress, asides } = integrated;
     let wanted =
         integration.target.as_ref().ok_or_else(|| broken("it has no target".to_owned()))?;
     let filter = wanted.filter.parse().map_err(|error| broken(format!("its filter: {error}")))?;
@@ -52,7 +52,13 @@ pub(super) fn of(shared: &Shared, integrated: &Integrated) -> Result<Plan, Failu
         habits,
         run: progress.run,
         cursor: Seq(progress.cursor),
+        retries: retries_of(asides).map(Seq).collect(),
     })
+}
+
+/// What was set aside and is to be tried once more.
+pub(super) fn retries_of(asides: &registry::Asides) -> impl Iterator<Item = u64> {
+    asides.messages.iter().filter(|(_, aside)| aside.retry).map(|(seq, _)| *seq)
 }
 
 fn habits(wanted: &registry::Target) -> Habits {

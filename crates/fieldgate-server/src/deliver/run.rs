@@ -4,7 +4,10 @@
 //! a time. Invariant: what is written down is behind what the target took, never ahead of it; so a
 //! crash repeats, and loses nothing.
 
+mod retry;
+
 use std::{
+    collections::VecDeque,
     future::pending,
     pin::Pin,
     sync::Arc,
@@ -65,6 +68,8 @@ pub(crate) struct Plan {
     pub(crate) run: u64,
     /// Everything up to here is done.
     pub(crate) cursor: Seq,
+    /// What was set aside and is to be tried once more.
+    pub(crate) retries: VecDeque<Seq>,
 }
 
 /// Whose delivery it is.
@@ -105,6 +110,8 @@ struct Runner {
     /// Whether the attempt makes a link, and how many items it sends.
     is_connecting: bool,
     sent_len: u64,
+    /// The attempt is this message's alone, which was set aside.
+    retrying: Option<Seq>,
     reading: Option<Reading>,
     /// Until the log has more.
     waking: Option<Waking>,
@@ -137,6 +144,7 @@ pub(crate) async fn run(
         attempt: None,
         is_connecting: false,
         sent_len: 0,
+        retrying: None,
         reading: None,
         waking: None,
         read_again: started,
@@ -173,6 +181,9 @@ impl Runner {
 
     /// Does what is due; tells until when there is nothing more.
     fn begin(&mut self) -> Option<u64> {
+        if self.retry() {
+            return None;
+        }
         match self.delivery.next(self.now_ms()) {
             Step::Wait(until_ms) => return until_ms,
             Step::Connect => {
@@ -283,6 +294,9 @@ impl Runner {
     /// An attempt ended, or a link at rest.
     fn ended(&mut self, result: Result<(), Failure>) {
         let was_sending = self.attempt.take().is_some() && !self.is_connecting;
+        if let Some(seq) = self.retrying.take() {
+            return self.retried(seq, result);
+        }
         let now_ms = self.now_ms();
         match result {
             Ok(()) if was_sending => {
@@ -346,10 +360,11 @@ impl Runner {
     }
 
     fn is_worth_a_report(&self) -> bool {
-        let Report { cursor, delivered, failed, aside, .. } = &self.report;
+        let Report { cursor, delivered, failed, aside, settled, .. } = &self.report;
         *delivered > 0
             || *failed > 0
             || !aside.is_empty()
+            || !settled.is_empty()
             || cursor.saturating_sub(self.written.0) >= PASSED_LEN
     }
 

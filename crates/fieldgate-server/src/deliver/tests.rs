@@ -128,7 +128,8 @@ impl Work {
         };
         let habits = Habits { backoff, open_ms: 20, batch_age_ms: 1, ..Habits::default() };
         let whose = Whose { tenant: TenantId::default_tenant(), name: "out".to_owned() };
-        let plan = Plan { whose, wanted, target, habits, run: 7, cursor: Seq(0) };
+        let plan =
+            Plan { whose, wanted, target, habits, run: 7, cursor: Seq(0), retries: [].into() };
         let (shown, stop) = (Arc::new(Shown::default()), CancellationToken::new());
         let written = Arc::new(Mutex::new(Vec::new()));
         let write: Write = Box::new({

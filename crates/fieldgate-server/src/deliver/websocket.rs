@@ -199,7 +199,7 @@ impl WebSocketLink {
                 Err(_late) => break Err(Failure::failed("no pong came in time")),
                 Ok(Ok(message)) if is_pong_of(&message, &name) => break Ok(()),
                 Ok(Ok(message)) => {
-                    if let Some(failure) = self.closed(&message, is_batch) {
+                    if let Some(failure) = self.closed(&message, is_batch).await {
                         break Err(failure);
                     }
                 }
@@ -229,7 +229,7 @@ impl WebSocketLink {
                         if message.is_pong() {
                             self.heard = Instant::now();
                         }
-                        if let Some(failure) = self.closed(&message, false) {
+                        if let Some(failure) = self.closed(&message, false).await {
                             return failure;
                         }
                     }
@@ -283,14 +283,16 @@ impl WebSocketLink {
         }
     }
 
-    /// What a close frame means; nothing, if it is none.
-    fn closed(&self, message: &Message, has_batch: bool) -> Option<Failure> {
+    /// What a close frame means, once it is answered; nothing, if it is none.
+    async fn closed(&mut self, message: &Message, has_batch: bool) -> Option<Failure> {
         let (code, reason) = message.as_close()?;
         let code = u16::from(code);
         let outcome = outcome_of(code, has_batch);
         let reason = self.aim.told(reason.as_bytes());
         let text = format!("it closed the connection with {code}");
         let text = if reason.is_empty() { text } else { format!("{text}: {reason}") };
+        // The answer was made when the frame was read; whoever is gone does not hear it.
+        let _late = timeout(CLOSE_TIME, self.socket.flush()).await;
         Some(Failure::new(outcome, text))
     }
 }

@@ -110,3 +110,24 @@ async fn a_target_that_cannot_be_used_is_told_as_the_last_error() {
     assert_eq!(text, "its target: 127.0.0.1 is a private address: it takes allow_private");
     gateway.running.drain().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_aside_comes_when_it_is_tried_again() {
+    let gateway = Gateway::start(&[], 1).await;
+    let answer = |count: usize, _: &Asked| {
+        if count == 0 { status("400 No", "not now") } else { status("200 OK", "") }
+    };
+    let (address, mut asked) = rest_target(answer).await;
+    change(&gateway, added(format!("http://{address}/"), Format::Native, Start::Now)).await;
+    fill(&gateway, 0, 1);
+    assert_eq!(taken(&mut asked, 1).await, ["0"], "refused");
+    reported(&gateway, |progress| progress.set_aside == 1).await;
+    let aside = |gateway: &Gateway| integrated(gateway).asides.messages.clone();
+    let (seq, told) = aside(&gateway).pop_first().unwrap();
+    assert_eq!(told.reason, "it answered with status 400: not now");
+    change(&gateway, IntegrationStep::Retry(seq)).await;
+    assert_eq!(taken(&mut asked, 1).await, ["0"], "tried again");
+    reported(&gateway, |progress| progress.delivered == 1).await;
+    assert!(aside(&gateway).is_empty());
+    gateway.running.drain().await;
+}
