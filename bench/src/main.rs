@@ -5,6 +5,7 @@
 
 mod api;
 mod bare;
+mod deliver;
 mod fanout;
 mod history;
 mod idle;
@@ -28,7 +29,8 @@ use crate::report::Report;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "usage: fieldgate-bench all|api|fanout|history|idle|ingest|index|start|thingsee… [--quick] \
+const USAGE: &str = "usage: fieldgate-bench \
+                     all|api|deliver|fanout|history|idle|ingest|index|start|thingsee… [--quick] \
                      [--binary PATH] [--subscribers N] [--connections N] [--records N] [--out FILE]";
 
 /// What to do, and how long.
@@ -69,6 +71,7 @@ fn main() -> Result<()> {
         ("history", history::run),
         ("api", api::run),
         ("thingsee", thingsee::run),
+        ("deliver", deliver::run),
     ] {
         let wanted = |name: &str| plan.parts.iter().any(|wanted| wanted == name);
         if !wanted(part) && !wanted("all") {
@@ -106,8 +109,8 @@ impl Plan {
         while let Some(arg) = args.next() {
             let mut value = || args.next().context(USAGE);
             match arg.as_str() {
-                "all" | "api" | "fanout" | "history" | "idle" | "ingest" | "index" | "start"
-                | "thingsee" => {
+                "all" | "api" | "deliver" | "fanout" | "history" | "idle" | "ingest" | "index"
+                | "start" | "thingsee" => {
                     plan.parts.push(arg.clone());
                 }
                 "--quick" => {

@@ -19,6 +19,7 @@ mod conformance;
 mod contract;
 mod crossing;
 mod crowd;
+mod deliveries;
 mod demo;
 mod desired;
 mod doc;
