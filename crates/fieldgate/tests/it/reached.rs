@@ -62,6 +62,10 @@ const ENDINGS: &[(CloseReason, &str)] = &[
     (CloseReason::BadUtf8, "fieldgate/tests/it/limits.rs::what_is_no_websocket_ends_with_its_code"),
     (CloseReason::FrameTooLarge, LIMITS),
     (
+        CloseReason::Policy,
+        "fieldgate/tests/it/thingsee_out.rs::a_group_that_outgrows_a_reader_ends_it",
+    ),
+    (
         CloseReason::Internal,
         "fieldgate-server/src/worker/tests.rs::a_worker_whose_hub_panics_closes_its_links_and_starts_anew",
     ),
@@ -112,12 +116,8 @@ const ENDINGS: &[(CloseReason, &str)] = &[
 ];
 
 /// What nothing sends yet, and the peer's own end, which it is not told.
-const UNSENT: &[CloseReason] = &[
-    CloseReason::PeerClosed,
-    CloseReason::GoingAway,
-    CloseReason::UnsupportedData,
-    CloseReason::Policy,
-];
+const UNSENT: &[CloseReason] =
+    &[CloseReason::PeerClosed, CloseReason::GoingAway, CloseReason::UnsupportedData];
 
 /// Each limit by the end of its name, and a test that reaches it.
 const REACHED: &[(&str, &str)] = &[

@@ -124,6 +124,27 @@ fn devices_and_ids_are_chosen_by_the_address() {
 }
 
 #[test]
+fn a_group_that_outgrows_a_reader_ends_it() {
+    let gateway = Gateway::with(&["limits.topics_per_connection_max=2"]);
+    let key = gateway.key("admin");
+    for id in ["a", "b", "c"] {
+        gateway.device(id);
+    }
+    let set = |devices: &str| {
+        let body = format!(r#"{{"devices":{devices}}}"#);
+        let (status, told) = request(&gateway.address, "PUT", "/v1/groups/hall", &key, &body);
+        assert_eq!(status, 200, "{told}");
+    };
+    set(r#"["a","b","c"]"#);
+    let refused = open(&gateway, &key, "group=hall").err().unwrap();
+    assert!(refused.contains("413"), "{refused}");
+    set(r#"["a","b"]"#);
+    let mut reader = open(&gateway, &key, "group=hall").unwrap();
+    set(r#"["a","b","c"]"#);
+    assert_eq!(reader.see(), Seen::Close(Some(1008)));
+}
+
+#[test]
 fn a_group_is_followed_while_its_devices_change() {
     let gateway = Gateway::start();
     let key = gateway.key("operator");
