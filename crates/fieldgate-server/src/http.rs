@@ -179,7 +179,7 @@ async fn dispatch(
     }
     request.extensions_mut().insert(Client(client));
     if caller.0.purpose == Purpose::Everything
-        && let Some(source) = ingest::source_at(&caller.0.shared.config, request.uri().path())
+        && let Some(source) = ingest::source_at(&caller.0.shared, request.uri().path())
     {
         return ingest::answer(caller, &source, request).await;
     }

@@ -27,7 +27,6 @@ use serde::Serialize;
 use super::{Taken, bring, limits_of, take};
 use crate::{
     asks::rate_fault,
-    config::Config,
     fabric::{FULL_TRIES, FULL_WAIT, Shared, append_fault},
     http::{Caller, Joining, Offer, Problem, refuse},
     rest,
@@ -37,9 +36,9 @@ use crate::{
 const BELOW: &str = "/ingest/thingsee/";
 
 /// The source that an address is of, by its name or by `thingsee.paths`.
-pub(crate) fn source_at(config: &Config, path: &str) -> Option<String> {
+pub(crate) fn source_at(shared: &Shared, path: &str) -> Option<String> {
     let named = path.strip_prefix(BELOW).filter(|name| !name.is_empty() && !name.contains('/'));
-    named.or_else(|| config.thingsee.paths.get(path).map(String::as_str)).map(str::to_owned)
+    named.map(str::to_owned).or_else(|| shared.config.thingsee.paths.get(path).cloned())
 }
 
 /// What was stored of a body.
@@ -126,20 +125,20 @@ impl Coding {
     }
 
     fn decode(self, shared: &Shared, body: &Bytes) -> Result<Elements, Fault> {
-        let limits = limits_of(shared);
+        let bounds = limits_of(shared);
         let inflated;
         let bytes = if self.is_deflated {
-            inflated = thingsee::inflate(body, limits.frame_bytes_max)?;
+            inflated = thingsee::inflate(body, bounds.frame_bytes_max)?;
             &inflated
         } else {
             &**body
         };
         if self.is_cbor {
-            return thingsee::decode_binary(bytes, &limits);
+            return thingsee::decode_binary(bytes, &bounds);
         }
         let text = std::str::from_utf8(bytes);
         let text = text.map_err(|_| Fault::new(Code::BadJson, "the body is not UTF-8"))?;
-        thingsee::decode_text(text, &limits)
+        thingsee::decode_text(text, &bounds)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Named, NamedYes, Output, Place, Place2, registry::filter};
 #[derive(Debug, Subcommand)]
 pub(crate) enum IntegrationCommand {
     /// Make an integration; prints the secret that it is given, once.
-    #[command(after_help = "Examples: fieldgate integration add cloud --kind thingsee-in
+    #[command(after_help = "Example: fieldgate integration add cloud --kind thingsee-in
           fieldgate integration add warehouse --kind rest --url https://api.example.com/in \\
             --token-in header:Authorization --secret-stdin < secret")]
     Add(Box<IntegrationAdd>),
