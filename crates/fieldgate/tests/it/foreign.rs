@@ -137,8 +137,9 @@ fn the_node_backend_reads_commands_and_reads_what_was() {
 }
 
 /// A self-signed gateway with a device, and the path of its certificate.
+/// Python takes its time to begin where everything runs at once: a handshake may, too.
 fn secure() -> (Gateway, String, String) {
-    let gateway = Gateway::with(&["--self-signed"]);
+    let gateway = Gateway::with(&["--self-signed", "limits.handshake_ms=20000"]);
     let token = gateway.device("sensor-001");
     let certificate = gateway.data().join("certs/self-signed.crt").display().to_string();
     (gateway, token, certificate)

@@ -117,8 +117,7 @@ pub(super) fn address(
         IntegrationKind::ThingseeIn => return Err(bad("what comes in has no url")),
     };
     if text.len() > URL_BYTES_MAX {
-        let text = format!("url is above {URL_BYTES_MAX} bytes");
-        return Err(Fault::new(Code::TooLarge, text));
+        return Err(bad(format!("url is above {URL_BYTES_MAX} bytes")));
     }
     let mut url =
         read_url(text, schemes, allow_private).map_err(|why| bad(format!("url: {why}")))?;
@@ -265,7 +264,7 @@ mod tests {
         assert!(address(Rest, "https://127.1/", None, true).is_ok());
         assert!(address(Rest, "http://169.254.169.254/", None, true).is_err(), "never");
         let long = format!("https://api.test/{}", "x".repeat(URL_BYTES_MAX));
-        assert_eq!(of(Rest, &long, None).unwrap_err().code, Code::TooLarge);
+        assert_eq!(of(Rest, &long, None).unwrap_err().code, Code::BadValue);
     }
 
     #[test]
