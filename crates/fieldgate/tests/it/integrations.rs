@@ -165,7 +165,7 @@ fn what_is_no_target_is_refused_and_the_refusal_says_why() {
     }
     let long = format!("https://api.example.com/{}", "x".repeat(2_048));
     let long = with(rest(), json!({"url": long}));
-    assert_eq!(admin.refused("POST", "", long), (413, "too_large".to_owned()));
+    assert_eq!(admin.refused("POST", "", long), (400, "bad_value".to_owned()));
     assert_eq!(admin.get("")["items"], json!([]), "nothing was made");
 }
 
