@@ -87,6 +87,10 @@ fn routes() -> (Router, OpenApi) {
         .merge(history::router())
         .merge(sign_in::router())
         .split_for_parts();
+    if let Some(components) = &mut openapi.components {
+        // A list shows its items in place, and nothing else does.
+        components.schemas.remove("AsideView");
+    }
     names::describe(&mut openapi);
     idempotency::describe(&mut openapi);
     let router = router
