@@ -4,6 +4,7 @@
 
 mod json;
 pub mod native;
+pub mod socketio;
 mod sse;
 pub mod thingsee;
 pub mod wire;
