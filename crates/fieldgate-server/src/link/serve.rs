@@ -131,10 +131,11 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
         }
     }
     let reason = serve(&hub, &link, first).await;
-    // Before the close is said: whoever takes over need not wait until the peer has heard it.
+    // Before the close is said: who hears it finds it counted, and whoever takes over need not wait
+    // until the peer has heard it.
+    hub.shared.stats.count_close(reason);
     drop(entered);
     Box::pin(finish(&hub, &link, reason)).await;
-    hub.shared.stats.count_close(reason);
     tracing::debug!(link = link.id, reason = reason.label(), "link ended");
     drop(link.permit.take());
 }
