@@ -32,6 +32,7 @@ mod stored;
 mod stream;
 mod tenants;
 mod tickets;
+mod unused;
 mod users;
 mod watch;
 
@@ -87,10 +88,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(history::router())
         .merge(sign_in::router())
         .split_for_parts();
-    if let Some(components) = &mut openapi.components {
-        // A list shows its items in place, and nothing else does.
-        components.schemas.remove("AsideView");
-    }
+    unused::forget(&mut openapi);
     names::describe(&mut openapi);
     idempotency::describe(&mut openapi);
     let router = router
