@@ -4,8 +4,12 @@
 
 mod json;
 pub mod native;
+mod readings;
 pub mod socketio;
 mod sse;
+pub mod thethings;
 pub mod thingsee;
 pub mod wire;
 pub mod ws;
+
+pub use readings::{About, Known};

@@ -4,26 +4,25 @@
 //! array that the caller opens and ends. Source: `resources.md` 2, "To Thingsee". What came as
 //! Thingsee goes out as it came, byte for byte. Absent: everything that has no row.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
 use fieldgate_core::{
     dialect::Delivery,
-    id::{TenantId, UnixMs},
+    id::UnixMs,
     json,
-    message::{Content, Kind, Message},
-    profile::{self, Profile, read_value},
-    resource::{self, Bound, Scale, Value, format_converted},
-    state::{self, Quality, Said},
+    message::{Content, Kind},
+    profile::{Profile, read_value},
+    resource::{Bound, Scale, Value, format_converted},
 };
 
 use super::{
     catalogue,
     rows::{Column, ROWS},
 };
-use crate::json::{write_number, write_string};
+use crate::{
+    json::{write_number, write_string},
+    readings::{Known, Names, Reading, digits, each_reading},
+};
 
 /// Of a report as it came.
 const EVENT_TIMED: u32 = 10;
@@ -31,20 +30,6 @@ const EVENT_TIMED: u32 = 10;
 const EVENT_STATE: u32 = 7;
 /// Most ids that a reader names.
 const IDS_MAX: usize = 8;
-
-/// What is known of a device beside its messages.
-#[derive(Debug, Clone, Default)]
-pub struct About {
-    /// What it is.
-    pub profile: Option<Arc<Profile>>,
-    /// Whether it speaks Thingsee itself: its names are fields.
-    pub is_thingsee: bool,
-    /// The gateway that it was last heard by (`tsmGw`).
-    pub gateway: Option<Arc<str>>,
-}
-
-/// Tells what is known of a device.
-pub type Known<'a> = &'a dyn Fn(&TenantId, &str) -> About;
 
 /// Which messages a reader wants, by `tsmId`; none named: all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -93,16 +78,7 @@ pub fn write_objects(
     }
     let about = known(&message.tenant, device);
     let mut found = Found::new(about.profile.as_deref(), about.is_thingsee);
-    if message.kind == Kind::State {
-        document(&mut found, message);
-    } else {
-        for reading in state::readings(message) {
-            let (Said::Value(text) | Said::Patch(text)) = reading.said else { continue };
-            if reading.quality != Quality::Bad {
-                found.take(message.timestamp, &reading.name, text, reading.unit.as_deref());
-            }
-        }
-    }
+    each_reading(message, |reading| found.take(reading));
     let event = if message.kind == Kind::Reported { EVENT_STATE } else { EVENT_TIMED };
     found.write(out, ids, event, device, about.gateway.as_deref())
 }
@@ -131,34 +107,6 @@ fn begin(out: &mut Vec<u8>) {
     }
 }
 
-/// The document of a device: each resource with its own time.
-fn document(found: &mut Found<'_>, message: &Message) {
-    let text = std::str::from_utf8(&message.payload).unwrap_or_default();
-    let parts = json::members(text).unwrap_or_default();
-    let part = |wanted| {
-        let part = parts.iter().find(|part| part.name.as_deref() == Some(wanted));
-        part.and_then(|part| json::members(part.value)).unwrap_or_default()
-    };
-    let about = part("meta");
-    let about: HashMap<&str, &str> =
-        about.iter().filter_map(|m| Some((m.name.as_deref()?, m.value))).collect();
-    for member in part("reported") {
-        let Some(name) = member.name.as_deref() else { continue };
-        let (mut time, mut unit, mut is_bad) = (None, None, false);
-        json::each_member(about.get(name).copied().unwrap_or_default(), |member| {
-            match member.name.as_deref() {
-                Some("time") => time = member.value.parse().ok().map(UnixMs),
-                Some("unit") => unit = json::string(member.value),
-                Some("quality") => is_bad = member.value == "\"bad\"",
-                Some(_) | None => (),
-            }
-        });
-        if let Some(time) = time.filter(|_| !is_bad) {
-            found.take(time, name, member.value, unit.as_deref());
-        }
-    }
-}
-
 /// A field that a message held.
 struct Held {
     /// The name that the device has for it.
@@ -171,23 +119,24 @@ struct Held {
 
 /// What a message held, in the order in which it is written.
 struct Found<'p> {
-    own: HashMap<&'p str, &'p profile::Resource>,
+    names: Names<'p>,
     is_thingsee: bool,
     held: BTreeMap<(UnixMs, u32, usize), Held>,
 }
 
 impl<'p> Found<'p> {
     fn new(profile: Option<&'p Profile>, is_thingsee: bool) -> Self {
-        let resources = profile.map_or(&[][..], |profile| &profile.resources);
-        let own = resources.iter().map(|resource| (resource.name.as_str(), resource));
-        Self { own: own.collect(), is_thingsee, held: BTreeMap::new() }
+        Self { names: Names::new(profile), is_thingsee, held: BTreeMap::new() }
     }
 
     /// Takes a reading. Of two names for one resource the profile's `as` counts, else the first; of
     /// one name said twice the last.
-    fn take(&mut self, time: UnixMs, name: &str, text: &str, unit: Option<&str>) {
+    fn take(&mut self, reading: Reading<'_>) {
+        let Reading { time, name, text, unit } = reading;
         read_value(text, |value| {
-            let Some((bound, is_named)) = self.bind(name, value, unit) else {
+            let bound = self.names.bind(name, value, unit);
+            // There is no field for a second instance.
+            let Some((bound, is_named)) = bound.filter(|(bound, _)| bound.instance == 1) else {
                 return self.take_field(time, name, text);
             };
             let mut has_row = false;
@@ -231,17 +180,6 @@ impl<'p> Found<'p> {
         let key = (time, kind.id, ROWS.len() + place);
         let (name, text) = (name.to_owned(), text.to_owned());
         self.held.insert(key, Held { name, is_named: false, field: field.name, text });
-    }
-
-    /// What a reading is; nothing of a second instance, for which there is no field.
-    fn bind(&self, name: &str, value: Value<'_>, unit: Option<&str>) -> Option<(Bound, bool)> {
-        let resource = self.own.get(name);
-        let unit = unit.or_else(|| resource.and_then(|resource| resource.unit.as_deref()));
-        let named = resource.and_then(|resource| resource.alias_of.as_deref());
-        let bound = resource::bind(named.unwrap_or(name), unit, value)?;
-        let instance =
-            if named.is_some() { resource::split_instance(name).1 } else { bound.instance };
-        (instance == 1).then_some((bound, named.is_some()))
     }
 
     fn write(
@@ -329,17 +267,6 @@ fn number(bound: &Bound, value: Value<'_>, text: &str, to: Scale, whole: bool) -
         if bound.scale == to { value.as_number()? } else { to.undo(bound.number(value)?)? };
     // Half away from zero; no minus in front of nothing.
     Some(if whole { format!("{:.0}", number.round() + 0.0) } else { format_converted(number) })
-}
-
-/// The sender's digits, out of a text too.
-fn digits(value: Value<'_>, text: &str) -> Option<String> {
-    let number = value.as_number()?;
-    let written = match value {
-        Value::Text(inner) => inner.trim(),
-        Value::Number(_) | Value::Bool(_) | Value::Other => text,
-    };
-    let is_json = serde_json::from_str::<serde_json::Number>(written).is_ok();
-    Some(if is_json { written.to_owned() } else { format_converted(number) })
 }
 
 #[cfg(test)]

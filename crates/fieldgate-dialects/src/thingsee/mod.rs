@@ -10,9 +10,10 @@ pub mod downlink;
 mod encode;
 mod rows;
 
+pub use crate::readings::{About, Known};
 pub use cbor::inflate;
 pub use decode::{Element, Elements, decode_binary, decode_text};
-pub use encode::{About, Ids, Known, write_objects};
+pub use encode::{Ids, write_objects};
 
 /// Keys that say what a message is about, and are no resources.
 pub const HEADER: [&str; 11] = [

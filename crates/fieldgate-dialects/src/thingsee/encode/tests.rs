@@ -1,16 +1,20 @@
 //! Tests of `encode`: the vectors of `resources.md` 7, and what they leave open.
 
+use std::sync::Arc;
+
 use fieldgate_core::{
     dialect::Marks,
-    id::{Epoch, Position, Seq},
-    message::Qos,
+    id::{Epoch, Position, Seq, TenantId},
+    message::{Message, Qos},
+    profile,
     resource::Type,
+    state::{self, Quality},
     testing,
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::native;
+use crate::{native, readings::About};
 
 const T: u64 = 1_634_567_890_123;
 

@@ -1,0 +1,129 @@
+//! What a message says of its device's resources, for the vocabularies of other systems.
+//!
+//! Pure. In: telemetry, reported state, or the document of a device. Out: readings one by one, and
+//! which canonical resource each is, by the device's profile. Source: `resources.md` 1. Absent:
+//! readings of bad quality, which have no place in those vocabularies.
+
+use std::{collections::HashMap, sync::Arc};
+
+use fieldgate_core::{
+    id::{TenantId, UnixMs},
+    json,
+    message::{Content, Kind, Message},
+    profile::{self, Profile},
+    resource::{self, Bound, Value, format_converted},
+    state::{self, Quality, Said},
+};
+
+/// What is known of a device beside its messages.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// What it is.
+    pub profile: Option<Arc<Profile>>,
+    /// Whether it speaks Thingsee itself: its names are fields.
+    pub is_thingsee: bool,
+    /// The gateway that it was last heard by (`tsmGw`).
+    pub gateway: Option<Arc<str>>,
+}
+
+/// Tells what is known of a device.
+pub type Known<'a> = &'a dyn Fn(&TenantId, &str) -> About;
+
+/// One resource, as a message tells it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// When it was so.
+    pub(crate) time: UnixMs,
+    /// Its name, as the device has it.
+    pub(crate) name: &'a str,
+    /// Its value: JSON, as it was sent.
+    pub(crate) text: &'a str,
+    /// Its unit, where the reading has one.
+    pub(crate) unit: Option<&'a str>,
+}
+
+/// Visits the readings of a message, in its order; none where it holds none for other vocabularies.
+pub(crate) fn each_reading(message: &Message, mut visit: impl FnMut(Reading<'_>)) {
+    if message.content == Content::Json && message.kind == Kind::State {
+        return each_of_document(message, visit);
+    }
+    for reading in state::readings(message) {
+        let (Said::Value(text) | Said::Patch(text)) = reading.said else { continue };
+        if reading.quality != Quality::Bad {
+            let (name, unit) = (&*reading.name, reading.unit.as_deref());
+            visit(Reading { time: message.timestamp, name, text, unit });
+        }
+    }
+}
+
+/// The document of a device: each resource with its own time.
+fn each_of_document(message: &Message, mut visit: impl FnMut(Reading<'_>)) {
+    let text = std::str::from_utf8(&message.payload).unwrap_or_default();
+    let parts = json::members(text).unwrap_or_default();
+    let part = |wanted| {
+        let part = parts.iter().find(|part| part.name.as_deref() == Some(wanted));
+        part.and_then(|part| json::members(part.value)).unwrap_or_default()
+    };
+    let about = part("meta");
+    let about: HashMap<&str, &str> =
+        about.iter().filter_map(|m| Some((m.name.as_deref()?, m.value))).collect();
+    for member in part("reported") {
+        let Some(name) = member.name.as_deref() else { continue };
+        let (mut time, mut unit, mut is_bad) = (None, None, false);
+        json::each_member(about.get(name).copied().unwrap_or_default(), |member| {
+            match member.name.as_deref() {
+                Some("time") => time = member.value.parse().ok().map(UnixMs),
+                Some("unit") => unit = json::string(member.value),
+                Some("quality") => is_bad = member.value == "\"bad\"",
+                Some(_) | None => (),
+            }
+        });
+        if let Some(time) = time.filter(|_| !is_bad) {
+            visit(Reading { time, name, text: member.value, unit: unit.as_deref() });
+        }
+    }
+}
+
+/// The names that a device has for its resources.
+#[derive(Debug)]
+pub(crate) struct Names<'p>(HashMap<&'p str, &'p profile::Resource>);
+
+impl<'p> Names<'p> {
+    /// Those of its profile.
+    pub(crate) fn new(profile: Option<&'p Profile>) -> Self {
+        let resources = profile.map_or(&[][..], |profile| &profile.resources);
+        Self(resources.iter().map(|resource| (resource.name.as_str(), resource)).collect())
+    }
+
+    /// Whether its profile has a resource of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// What a reading is, and whether the profile says so with `as`, which counts more than a name.
+    pub(crate) fn bind(
+        &self,
+        name: &str,
+        value: Value<'_>,
+        unit: Option<&str>,
+    ) -> Option<(Bound, bool)> {
+        let resource = self.0.get(name);
+        let unit = unit.or_else(|| resource.and_then(|resource| resource.unit.as_deref()));
+        let named = resource.and_then(|resource| resource.alias_of.as_deref());
+        let bound = resource::bind(named.unwrap_or(name), unit, value)?;
+        let instance =
+            if named.is_some() { resource::split_instance(name).1 } else { bound.instance };
+        Some((Bound { instance, ..bound }, named.is_some()))
+    }
+}
+
+/// The sender's digits, out of a text too.
+pub(crate) fn digits(value: Value<'_>, text: &str) -> Option<String> {
+    let number = value.as_number()?;
+    let written = match value {
+        Value::Text(inner) => inner.trim(),
+        Value::Number(_) | Value::Bool(_) | Value::Other => text,
+    };
+    let is_json = serde_json::from_str::<serde_json::Number>(written).is_ok();
+    Some(if is_json { written.to_owned() } else { format_converted(number) })
+}

@@ -1,0 +1,168 @@
+//! Messages as items: `[{"key":…,"value":…,"datetime":…}]`, compact, in this order.
+//!
+//! Pure. In: a delivery, the resource that is wanted, and what is known of its device. Source:
+//! `wire.md` 1.3 and 1.6, `resources.md` 1 ("which name where"). Invariant: a value under its device's
+//! own name keeps the sender's digits and type.
+
+use std::collections::BTreeMap;
+
+use fieldgate_core::{
+    dialect::Delivery,
+    id::UnixMs,
+    profile::read_value,
+    resource::{self, Bound, Scale, Type, Value, format_converted},
+};
+
+use super::date;
+use crate::{
+    json::write_string,
+    readings::{Known, Names, Reading, digits, each_reading},
+};
+
+/// Appends what a message says of a resource, or of all, as an array, and tells how many items it
+/// has; nothing, where it has none.
+///
+/// A wanted resource is the device's own of this name, as it was sent; else the canonical one of this
+/// name, converted, under this name.
+pub fn write_items(
+    out: &mut Vec<u8>,
+    delivery: &Delivery<'_>,
+    wanted: Option<&str>,
+    known: Known<'_>,
+) -> usize {
+    let message = delivery.message;
+    let Some(device) = message.topic.device() else { return 0 };
+    let mut items = Items { out, count: 0 };
+    match wanted {
+        None => {
+            each_reading(message, |reading| items.push(reading.name, reading.text, reading.time));
+        }
+        Some(wanted) => {
+            let about = known(&message.tenant, device);
+            let mut found = Found::new(wanted, Names::new(about.profile.as_deref()));
+            each_reading(message, |reading| found.take(reading));
+            found.each(|text, time| items.push(wanted, text, time));
+        }
+    }
+    items.end()
+}
+
+/// An array that is being written, and is not begun before its first item.
+struct Items<'o> {
+    out: &'o mut Vec<u8>,
+    count: usize,
+}
+
+impl Items<'_> {
+    fn push(&mut self, key: &str, text: &str, time: UnixMs) {
+        self.out.push(if self.count == 0 { b'[' } else { b',' });
+        self.out.extend_from_slice(b"{\"key\":");
+        write_string(self.out, key);
+        self.out.extend_from_slice(b",\"value\":");
+        write_compact(self.out, text);
+        self.out.extend_from_slice(b",\"datetime\":\"");
+        date::write(self.out, time);
+        self.out.extend_from_slice(b"\"}");
+        self.count += 1;
+    }
+
+    fn end(self) -> usize {
+        if self.count > 0 {
+            self.out.push(b']');
+        }
+        self.count
+    }
+}
+
+/// Appends a JSON value without the space between its parts: clients cut texts at fixed places.
+pub(super) fn write_compact(out: &mut Vec<u8>, text: &str) {
+    if !text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b' ' | b'\t' | b'\n' | b'\r' if !in_string => continue,
+            _ => (),
+        }
+        out.push(byte);
+    }
+}
+
+/// A canonical resource of the wanted name, under one name of the device.
+struct Converted {
+    /// The name that the device has for it.
+    name: String,
+    /// Whether the profile says what it is.
+    is_named: bool,
+    text: String,
+}
+
+/// What a message holds of one resource.
+struct Found<'p> {
+    wanted: &'p str,
+    names: Names<'p>,
+    /// The wanted name's row and instance, if it is canonical.
+    canonical: Option<(&'static str, u8)>,
+    own: Vec<(String, UnixMs)>,
+    converted: BTreeMap<UnixMs, Vec<Converted>>,
+}
+
+impl<'p> Found<'p> {
+    fn new(wanted: &'p str, names: Names<'p>) -> Self {
+        let (stem, instance) = resource::split_instance(wanted);
+        // A device whose own name it is has none by the canonical one.
+        let row = resource::canonical(stem).filter(|_| !names.has(wanted));
+        let canonical = row.map(|row| (row.name, instance));
+        Self { wanted, names, canonical, own: Vec::new(), converted: BTreeMap::new() }
+    }
+
+    fn take(&mut self, reading: Reading<'_>) {
+        let Reading { time, name, text, unit } = reading;
+        if name == self.wanted {
+            self.own.push((text.to_owned(), time));
+            return;
+        }
+        let Some(canonical) = self.canonical else { return };
+        read_value(text, |value| {
+            let Some((bound, is_named)) = self.names.bind(name, value, unit) else { return };
+            if (bound.row.name, bound.instance) != canonical {
+                return;
+            }
+            let Some(text) = convert(&bound, value, text) else { return };
+            let of_time = self.converted.entry(time).or_default();
+            of_time.push(Converted { name: name.to_owned(), is_named, text });
+        });
+    }
+
+    /// Visits what counts: the own name's values; else, of several names for one resource at one
+    /// time, those of the name that the profile gives, or of the first.
+    fn each(&self, mut visit: impl FnMut(&str, UnixMs)) {
+        if !self.own.is_empty() {
+            self.own.iter().for_each(|(text, time)| visit(text, *time));
+            return;
+        }
+        for (time, all) in &self.converted {
+            let chosen = all.iter().find(|one| one.is_named).or_else(|| all.first());
+            let same = all.iter().filter(|one| chosen.is_some_and(|c| c.name == one.name));
+            same.for_each(|one| visit(&one.text, *time));
+        }
+    }
+}
+
+/// A reading's value as its canonical resource has it.
+fn convert(bound: &Bound, value: Value<'_>, text: &str) -> Option<String> {
+    match bound.row.value {
+        Type::Number | Type::Integer if bound.scale == Scale::Same => digits(value, text),
+        Type::Number | Type::Integer => bound.number(value).map(format_converted),
+        Type::Bool => bound.truth(value).map(|truth| truth.to_string()),
+        Type::String | Type::Json => Some(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
