@@ -3,12 +3,14 @@
 //! A dialect knows its wire and its error forms, and nothing of storage, routing or sockets.
 
 mod json;
+pub mod kamea;
 pub mod native;
 mod readings;
 pub mod socketio;
 mod sse;
 pub mod thethings;
 pub mod thingsee;
+mod utc;
 pub mod wire;
 pub mod ws;
 
