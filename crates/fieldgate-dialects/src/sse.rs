@@ -108,7 +108,8 @@ mod tests {
         message.content = Content::Json;
         let delivery = Delivery { position: at(7), message: &message, marks };
         let (mut text, mut out) = (Vec::new(), Vec::new());
-        Form::Events.write_delivery(&delivery, &|_, _| About::default(), &mut text, &mut out);
+        let context = Context { known: &|_, _| About::default(), rooms: None };
+        Form::Events.write_delivery(&delivery, context, &mut text, &mut out);
         String::from_utf8(out).unwrap()
     }
 

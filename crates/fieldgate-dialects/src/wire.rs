@@ -1,5 +1,5 @@
-//! What goes to a socket: the native dialect's JSON, in WebSocket frames or as server-sent events, or
-//! Thingsee arrays.
+//! What goes to a socket: the native dialect's JSON, in WebSocket frames or as server-sent events,
+//! Thingsee arrays, or Socket.IO events.
 //!
 //! Pure. In: a delivery or an answer. Out: whole frames, headers included, appended to a buffer that
 //! the caller reuses; so is `text`, which holds the JSON on its way. Invariant: a Thingsee link is sent
@@ -13,9 +13,23 @@ use fieldgate_core::{
 };
 
 use crate::{
-    native, sse, thingsee,
+    native, socketio, sse, thingsee,
     ws::{self, Opcode},
 };
+
+/// Names what rooms a link is in: those who are in the same ones get the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomsId(pub u32);
+
+/// What a form needs to know beside the message.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "what is known is a function")]
+pub struct Context<'a> {
+    /// Tells of devices.
+    pub known: crate::Known<'a>,
+    /// Of a link in rooms: those, and what their events look like.
+    pub rooms: Option<(&'a socketio::Rooms, socketio::Look<'a>)>,
+}
 
 /// How a link wants what it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,13 +45,29 @@ pub enum Form {
     Thingsee(thingsee::Ids),
     /// A WebSocket of a Thingsee source: it sends arrays, and is sent those of commands to its devices.
     Source,
+    /// A Socket.IO session that is in no room.
+    Session,
+    /// One that is in these.
+    Rooms(RoomsId),
 }
 
 impl Form {
-    /// Whether its clients only receive: what they send is nothing, and they take no commands.
+    /// Whether its clients only receive: they publish nothing, and take no commands.
     #[must_use]
     pub const fn only_receives(self) -> bool {
-        matches!(self, Self::Events | Self::Thingsee(_))
+        matches!(self, Self::Events | Self::Thingsee(_) | Self::Session | Self::Rooms(_))
+    }
+
+    /// Whether it is one of Socket.IO.
+    #[must_use]
+    pub const fn is_session(self) -> bool {
+        matches!(self, Self::Session | Self::Rooms(_))
+    }
+
+    /// Whether it is told of a hole by the last state.
+    #[must_use]
+    pub const fn is_told_by_state(self) -> bool {
+        matches!(self, Self::Thingsee(_) | Self::Rooms(_))
     }
 
     /// Whether it takes Thingsee arrays.
@@ -46,12 +76,12 @@ impl Form {
         matches!(self, Self::Thingsee(_))
     }
 
-    /// Appends the frame of a routed message; nothing, where the form has none for it. `known` tells
-    /// of the device that it is about.
+    /// Appends the frame of a routed message; nothing, where the form has none for it. Of a link in
+    /// rooms, one for each that it is for.
     pub fn write_delivery(
         self,
         delivery: &Delivery<'_>,
-        known: thingsee::Known<'_>,
+        context: Context<'_>,
         text: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) {
@@ -65,11 +95,16 @@ impl Form {
                 native::encode_delivery(delivery, self.native(), text);
                 sse::write_delivery(delivery, text, out);
             }
-            // It follows nothing.
-            Self::Source => (),
+            // They follow nothing.
+            Self::Source | Self::Session => (),
+            Self::Rooms(_) => {
+                if let Some((rooms, look)) = context.rooms {
+                    rooms.write_events(delivery, context.known, look, text, out);
+                }
+            }
             Self::Thingsee(ids) => {
                 text.push(b'[');
-                if thingsee::write_objects(text, delivery, &ids, known) > 0 {
+                if thingsee::write_objects(text, delivery, &ids, context.known) > 0 {
                     text.push(b']');
                     write_text(text, out);
                 }
@@ -80,7 +115,12 @@ impl Form {
     const fn native(self) -> native::Form {
         match self {
             Self::Lesson => native::Form::Lesson,
-            Self::V1 | Self::Events | Self::Thingsee(_) | Self::Source => native::Form::V1,
+            Self::V1
+            | Self::Events
+            | Self::Thingsee(_)
+            | Self::Source
+            | Self::Session
+            | Self::Rooms(_) => native::Form::V1,
         }
     }
 
@@ -95,7 +135,7 @@ impl Form {
     }
 
     fn write_said(self, answer: &Answer, in_turn: bool, text: &mut Vec<u8>, out: &mut Vec<u8>) {
-        if matches!(self, Self::Thingsee(_) | Self::Source) {
+        if matches!(self, Self::Thingsee(_) | Self::Source) || self.is_session() {
             return;
         }
         text.clear();
@@ -138,6 +178,7 @@ impl Form {
             Self::Lesson | Self::V1 | Self::Thingsee(_) | Self::Source => {
                 out.extend_from_slice(&ws::ping_frame(b""));
             }
+            Self::Session | Self::Rooms(_) => write_text(b"2", out),
             Self::Events => sse::write_ping(out),
         }
     }
@@ -146,7 +187,12 @@ impl Form {
     #[must_use]
     pub fn close_frame(self, reason: CloseReason) -> Bytes {
         match self {
-            Self::Lesson | Self::V1 | Self::Thingsee(_) | Self::Source => ws::close_frame(reason),
+            Self::Lesson
+            | Self::V1
+            | Self::Thingsee(_)
+            | Self::Source
+            | Self::Session
+            | Self::Rooms(_) => ws::close_frame(reason),
             Self::Events => sse::close_event(reason),
         }
     }

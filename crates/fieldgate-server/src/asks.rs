@@ -31,7 +31,7 @@ use crate::{
     hub::{Hub, Then},
     ingest,
     link::Link,
-    profiles, prove, subscriptions, wishes,
+    profiles, prove, socketio, subscriptions, wishes,
     worker::Control,
 };
 
@@ -113,6 +113,9 @@ pub(crate) fn limits_of(shared: &Shared) -> native::Limits {
 
 /// Deals with one frame of a client.
 pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Outcome {
+    if let (Some(session), Event::Text(_) | Event::Binary(_)) = (&link.session, frame) {
+        return socketio::on_frame(hub, link, session, frame);
+    }
     match (*frame, link.principal()) {
         (Event::Close { code, .. }, _) => {
             link.outbox.wait(ws::close_echo(code));
@@ -125,13 +128,13 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
         (Event::Pong(_), _) => (),
         (Event::Text(text), None) => return prove::on_first(hub, link, text),
         (Event::Binary(_), None) => link.close(CloseReason::ProtocolError),
-        (Event::Text(text), Some(principal)) if link.form.only_receives() => {
+        (Event::Text(text), Some(principal)) if link.form.get().only_receives() => {
             pass_over(hub, link, &principal, text.len());
         }
-        (Event::Binary(bytes), Some(principal)) if link.form.only_receives() => {
+        (Event::Binary(bytes), Some(principal)) if link.form.get().only_receives() => {
             pass_over(hub, link, &principal, bytes.len());
         }
-        (Event::Text(_) | Event::Binary(_), Some(principal)) if link.form == Form::Source => {
+        (Event::Text(_) | Event::Binary(_), Some(principal)) if link.form.get() == Form::Source => {
             return ingest::on_frame(hub, link, &principal, frame);
         }
         (Event::Text(text), Some(principal)) => {

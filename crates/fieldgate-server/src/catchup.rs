@@ -14,7 +14,9 @@ use fieldgate_core::{
     dialect::{Answer, GapReason, Marks, Since},
     id::{Position, Seq, UnixMs},
     message::{Message, Qos},
+    topic::Filter,
 };
+use fieldgate_dialects::wire::Form;
 use fieldgate_store::{Chunk, Followed, Log, ReadFilter};
 
 use crate::{
@@ -34,6 +36,42 @@ const LAST_STEP_LEN_MAX: u64 = 1_024;
 
 /// At what promise a message is sent, if at all.
 type QosOf<'a> = &'a dyn Fn(Seq, &Message) -> Option<Qos>;
+
+/// How what is read is told, where that is not as all that the link follows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way<'a> {
+    /// The filter whose replay it is.
+    mark: Option<&'a str>,
+    form: Option<Form>,
+}
+
+/// Tells a link, in this form, what some filters select behind a position, until the present; returns
+/// the number behind which live begins, or nothing if the reader ended before. What cannot be told
+/// from there is `foreign` to this log: nothing is read then.
+pub(crate) async fn tell_past(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    (filters, form): (Vec<Filter>, Form),
+    after: Position,
+    done: &dyn Fn() -> bool,
+) -> Result<Option<Seq>, Foreign> {
+    let start = start_of(&hub.shared, Since::After(after)).await;
+    if start.foreign.is_some() || start.next < hub.shared.log.oldest() {
+        return Err(Foreign);
+    }
+    let Some(principal) = link.principal() else { return Ok(None) };
+    let tenant = Some(principal.tenant.clone());
+    let filter = ReadFilter { tenant, filters, ..ReadFilter::default() };
+    let next = Cell::new(start.next);
+    let qos_of = |_: Seq, message: &Message| Some(message.qos);
+    let way = Way { mark: None, form: Some(form) };
+    let routed = follow(hub, link, &next, || filter.clone(), way, &qos_of, done).await;
+    Ok(routed.map(|routed| routed.max(next.get().prev())))
+}
+
+/// A position that is not, or not any more, in this log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Foreign;
 
 /// Starts the replay of a subscription.
 pub(crate) fn start_replay(
@@ -69,8 +107,16 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
     let qos_of = |_: Seq, message: &Message| Some(subscription.qos.min(message.qos));
     let done = || link.is_closing() || subscription.ended.get();
     let next = Cell::new(start.next);
-    let Some(routed) =
-        follow(hub, link, &next, || filter.clone(), Some(mark), &qos_of, &done).await
+    let Some(routed) = follow(
+        hub,
+        link,
+        &next,
+        || filter.clone(),
+        Way { mark: Some(mark), form: None },
+        &qos_of,
+        &done,
+    )
+    .await
     else {
         return;
     };
@@ -157,7 +203,7 @@ async fn follow(
     link: &Rc<Link>,
     next: &Cell<Seq>,
     filter: impl Fn() -> ReadFilter,
-    mark: Option<&str>,
+    way: Way<'_>,
     qos_of: QosOf<'_>,
     done: &dyn Fn() -> bool,
 ) -> Option<Seq> {
@@ -171,7 +217,7 @@ async fn follow(
         }
         let routed = hub.shared.routing().routed;
         if routed.0.saturating_sub(next.get().prev().0) <= LAST_STEP_LEN_MAX {
-            let reached = last_step(hub, link, next, &filter(), mark, qos_of);
+            let reached = last_step(hub, link, next, &filter(), way, qos_of);
             if let Some(reached) = reached {
                 return Some(reached);
             }
@@ -189,7 +235,7 @@ async fn follow(
             return None;
         }
         match read {
-            Ok(Ok(chunk)) => hand_over(hub, link, chunk, routed, next, mark, qos_of),
+            Ok(Ok(chunk)) => hand_over(hub, link, chunk, routed, next, way, qos_of),
             Ok(Err(error)) => {
                 tracing::error!(%error, "a replay could not read the log");
                 link.close(fieldgate_core::close::CloseReason::Internal);
@@ -217,14 +263,14 @@ fn last_step(
     link: &Rc<Link>,
     next: &Cell<Seq>,
     filter: &ReadFilter,
-    mark: Option<&str>,
+    way: Way<'_>,
     qos_of: QosOf<'_>,
 ) -> Option<Seq> {
     let routed = hub.shared.routing().routed;
     while next.get() <= routed {
         let before = next.get();
         match hub.shared.log.read(before, filter, chunk_bytes_max(link)) {
-            Ok(chunk) => hand_over(hub, link, chunk, routed, next, mark, qos_of),
+            Ok(chunk) => hand_over(hub, link, chunk, routed, next, way, qos_of),
             Err(error) => {
                 tracing::error!(%error, "a replay could not read the log");
                 link.close(fieldgate_core::close::CloseReason::Internal);
@@ -246,7 +292,7 @@ fn hand_over(
     chunk: Chunk,
     routed: Seq,
     next: &Cell<Seq>,
-    mark: Option<&str>,
+    way: Way<'_>,
     qos_of: QosOf<'_>,
 ) {
     let mut expired_count = 0;
@@ -258,7 +304,7 @@ fn hand_over(
                 if message.is_over(now()) {
                     expired_count += 1;
                 } else {
-                    send(hub, link, (entry.seq, message, qos), mark);
+                    send(hub, link, (entry.seq, message, qos), way);
                 }
             }
             Followed::Entry(_) => break,
@@ -275,13 +321,8 @@ fn hand_over(
     }
 }
 
-fn send(
-    hub: &Rc<Hub>,
-    link: &Rc<Link>,
-    (seq, message, qos): (Seq, &Message, Qos),
-    mark: Option<&str>,
-) {
-    if mark.is_none() {
+fn send(hub: &Rc<Hub>, link: &Rc<Link>, (seq, message, qos): (Seq, &Message, Qos), way: Way<'_>) {
+    if way.mark.is_none() && way.form.is_none() {
         if let Some(subscription) = paced_alone(link, seq, message)
             && let Some(paced) = &subscription.paced
         {
@@ -289,8 +330,8 @@ fn send(
         }
         link.delivered.set(seq);
     }
-    let marks = Marks { qos, replay: mark, ..Marks::default() };
-    let frame = hub.encode_marked(seq, message, marks, link.form);
+    let marks = Marks { qos, replay: way.mark, ..Marks::default() };
+    let frame = hub.encode_marked(seq, message, marks, way.form.unwrap_or(link.form.get()));
     hub.touch(link);
     link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
     hub.shared.stats.delivered.fetch_add(1, Ordering::Relaxed);
@@ -325,7 +366,7 @@ async fn catch_up(hub: &Rc<Hub>, link: &Rc<Link>, arrived_from: Option<UnixMs>) 
         arrived_until: None,
     };
     let done = || link.is_closing() || link.subscriptions.borrow().is_empty();
-    let reached = follow(hub, link, &link.log_next, filter, None, &own, &done).await;
+    let reached = follow(hub, link, &link.log_next, filter, Way::default(), &own, &done).await;
     link.behind.set(false);
     link.outbox.set_elsewhere(false);
     link.overtook.take();

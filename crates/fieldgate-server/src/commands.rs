@@ -310,7 +310,7 @@ fn offer_one(hub: &Rc<Hub>, link: &Rc<Link>, by: &Principal, command: &OpenComma
         // What the device is in now decides what it gets of its wishes.
         return true;
     }
-    let resent = command.state == CommandState::Sent && link.form == Form::V1;
+    let resent = command.state == CommandState::Sent && link.form.get() == Form::V1;
     if (command.state == CommandState::Queued || resent)
         && let Err(fault) = fit::again(&hub.shared, command)
     {
@@ -326,7 +326,7 @@ fn offer_one(hub: &Rc<Hub>, link: &Rc<Link>, by: &Principal, command: &OpenComma
     match command.state {
         CommandState::Queued => (),
         // A client that acknowledges by protocol gets again what it did not acknowledge.
-        CommandState::Sent if link.form == Form::V1 => {
+        CommandState::Sent if link.form.get() == Form::V1 => {
             link.offered.borrow_mut().insert(seq, false);
             hub.send_command(link, seq, true);
             return true;

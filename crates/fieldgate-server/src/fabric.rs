@@ -44,6 +44,7 @@ use crate::{
     refusals::{self, Refusal, Refusals},
     repeats::Repeats,
     share::Share,
+    socketio::Sessions,
     thingsee_out::Followed,
     throttle::{Throttle, open_files_max},
     tickets::Tickets,
@@ -98,6 +99,8 @@ pub(crate) struct Shared {
     /// When devices of sources were last said to have moved.
     pub(crate) gateways: Gateways,
     pub(crate) deliveries: Deliveries,
+    /// Socket.IO sessions that requests carry.
+    pub(crate) sessions: Sessions,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -285,6 +288,7 @@ impl Fabric {
             gateways: Gateways::default(),
             groups_followed: Followed::default(),
             deliveries: Deliveries::default(),
+            sessions: Sessions::default(),
             repeats: Repeats::default(),
             next_worker: AtomicUsize::new(0),
             for_durable: Waiters::default(),

@@ -43,6 +43,7 @@ use crate::{
     listen::Purpose,
     metrics,
     rest::{self, Entrance},
+    socketio,
     status::readiness,
     thingsee_out,
     throttle::{Permit, Refusal},
@@ -183,6 +184,9 @@ async fn dispatch(
     {
         return ingest::answer(caller, &source, request).await;
     }
+    if caller.0.purpose == Purpose::Everything && socketio::is_ours(request.uri().path()) {
+        return socketio::answer(caller, request).await;
+    }
     let answered: Result<Response, Infallible> = routes.oneshot(request).await;
     answered.unwrap_or_else(|never| match never {})
 }
@@ -224,7 +228,7 @@ async fn guarded(caller: &Caller, routes: Router, request: Request) -> Response 
     if caller.0.purpose == Purpose::Everything {
         // What is served here asks for a token of its own: any page may ask with it.
         let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
+        headers.entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(ANY_ORIGIN);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
     response
@@ -403,7 +407,11 @@ async fn upgrade(State(caller): State<Caller>, request: Request) -> Result<Respo
     let subprotocol = ws::choose_subprotocol(offered.as_deref(), native::SUBPROTOCOLS);
     let form = form_of(subprotocol);
     let principal = principal.map(Arc::unwrap_or_clone);
-    offer.take(&caller, request, Joining { form, subprotocol, principal, stream: None })
+    offer.take(
+        &caller,
+        request,
+        Joining { form, subprotocol, principal, stream: None, session: None },
+    )
 }
 
 #[cfg(test)]

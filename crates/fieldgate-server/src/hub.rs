@@ -7,6 +7,7 @@ mod documents;
 mod paced;
 mod pending;
 mod roll;
+mod rooms;
 mod train;
 
 use std::{
@@ -27,7 +28,11 @@ use fieldgate_core::{
     message::Message,
     topic::Filter,
 };
-use fieldgate_dialects::wire::Form;
+use fieldgate_dialects::{
+    kamea,
+    socketio::Look,
+    wire::{Context, Form},
+};
 use fieldgate_store::{AppendError, Log, Record};
 
 use crate::{
@@ -39,6 +44,7 @@ use crate::{
     present::LinkRef,
     prove,
     sink::Writer,
+    socketio,
     subscriptions::Subscription,
     thingsee_out,
     worker::Told,
@@ -79,6 +85,8 @@ pub(crate) struct Hub {
     writer: RefCell<Writer>,
     /// Whether this tick appended what is to be announced.
     appended: Cell<bool>,
+    rooms: RefCell<rooms::Interned>,
+    kamea: kamea::Body,
 }
 
 impl Hub {
@@ -103,6 +111,8 @@ impl Hub {
             joined: RefCell::default(),
             writer: RefCell::new(Writer::new()),
             appended: Cell::default(),
+            rooms: RefCell::default(),
+            kamea: kamea::Body::default(),
         }
     }
 
@@ -151,6 +161,7 @@ impl Hub {
     pub(crate) fn remove_link(&self, link: &Rc<Link>) {
         self.links.borrow_mut().remove(&link.id);
         link.end_following(&self.shared);
+        self.leave_rooms(link);
         let subscriptions = std::mem::take(&mut *link.subscriptions.borrow_mut());
         for subscription in subscriptions.values() {
             self.remove_member(link, subscription);
@@ -160,7 +171,7 @@ impl Hub {
         }
     }
 
-    fn link(&self, id: u64) -> Option<Rc<Link>> {
+    pub(crate) fn link(&self, id: u64) -> Option<Rc<Link>> {
         self.links.borrow().get(&id).cloned()
     }
 
@@ -211,10 +222,19 @@ impl Hub {
     ) -> Bytes {
         let delivery = Delivery { position: self.shared.position(seq), message, marks };
         let mut frame = Vec::with_capacity(FRAME_BYTES + message.payload.len());
+        self.write_delivery(form, &delivery, &mut frame);
+        frame.into()
+    }
+
+    /// Appends what a form says of a message.
+    fn write_delivery(&self, form: Form, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
         let known =
             |tenant: &TenantId, device: &str| thingsee_out::about(&self.shared, tenant, device);
-        form.write_delivery(&delivery, &known, &mut self.text.borrow_mut(), &mut frame);
-        frame.into()
+        let rooms = self.rooms_of(form);
+        let look = Look { event: kamea::TELEMETRIES, body: &self.kamea };
+        let rooms = rooms.as_deref().map(|rooms| (rooms, look));
+        let context = Context { known: &known, rooms };
+        form.write_delivery(delivery, context, &mut self.text.borrow_mut(), out);
     }
 
     /// The frame of something that waited, now that its turn has come.
@@ -225,7 +245,7 @@ impl Hub {
                 let Late { seq, qos, ref message, count, ahead: late_ahead } = *late;
                 let ahead = ahead || late_ahead;
                 let marks = Marks { qos, ahead, conflated_count: count, ..Marks::default() };
-                self.encode_marked(seq, message, marks, link.form)
+                self.encode_marked(seq, message, marks, link.form.get())
             }
             Item::Gap(first, last) => self.encode_gap(link, first, last, GapReason::Overflow),
         }
@@ -237,7 +257,7 @@ impl Hub {
         let mut frame = Vec::new();
         let gap = Answer::Gap { from, to, reason };
         link.note_hole();
-        link.form.write_answer(&gap, &mut self.text.borrow_mut(), &mut frame);
+        link.form.get().write_answer(&gap, &mut self.text.borrow_mut(), &mut frame);
         frame.into()
     }
 
@@ -257,9 +277,9 @@ impl Hub {
             link.note_hole();
             link.outbox.push_tick(|tick| {
                 if link.delivered.get() > last {
-                    link.form.write_aside(&gap, &mut text, tick);
+                    link.form.get().write_aside(&gap, &mut text, tick);
                 } else {
-                    link.form.write_answer(&gap, &mut text, tick);
+                    link.form.get().write_answer(&gap, &mut text, tick);
                 }
             });
         }
@@ -278,7 +298,7 @@ impl Hub {
         }
         let mut text = self.text.borrow_mut();
         self.touch(link);
-        link.outbox.push_tick(|tick| link.form.write_answer(answer, &mut text, tick));
+        link.outbox.push_tick(|tick| link.form.get().write_answer(answer, &mut text, tick));
     }
 
     /// Appends records that nobody waits for; they are routed together with the rest of this tick.
@@ -339,7 +359,7 @@ impl Hub {
     }
 
     /// Looks at the rights of a link again: what it may no longer see ends.
-    pub(crate) fn recheck(&self, link: u64) {
+    pub(crate) fn recheck(self: &Rc<Self>, link: u64) {
         let Some(link) = self.link(link) else { return };
         let Some(principal) = link.principal() else { return };
         let Some(fresh) = self.shared.state.refresh(&principal, now()) else {
@@ -353,8 +373,9 @@ impl Hub {
         let keeps_all = link.subscriptions.borrow().values().all(is_left);
         link.set_principal(fresh);
         if !keeps_all {
-            link.close(CloseReason::RightsWithdrawn);
+            return link.close(CloseReason::RightsWithdrawn);
         }
+        socketio::on_rights(self, &link);
     }
 
     /// The groups of these tenants may have other devices.
@@ -385,14 +406,16 @@ impl Hub {
             if link.held_back.get() {
                 commands::offer_open(self, link);
             }
-            if link.hole.take() {
+            if link.session.is_some() {
+                socketio::on_tick(self, link);
+            } else if link.hole.take() {
                 thingsee_out::tell_last_state(self, link);
             }
         }
         for link in self.links.borrow().values() {
             if link.wants_ping(&self.shared) {
                 self.touch(link);
-                link.outbox.push_tick(|tick| link.form.write_ping(tick));
+                link.outbox.push_tick(|tick| link.form.get().write_ping(tick));
             }
         }
         told

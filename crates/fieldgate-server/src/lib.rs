@@ -35,6 +35,7 @@ mod rest;
 mod router;
 mod share;
 mod sink;
+mod socketio;
 mod status;
 mod subscriptions;
 mod tenancy;

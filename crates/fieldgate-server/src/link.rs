@@ -34,6 +34,7 @@ use crate::{
     present::Predecessor,
     prove::{Proving, Signing},
     sink::Socket,
+    socketio::Session,
     subscriptions::Subscriptions,
     thingsee_out::Following,
     throttle::{Permit, Sender},
@@ -43,11 +44,15 @@ use crate::{
 pub(crate) use serve::TAKEOVER_WAIT;
 pub(crate) use serve::run;
 
+/// How long a Socket.IO session may be nobody's: its client may ask a person first.
+const JOIN_MS: u64 = 45_000;
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: u64,
-    pub(crate) form: Form,
+    /// What it is sent; of Socket.IO, changed with the rooms that it is in.
+    pub(crate) form: Cell<Form>,
     pub(crate) socket: Socket,
     pub(crate) outbox: Outbox,
     pub(crate) touched: Cell<bool>,
@@ -89,6 +94,8 @@ pub(crate) struct Link {
     /// Whether the frame that is tried again was counted.
     pub(crate) paid: Cell<bool>,
     permit: RefCell<Option<Permit>>,
+    /// Of Socket.IO: what its session is.
+    pub(crate) session: Option<Box<Session>>,
     /// Of a source: devices that the log is to decide about before its frame is tried again.
     pub(crate) brought: RefCell<Option<Box<Brought>>>,
     /// Where a device's own telemetry goes, once it sent some.
@@ -108,6 +115,60 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// A connection that is nobody's yet.
+    pub(crate) fn new(
+        hub: &Hub,
+        (socket, form): (Socket, Form),
+        (peer, permit): (std::net::IpAddr, Permit),
+        session: Option<Box<Session>>,
+    ) -> Self {
+        Self {
+            id: hub.next_id(),
+            form: Cell::new(form),
+            socket,
+            outbox: Outbox::new(hub.shared.config.limits.outbox_bytes_max, &hub.shared.outboxes),
+            touched: Cell::new(false),
+            delivered: Cell::new(Seq(0)),
+            overlap: Cell::new((Seq(0), Qos::AtMostOnce)),
+            unpaced: Cell::new(Seq(0)),
+            paced: Cell::new(Seq(0)),
+            behind: Cell::new(false),
+            log_next: Cell::new(Seq(0)),
+            overtook: RefCell::default(),
+            subscriptions: RefCell::default(),
+            documents: RefCell::default(),
+            documents_flow: Cell::new(false),
+            hole: Cell::new(false),
+            following: RefCell::default(),
+            offered: RefCell::default(),
+            held_back: Cell::new(false),
+            offered_bytes: Cell::new(0),
+            acknowledges: Cell::new(form == Form::V1),
+            predecessors: RefCell::default(),
+            served: Cell::new(None),
+            turn_frames: Cell::new(0),
+            #[cfg(test)]
+            breaks: Cell::new(false),
+            sender: OnceCell::new(),
+            paid: Cell::new(false),
+            permit: RefCell::new(Some(permit)),
+            session,
+            brought: RefCell::default(),
+            own_telemetry: OnceCell::new(),
+            started: Instant::now(),
+            peer,
+            principal: RefCell::new(None),
+            proving: RefCell::default(),
+            signing: RefCell::default(),
+            closing: Cell::new(None),
+            notify: Notify::new(),
+            heard_ms: Cell::new(0),
+            pinged_ms: Cell::new(0),
+            errors: Cell::new((0, 0)),
+            limited: Cell::default(),
+        }
+    }
+
     pub(crate) fn principal(&self) -> Option<Rc<Principal>> {
         self.principal.borrow().clone()
     }
@@ -120,12 +181,12 @@ impl Link {
 
     /// Numbers will not come. A form that can say so does.
     pub(crate) fn note_hole(&self) {
-        self.hole.set(self.form.is_thingsee());
+        self.hole.set(self.form.get().is_told_by_state());
     }
 
     /// Whether it only receives: it sends nothing, and takes no commands.
     pub(crate) fn is_stream(&self) -> bool {
-        self.form.only_receives()
+        self.form.get().only_receives()
     }
 
     pub(crate) fn age_ms(&self) -> u64 {
@@ -186,7 +247,8 @@ impl Link {
         if self.socket.was_read() {
             self.heard_ms.set(now);
         }
-        if self.principal.borrow().is_none() && now >= shared.config.limits.auth_ms {
+        let auth_ms = self.session.as_ref().map_or(shared.config.limits.auth_ms, |_| JOIN_MS);
+        if self.principal.borrow().is_none() && now >= auth_ms {
             self.close(CloseReason::AuthTimeout);
         } else if expires.is_some_and(|end| end <= fabric::now()) {
             self.close(CloseReason::RightsWithdrawn);
@@ -201,7 +263,12 @@ impl Link {
         if due {
             self.pinged_ms.set(now);
         }
-        due && !self.is_closing() && self.principal.borrow().is_some()
+        let is_pinged = match &self.session {
+            // Clients of the older version ping themselves, of the newer expect it from the beginning.
+            Some(session) => session.is_pinged(),
+            None => self.principal.borrow().is_some(),
+        };
+        due && is_pinged && !self.is_closing()
     }
 
     /// Whether something is left to send, in the outbox or in the socket's TLS session.

@@ -1,22 +1,25 @@
-//! Where a link reads and writes: a socket that is never waited for, plain or with TLS, or the body of
-//! an HTTP answer.
+//! Where a link reads and writes: a socket that is never waited for, plain or with TLS, the body of an
+//! HTTP answer, or the bodies of polling requests.
 //!
 //! In: the socket behind an upgrade, or a pipe. Out: reads and writes that take what there is. Absent: any
 //! buffer of plain bytes. Owned by one worker, so that a TLS session has one thread.
 
 mod pipe;
+mod polling;
 mod tls;
 mod together;
 
 use std::{
     io::{self, ErrorKind},
     net::TcpStream as StdTcpStream,
+    sync::Arc,
 };
 
 use rustls::ServerConnection;
 use tokio::{io::Interest, net::TcpStream};
 
 pub(crate) use pipe::{Pipe, pipe};
+pub(crate) use polling::{Exchange, Polled, Polling};
 use tls::TlsSocket;
 pub(crate) use together::Writer;
 
@@ -29,6 +32,8 @@ pub(crate) enum Sink {
     Tls(StdTcpStream, Box<ServerConnection>),
     /// The body of an answer.
     Pipe(Pipe),
+    /// The bodies of polling requests.
+    Polling(Arc<Exchange>),
 }
 
 /// A socket of this worker.
@@ -37,6 +42,7 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
     Tls(Box<TlsSocket>),
     Pipe(Pipe),
+    Polling(Box<Polling>),
 }
 
 impl Sink {
@@ -48,6 +54,7 @@ impl Sink {
                 Ok(Socket::Tls(Box::new(TlsSocket::new(stream, *session))))
             }
             Self::Pipe(pipe) => Ok(Socket::Pipe(pipe)),
+            Self::Polling(exchange) => Ok(Socket::Polling(Box::new(Polling::new(exchange)))),
         }
     }
 }
@@ -55,31 +62,62 @@ impl Sink {
 impl Socket {
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.readable().await,
-            Self::Tls(socket) if socket.has_unread() => Ok(()),
-            Self::Tls(socket) => socket.stream().readable().await,
+            Self::Tcp(_) | Self::Tls(_) => self.wire_readable().await,
             Self::Pipe(pipe) => {
                 pipe.readable().await;
                 Ok(())
             }
+            // Boxed, so that a link of its own socket has no room for it.
+            Self::Polling(polling) => Box::pin(polling.readable()).await,
+        }
+    }
+
+    /// As [`Self::readable`], for a socket of the system's.
+    async fn wire_readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.readable().await,
+            Self::Tls(socket) if socket.has_unread() => Ok(()),
+            Self::Tls(socket) => socket.stream().readable().await,
+            Self::Pipe(_) | Self::Polling(_) => Err(ErrorKind::Unsupported.into()),
         }
     }
 
     pub(crate) async fn writable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.writable().await,
-            Self::Tls(socket) => socket.stream().writable().await,
+            Self::Tcp(_) | Self::Tls(_) => self.wire_writable().await,
             Self::Pipe(pipe) => {
                 pipe.writable().await;
                 Ok(())
             }
+            Self::Polling(polling) => Box::pin(polling.writable()).await,
+        }
+    }
+
+    /// As [`Self::writable`], for a socket of the system's.
+    async fn wire_writable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.writable().await,
+            Self::Tls(socket) => socket.stream().writable().await,
+            Self::Pipe(_) | Self::Polling(_) => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The plain socket that is written to, if it is one.
+    fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Polling(polling) => match polling.wire() {
+                Some(Self::Tcp(stream)) => Some(stream),
+                _ => None,
+            },
+            Self::Tls(_) | Self::Pipe(_) => None,
         }
     }
 
     /// Whether who cannot say anything has read something since the last time this was asked.
     pub(crate) fn was_read(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Tls(_) => false,
+            Self::Tcp(_) | Self::Tls(_) | Self::Polling(_) => false,
             Self::Pipe(pipe) => pipe.was_read(),
         }
     }
@@ -90,6 +128,7 @@ impl Socket {
             Self::Tcp(stream) => read_some(stream, buffer),
             Self::Tls(socket) => socket.try_read(buffer),
             Self::Pipe(pipe) => pipe.try_read(),
+            Self::Polling(polling) => polling.try_read(buffer),
         }
     }
 
@@ -100,6 +139,7 @@ impl Socket {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Tls(socket) => socket.try_write(bytes),
             Self::Pipe(pipe) => pipe.try_write(bytes),
+            Self::Polling(polling) => polling.try_write(bytes),
         }
     }
 
@@ -108,6 +148,7 @@ impl Socket {
         match self {
             Self::Tcp(_) | Self::Pipe(_) => false,
             Self::Tls(socket) => socket.has_unsent(),
+            Self::Polling(polling) => polling.has_unsent(),
         }
     }
 
@@ -116,6 +157,7 @@ impl Socket {
         match self {
             Self::Tcp(_) | Self::Pipe(_) => Ok(true),
             Self::Tls(socket) => socket.try_send(),
+            Self::Polling(polling) => polling.try_send(),
         }
     }
 
@@ -129,6 +171,7 @@ impl Socket {
                 socket.stream()
             }
             Self::Pipe(pipe) => return pipe.end(),
+            Self::Polling(polling) => return polling.end(),
         };
         // A peer that is gone needs no end.
         let _gone = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);

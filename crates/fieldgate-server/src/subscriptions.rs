@@ -218,7 +218,7 @@ pub(crate) fn open_stream(hub: &Rc<Hub>, link: &Rc<Link>, ask: &StreamAsk) {
     // Where the last of them is live the others are, too.
     let routed = routed.into_iter().max().unwrap_or_default();
     begin_stream(hub, link, &subscriptions, hub.shared.position(routed));
-    if link.form.is_thingsee() {
+    if link.form.get().is_thingsee() {
         return thingsee_out::tell_last_state(hub, link);
     }
     send_all_retained(hub, link, &subscriptions, routed);
@@ -282,7 +282,7 @@ pub(crate) fn send_retained(
     until: Seq,
     others: &[Rc<Subscription>],
 ) {
-    if link.form.is_thingsee() {
+    if link.form.get().is_thingsee() {
         // Its last state is made of what was reported, and tells the same.
         return;
     }
@@ -337,7 +337,7 @@ fn send_some(
         }
         let qos = subscription.qos.min(message.qos);
         let marks = Marks { qos, retain: true, ..Marks::default() };
-        let frame = hub.encode_marked(entry.seq, message, marks, link.form);
+        let frame = hub.encode_marked(entry.seq, message, marks, link.form.get());
         sent_bytes += frame.len();
         link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
     }

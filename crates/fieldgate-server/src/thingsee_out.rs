@@ -44,7 +44,7 @@ pub(crate) async fn open(
     let (ids, ask) = ask::read(uri)?.resolve(caller.shared(), &principal)?;
     let (form, stream) = (Form::Thingsee(ids), Some(Box::new(ask)));
     let principal = Some(Arc::unwrap_or_clone(principal));
-    let joining = Joining { form, subprotocol: None, principal, stream };
+    let joining = Joining { form, subprotocol: None, principal, stream, session: None };
     offer.take(&caller, request, joining)
 }
 

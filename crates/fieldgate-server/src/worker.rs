@@ -38,6 +38,7 @@ use crate::{
     hub::{Hub, RollCall},
     link,
     sink::Sink,
+    socketio::{self, Probing, Session},
     subscriptions::StreamAsk,
 };
 
@@ -64,6 +65,8 @@ pub(crate) struct Handover {
     pub(crate) permit: crate::throttle::Permit,
     /// What it follows from the beginning on.
     pub(crate) stream: Option<Box<StreamAsk>>,
+    /// Of Socket.IO: what its session is.
+    pub(crate) session: Option<Box<Session>>,
 }
 
 /// What a worker must do beside delivering.
@@ -71,6 +74,8 @@ pub(crate) struct Handover {
 pub(crate) enum Control {
     /// Serve this connection.
     Handover(Box<Handover>),
+    /// A session may go over to this socket.
+    Upgrade { link: u64, sink: Sink, probing: Probing },
     /// End a connection.
     Kick(u64, CloseReason),
     /// A command waits for the device of this connection.
@@ -300,6 +305,7 @@ fn obey(hub: &Rc<Hub>, control: Control) -> bool {
         Control::Handover(handover) => {
             tokio::task::spawn_local(link::run(Rc::clone(hub), handover));
         }
+        Control::Upgrade { link, sink, probing } => socketio::upgrade(hub, link, sink, probing),
         Control::Kick(link, reason) => hub.kick(link, reason),
         Control::Command { link, seq } => hub.offer_command(link, seq),
         Control::CommandMoved { link, moved } => hub.tell_command(link, *moved),

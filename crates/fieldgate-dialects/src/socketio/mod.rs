@@ -8,6 +8,7 @@ mod attach;
 mod engine;
 mod packet;
 mod payload;
+mod rooms;
 
 pub use attach::{Attached, Attaching};
 pub use engine::{BadPacket, Engine, Opening, Part, write_binary, write_opening};
@@ -16,3 +17,4 @@ pub use packet::{
     write_disconnect, write_event_end, write_event_start,
 };
 pub use payload::{BadPayload, Carried, Encoding, read_payload, write_payload};
+pub use rooms::{Look, Namespace, Room, Rooms};

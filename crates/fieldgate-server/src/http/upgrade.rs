@@ -24,7 +24,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::{Caller, Problem, refuse, text};
-use crate::{idle::Watched, sink::Sink, subscriptions::StreamAsk, worker::Handover};
+use crate::{
+    idle::Watched, sink::Sink, socketio::Session, subscriptions::StreamAsk, worker::Handover,
+};
 
 /// A request that may become a WebSocket.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) struct Joining {
     pub(crate) principal: Option<Principal>,
     /// What it follows from the beginning on.
     pub(crate) stream: Option<Box<StreamAsk>>,
+    /// Of Socket.IO: what its session is.
+    pub(crate) session: Option<Box<Session>>,
 }
 
 impl Offer {
@@ -84,35 +88,70 @@ impl Offer {
     pub(crate) fn take(
         self,
         caller: &Caller,
-        mut request: Request,
+        request: Request,
         joining: Joining,
     ) -> Result<Response, Problem> {
-        let Joining { form, subprotocol, principal, stream } = joining;
+        let Joining { form, subprotocol, principal, stream, session } = joining;
         let (peer, permit) = (self.client, caller.take_place(self.client)?);
-        let on_upgrade = hyper::upgrade::on(&mut request);
         let shared = Arc::clone(caller.shared());
-        tokio::spawn(async move {
-            match on_upgrade.await.map(take_back) {
-                Ok(Ok((sink, read_ahead))) => {
-                    let all = Handover { sink, read_ahead, form, principal, peer, permit, stream };
-                    shared.hand_over(all);
-                }
-                Ok(Err(error)) => tracing::warn!(%error, "an upgraded socket was lost"),
-                Err(error) => tracing::debug!(%error, "upgrade failed"),
-            }
+        let mut response = self.accept(request, move |sink, read_ahead| {
+            shared.hand_over(Handover {
+                sink,
+                read_ahead,
+                form,
+                principal,
+                peer,
+                permit,
+                stream,
+                session,
+            });
         });
-        let mut response = Response::builder()
-            .status(StatusCode::SWITCHING_PROTOCOLS)
-            .header(header::UPGRADE, "websocket")
-            .header(header::CONNECTION, "Upgrade")
-            .header("sec-websocket-accept", self.accept)
-            .body(Body::empty())
-            .unwrap_or_default();
         if let Some(name) = subprotocol {
             let name = HeaderValue::from_static(name);
             response.headers_mut().insert("sec-websocket-protocol", name);
         }
         Ok(response)
+    }
+
+    /// Takes the offer for a connection that has a place already: the one of this socket is held until
+    /// `then` has it.
+    ///
+    /// # Errors
+    ///
+    /// There is no place for it.
+    pub(crate) fn take_over(
+        self,
+        caller: &Caller,
+        request: Request,
+        then: impl FnOnce(Sink, Bytes) + Send + 'static,
+    ) -> Result<Response, Problem> {
+        let permit = caller.take_place(self.client)?;
+        Ok(self.accept(request, move |sink, read_ahead| {
+            then(sink, read_ahead);
+            drop(permit);
+        }))
+    }
+
+    fn accept(
+        self,
+        mut request: Request,
+        then: impl FnOnce(Sink, Bytes) + Send + 'static,
+    ) -> Response {
+        let on_upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            match on_upgrade.await.map(take_back) {
+                Ok(Ok((sink, read_ahead))) => then(sink, read_ahead),
+                Ok(Err(error)) => tracing::warn!(%error, "an upgraded socket was lost"),
+                Err(error) => tracing::debug!(%error, "upgrade failed"),
+            }
+        });
+        Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(header::UPGRADE, "websocket")
+            .header(header::CONNECTION, "Upgrade")
+            .header("sec-websocket-accept", self.accept)
+            .body(Body::empty())
+            .unwrap_or_default()
     }
 }
 

@@ -26,7 +26,6 @@ use crate::{
     link::Link,
     outbox::{Item, Lost, late_byte_len, taken},
     subscriptions::{self, Subscription},
-    thingsee_out,
     worker::Routed,
 };
 
@@ -111,7 +110,9 @@ impl Hub {
             link.delivered.set(*last);
             let (of, overlap) = link.overlap.get();
             let granted = if of == *last { overlap } else { subscription.qos };
-            let run = runs.place(link.form, granted, || self.encode_run(&cars, granted, link.form));
+            let run = runs.place(link.form.get(), granted, || {
+                self.encode_run(&cars, granted, link.form.get())
+            });
             if runs.at(run).bytes.len() == runs.at(run).start(from) {
                 // A form may have nothing to say of a message.
                 continue;
@@ -127,13 +128,10 @@ impl Hub {
     }
 
     fn encode_run(&self, cars: &Cars<'_>, granted: Qos, form: Form) -> Run {
-        let mut text = self.text.borrow_mut();
-        let known =
-            |tenant: &TenantId, device: &str| thingsee_out::about(&self.shared, tenant, device);
         Run::new(cars, granted, &mut self.joined.borrow_mut(), |seq, message, qos, out| {
             let marks = Marks { qos, ..Marks::default() };
             let delivery = Delivery { position: self.shared.position(seq), message, marks };
-            form.write_delivery(&delivery, &known, &mut text, out);
+            self.write_delivery(form, &delivery, out);
         })
     }
 

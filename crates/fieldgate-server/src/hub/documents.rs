@@ -91,11 +91,12 @@ impl Hub {
                 document = Some(self.document(tenant, device));
             }
             let Some(Some(document)) = &document else { return };
-            let known = frames.iter().find(|(form, _)| *form == link.form);
+            let known = frames.iter().find(|(form, _)| *form == link.form.get());
             let frame = known.map(|(_, frame)| frame.clone()).unwrap_or_else(|| {
                 let marks = Marks { ahead: true, ..Marks::default() };
-                let frame = self.encode_marked(document.seq, &document.message, marks, link.form);
-                frames.push((link.form, frame.clone()));
+                let frame =
+                    self.encode_marked(document.seq, &document.message, marks, link.form.get());
+                frames.push((link.form.get(), frame.clone()));
                 frame
             });
             self.touch(link);
@@ -158,7 +159,7 @@ impl Hub {
             let topic = Topic::of_device(&device, "state");
             let follows = link.subscriptions.borrow().values().any(|subscription| {
                 // Thingsee readers get it as the last values of what they follow.
-                if link.form.is_thingsee() {
+                if link.form.get().is_thingsee() {
                     subscription.filter.matches(&Topic::of_device(&device, "telemetry"))
                 } else {
                     follows(&subscription.filter) && subscription.filter.matches(&topic)
@@ -170,10 +171,20 @@ impl Hub {
                 continue;
             };
             let marks = Marks { retain, ahead: !retain, ..Marks::default() };
-            let frame = self.encode_marked(document.seq, &document.message, marks, link.form);
+            let frame = self.encode_marked(document.seq, &document.message, marks, link.form.get());
             sent_bytes += frame.len();
             link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
         }
+    }
+
+    /// Sends what was last known of a device, in this form.
+    pub(crate) fn tell_last_values(&self, link: &Rc<Link>, device: &DeviceId, form: Form) {
+        let document = link.principal().and_then(|p| self.document(&p.tenant, device));
+        let Some(document) = document else { return };
+        let marks = Marks { retain: true, ..Marks::default() };
+        let frame = self.encode_marked(document.seq, &document.message, marks, form);
+        self.touch(link);
+        link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
     }
 
     /// The document of a device; nothing if nothing is known of it.

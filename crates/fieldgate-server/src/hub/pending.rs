@@ -155,7 +155,7 @@ impl Hub {
         let mut text = self.text.borrow_mut();
         self.touch(link);
         let write = |tick: &mut Vec<u8>| {
-            link.form.write_control(&delivery, &open.device, &mut text, tick);
+            link.form.get().write_control(&delivery, &open.device, &mut text, tick);
         };
         link.outbox.push_tick(write);
     }

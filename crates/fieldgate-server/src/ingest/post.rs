@@ -77,7 +77,8 @@ fn open(caller: &Caller, source: &str, request: Request) -> Result<Response, Pro
         Err(refused) => return Ok(refused),
     };
     let principal = Some(principal(caller, source, &request, offer.client)?);
-    let joining = Joining { form: Form::Source, subprotocol: None, principal, stream: None };
+    let joining =
+        Joining { form: Form::Source, subprotocol: None, principal, stream: None, session: None };
     offer.take(caller, request, joining)
 }
 

@@ -2,21 +2,10 @@
 //!
 //! Invariant: of two links of one device the older has ended before the younger is looked at.
 
-use std::{
-    cell::{Cell, OnceCell, RefCell},
-    io,
-    ops::ControlFlow,
-    rc::Rc,
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{io, ops::ControlFlow, rc::Rc, sync::atomic::Ordering, time::Duration};
 
-use fieldgate_core::{close::CloseReason, id::Seq, message::Qos};
-use fieldgate_dialects::{
-    wire::Form,
-    ws::{self, Decoder},
-};
-use tokio::sync::Notify;
+use fieldgate_core::close::CloseReason;
+use fieldgate_dialects::ws::{self, Decoder};
 
 use super::Link;
 use crate::{
@@ -24,9 +13,8 @@ use crate::{
     commands,
     fabric::Shared,
     hub::Hub,
-    outbox::Outbox,
     share::Held,
-    subscriptions, thingsee_out,
+    socketio, subscriptions, thingsee_out,
     worker::Handover,
 };
 
@@ -67,52 +55,9 @@ impl Drop for Entered<'_> {
 /// There are many of these at rest, and a future has room for all that it may ever wait for: what
 /// happens seldom is boxed.
 pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
-    let Handover { sink, read_ahead, form, principal, peer, permit, stream } = *handover;
+    let Handover { sink, read_ahead, form, principal, peer, permit, stream, session } = *handover;
     let Ok(socket) = sink.into_socket() else { return };
-    let link = Rc::new(Link {
-        id: hub.next_id(),
-        form,
-        socket,
-        outbox: Outbox::new(hub.shared.config.limits.outbox_bytes_max, &hub.shared.outboxes),
-        touched: Cell::new(false),
-        delivered: Cell::new(Seq(0)),
-        overlap: Cell::new((Seq(0), Qos::AtMostOnce)),
-        unpaced: Cell::new(Seq(0)),
-        paced: Cell::new(Seq(0)),
-        behind: Cell::new(false),
-        log_next: Cell::new(Seq(0)),
-        overtook: RefCell::default(),
-        subscriptions: RefCell::default(),
-        documents: RefCell::default(),
-        documents_flow: Cell::new(false),
-        hole: Cell::new(false),
-        following: RefCell::default(),
-        offered: RefCell::default(),
-        held_back: Cell::new(false),
-        offered_bytes: Cell::new(0),
-        acknowledges: Cell::new(form == Form::V1),
-        predecessors: RefCell::default(),
-        served: Cell::new(None),
-        turn_frames: Cell::new(0),
-        #[cfg(test)]
-        breaks: Cell::new(false),
-        sender: OnceCell::new(),
-        paid: Cell::new(false),
-        permit: RefCell::new(Some(permit)),
-        brought: RefCell::default(),
-        own_telemetry: OnceCell::new(),
-        started: Instant::now(),
-        peer,
-        principal: RefCell::new(None),
-        proving: RefCell::default(),
-        signing: RefCell::default(),
-        closing: Cell::new(None),
-        notify: Notify::new(),
-        heard_ms: Cell::new(0),
-        pinged_ms: Cell::new(0),
-        errors: Cell::new((0, 0)),
-        limited: Cell::default(),
-    });
+    let link = Rc::new(Link::new(&hub, (socket, form), (peer, permit), session));
     hub.add_link(&link);
     let entered = Entered(&hub, &link);
     // Even empty it would keep the HTTP layer's read buffer for as long as the connection lives.
@@ -120,6 +65,9 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
     drop(read_ahead);
     if hub.shared.draining.load(Ordering::SeqCst) {
         link.close(CloseReason::Restart);
+    }
+    if link.session.is_some() {
+        socketio::open(&hub, &link);
     }
     if let Some(principal) = principal {
         asks::welcome(&hub, &link, principal);
@@ -317,7 +265,8 @@ async fn finish(hub: &Hub, link: &Link, reason: CloseReason) {
         link.socket.end();
         return;
     }
-    link.outbox.wait(link.form.close_frame(reason));
+    socketio::say_farewell(link, reason);
+    link.outbox.wait(link.form.get().close_frame(reason));
     let deadline = tokio::time::Instant::now() + CLOSE_WAIT;
     while link.has_unsent() {
         let writable = tokio::time::timeout_at(deadline, link.socket.writable()).await;

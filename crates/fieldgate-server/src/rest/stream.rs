@@ -99,6 +99,7 @@ async fn stream(
         peer,
         permit,
         stream: Some(Box::new(ask)),
+        session: None,
     });
     let mut response = Response::new(Body::new(body));
     for (name, value) in [

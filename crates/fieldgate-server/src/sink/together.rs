@@ -31,14 +31,13 @@ impl Writer {
         writes: impl Iterator<Item = (&'a Socket, &'a [u8])> + Clone,
     ) -> impl Iterator<Item = io::Result<usize>> {
         let is_worth_it = writes.clone().nth(RING_LEN_MIN - 1).is_some();
-        let plain = writes.clone().filter_map(|(socket, bytes)| match socket {
-            Socket::Tcp(stream) => Some(Send { socket: stream.as_fd(), bytes }),
-            Socket::Tls(_) | Socket::Pipe(_) => None,
+        let plain = writes.clone().filter_map(|(socket, bytes)| {
+            socket.plain().map(|stream| Send { socket: stream.as_fd(), bytes })
         });
         let ring = self.ring.as_mut().filter(|_| is_worth_it);
         let mut sent = ring.map(|ring| ring.send_each(plain));
-        writes.map(move |(socket, bytes)| match (&mut sent, socket) {
-            (Some(sent), Socket::Tcp(_)) => sent.next().unwrap_or(Ok(0)),
+        writes.map(move |(socket, bytes)| match (&mut sent, socket.plain()) {
+            (Some(sent), Some(_)) => sent.next().unwrap_or(Ok(0)),
             _ => socket.try_write(bytes),
         })
     }

@@ -1,0 +1,136 @@
+//! Rooms: what a connection follows in its namespace, and the events that it gets of a message.
+//!
+//! Pure. In: a delivery. Out: one event for each room that it is for, as WebSocket frames; the same
+//! bytes for all who are in the same rooms, whatever their version. Invariant: a message is no event
+//! of a room whose past was told up to it.
+
+use std::collections::BTreeMap;
+
+use fieldgate_core::{
+    dialect::Delivery,
+    id::{DeviceId, Seq},
+};
+
+use super::{write_event_end, write_event_start};
+use crate::{
+    Known, kamea, thethings,
+    ws::{self, Opcode},
+};
+
+/// What is followed: its name is the one of the events.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Room {
+    /// thethings.iO: `/me/resources/{resource}`, of everything that its user sees.
+    Resource(Box<str>),
+    /// thethings.iO: `/things/{token}`, everything of one device.
+    Thing(DeviceId, Box<str>),
+    /// Kamea: the telemetry of one device.
+    Telemetries(DeviceId),
+}
+
+/// The namespaces that have rooms.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Namespace {
+    /// `/v2`: thethings.iO.
+    Things,
+    /// `/devices`: Kamea, for the tenant of this `tenantId`.
+    Kamea(Box<str>),
+}
+
+impl Namespace {
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Things => "/v2",
+            Self::Kamea(_) => "/devices",
+        }
+    }
+}
+
+/// The rooms that a connection is in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rooms {
+    /// Where.
+    pub namespace: Namespace,
+    /// Whether its events end with their position.
+    pub positions: bool,
+    /// The rooms; of each, up to which number its past was told another way.
+    pub rooms: BTreeMap<Room, Seq>,
+}
+
+/// What the events of Kamea look like.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    /// Their name.
+    pub event: &'a str,
+    /// Their body.
+    pub body: &'a kamea::Body,
+}
+
+impl Rooms {
+    /// Appends the events of a message, each a whole frame; nothing where no room is for it. `text` is
+    /// reused.
+    pub fn write_events(
+        &self,
+        delivery: &Delivery<'_>,
+        known: Known<'_>,
+        look: Look<'_>,
+        text: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) {
+        for (room, told) in &self.rooms {
+            if delivery.marks.retain || delivery.position.seq > *told {
+                self.write_room(room, delivery, (known, look), text, out);
+            }
+        }
+    }
+
+    fn write_room(
+        &self,
+        room: &Room,
+        delivery: &Delivery<'_>,
+        (known, look): (Known<'_>, Look<'_>),
+        text: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut event = |name: &str, write: &mut dyn FnMut(&mut Vec<u8>) -> bool| {
+            text.clear();
+            write_event_start(text, self.namespace.name(), 0, name);
+            text.push(b',');
+            if !write(text) {
+                return;
+            }
+            if self.positions && !delivery.marks.retain {
+                text.extend_from_slice(format!(",\"{}\"", delivery.position).as_bytes());
+            }
+            write_event_end(text);
+            ws::write_header(out, Opcode::Text, text.len());
+            out.extend_from_slice(text);
+        };
+        let of = |device: &DeviceId| {
+            delivery.message.topic.device().is_some_and(|of| of == device.as_str())
+        };
+        match (room, &self.namespace) {
+            (Room::Resource(resource), _) => {
+                let name = format!("/me/resources/{resource}");
+                event(&name, &mut |text| {
+                    thethings::write_items(text, delivery, Some(resource), known) > 0
+                });
+            }
+            (Room::Thing(device, token), _) if of(device) => {
+                let name = format!("/things/{token}");
+                event(&name, &mut |text| thethings::write_items(text, delivery, None, known) > 0);
+            }
+            (Room::Telemetries(device), Namespace::Kamea(tenant)) if of(device) => {
+                kamea::each_body(delivery, tenant, look.body, &mut Vec::new(), |body| {
+                    event(look.event, &mut |text| {
+                        text.extend_from_slice(body);
+                        true
+                    });
+                });
+            }
+            (Room::Thing(..) | Room::Telemetries(_), _) => (),
+        }
+    }
+}

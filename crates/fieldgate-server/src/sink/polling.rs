@@ -1,0 +1,367 @@
+//! A socket whose other end are the bodies of polling requests (Engine.IO), until it goes over to a
+//! socket of its own.
+//!
+//! In: whole WebSocket frames, of the link and of its client. Out: the same. What a body is made of is
+//! the exchange's to say: the link sees a WebSocket, whatever carries it. Invariant: at most
+//! [`OUT_BYTES_MAX`] bytes and one write wait for a poll, at most one body for the link.
+
+use std::{
+    cell::RefCell,
+    io::{self, ErrorKind},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use super::Socket;
+use crate::present::LinkRef;
+
+/// So many bytes may wait for a poll before the link has to keep the rest.
+const OUT_BYTES_MAX: usize = 64 * 1024;
+
+/// What the requests of a session and its link share.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    state: Mutex<State>,
+    /// Its link, once a worker serves it.
+    pub(crate) link: OnceLock<LinkRef>,
+    /// For the link: a body came, or its client is gone.
+    arrived: Notify,
+    /// For the link: a poll took something.
+    room: Notify,
+    /// For whoever polls.
+    something: Notify,
+    /// For whoever posts: the link took a body.
+    taken: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    has_poll: bool,
+    /// Another transport is being tried: a poll that finds nothing ends at once.
+    is_probed: bool,
+    is_over: bool,
+    /// The client is gone.
+    is_gone: bool,
+    /// The link has ended: nothing follows.
+    is_ended: bool,
+}
+
+/// What a poll got.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Polled {
+    /// Frames of the link.
+    Frames(Vec<u8>),
+    /// Nothing: it goes on elsewhere, or its client has closed it.
+    Nothing,
+    /// Another request polls already: both end.
+    Twice,
+    /// There is no such session any more.
+    Ended,
+}
+
+/// The one poll of a session. Dropped before it got something, its client has given up.
+struct Poll<'a>(&'a Exchange);
+
+impl Drop for Poll<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if std::mem::take(&mut state.has_poll) {
+            drop(state);
+            self.0.leave();
+        }
+    }
+}
+
+impl Exchange {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client is gone.
+    pub(crate) fn leave(&self) {
+        self.state().is_gone = true;
+        self.arrived.notify_one();
+        self.something.notify_waiters();
+        self.taken.notify_waiters();
+    }
+
+    /// Waits for what the link says. One request at a time.
+    pub(crate) async fn poll(&self) -> Polled {
+        {
+            let mut state = self.state();
+            if state.is_over || state.is_gone || (state.is_ended && state.outgoing.is_empty()) {
+                return Polled::Ended;
+            }
+            if std::mem::replace(&mut state.has_poll, true) {
+                drop(state);
+                return Polled::Twice;
+            }
+        }
+        let poll = Poll(self);
+        loop {
+            let mut something = std::pin::pin!(self.something.notified());
+            // Whoever says so between the look and the wait is heard.
+            something.as_mut().enable();
+            if let Some(polled) = self.polled() {
+                drop(poll);
+                return polled;
+            }
+            something.await;
+        }
+    }
+
+    /// What there is for a poll, which ends with it.
+    fn polled(&self) -> Option<Polled> {
+        let mut state = self.state();
+        let polled = if !state.outgoing.is_empty() {
+            Polled::Frames(std::mem::take(&mut state.outgoing))
+        } else if state.is_probed || state.is_over || state.is_ended || state.is_gone {
+            Polled::Nothing
+        } else {
+            return None;
+        };
+        state.has_poll = false;
+        drop(state);
+        self.room.notify_one();
+        Some(polled)
+    }
+
+    /// Hands a body's frames to the link, once it has taken those before; false if it is gone.
+    pub(crate) async fn post(&self, frames: &[u8]) -> bool {
+        loop {
+            let mut taken = std::pin::pin!(self.taken.notified());
+            taken.as_mut().enable();
+            {
+                let mut state = self.state();
+                if state.is_gone || state.is_ended || state.is_over {
+                    return false;
+                }
+                if state.incoming.is_empty() {
+                    state.incoming.extend_from_slice(frames);
+                    self.arrived.notify_one();
+                    return true;
+                }
+            }
+            taken.await;
+        }
+    }
+
+    /// Whether requests may come for it.
+    pub(crate) fn is_open(&self) -> bool {
+        let state = self.state();
+        !(state.is_over || state.is_gone || state.is_ended)
+    }
+
+    /// Another transport is tried; false if one is already, or there is nothing to go over from.
+    pub(crate) fn begin_probe(&self) -> bool {
+        let mut state = self.state();
+        let open = !(state.is_over || state.is_gone || state.is_ended);
+        open && !std::mem::replace(&mut state.is_probed, true)
+    }
+
+    /// A poll that waits has to end, so that its client can go over.
+    pub(crate) fn release_poll(&self) {
+        self.something.notify_waiters();
+    }
+
+    /// The other transport was not taken.
+    pub(crate) fn end_probe(&self) {
+        self.state().is_probed = false;
+    }
+}
+
+/// The end that a link has.
+#[derive(Debug)]
+pub(crate) struct Polling {
+    exchange: Arc<Exchange>,
+    over: std::cell::OnceCell<Over>,
+}
+
+/// What the session went over to.
+#[derive(Debug)]
+struct Over {
+    socket: Socket,
+    /// What came in the last body and was not read yet.
+    unread: RefCell<Vec<u8>>,
+    /// What no poll took.
+    unsent: RefCell<Vec<u8>>,
+}
+
+impl Polling {
+    pub(super) fn new(exchange: Arc<Exchange>) -> Self {
+        Self { exchange, over: std::cell::OnceCell::new() }
+    }
+
+    /// Whether it went over to a socket of its own.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get().is_some()
+    }
+
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// The socket that it went over to, if nothing stands before what is written to it.
+    pub(super) fn wire(&self) -> Option<&Socket> {
+        self.over.get().filter(|over| over.unsent.borrow().is_empty()).map(|over| &over.socket)
+    }
+
+    /// Goes over: what waits for a poll leaves on the socket first.
+    pub(crate) fn go_over(&self, socket: Socket) {
+        let mut state = self.exchange.state();
+        state.is_over = true;
+        let unread = RefCell::new(std::mem::take(&mut state.incoming));
+        let unsent = RefCell::new(std::mem::take(&mut state.outgoing));
+        drop(state);
+        let over = Over { socket, unread, unsent };
+        // Who goes over twice was refused by the probe.
+        let _second = self.over.set(over);
+        self.exchange.something.notify_waiters();
+        self.exchange.taken.notify_waiters();
+    }
+
+    /// Waits until there is something to read, or the client is gone. Cancel safe.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        if let Some(over) = self.over.get() {
+            if !over.unread.borrow().is_empty() {
+                return Ok(());
+            }
+            return over.socket.wire_readable().await;
+        }
+        loop {
+            {
+                let state = self.exchange.state();
+                // Who has ended waits until what it said last was polled.
+                let heard = state.is_ended && state.outgoing.is_empty();
+                if !state.incoming.is_empty() || state.is_gone || heard {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.exchange.arrived.notified() => (),
+                () = self.exchange.room.notified() => (),
+            }
+        }
+    }
+
+    /// Waits until a write takes something, or fails. Cancel safe.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        if let Some(over) = self.over.get() {
+            return over.socket.wire_writable().await;
+        }
+        loop {
+            {
+                let state = self.exchange.state();
+                if state.is_gone || state.outgoing.len() < OUT_BYTES_MAX {
+                    return Ok(());
+                }
+            }
+            self.exchange.room.notified().await;
+        }
+    }
+
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(over) = self.over.get() {
+            let mut unread = over.unread.borrow_mut();
+            if unread.is_empty() {
+                drop(unread);
+                return over.socket.try_read(buffer);
+            }
+            return Ok(take_front(&mut unread, buffer));
+        }
+        let mut state = self.exchange.state();
+        if state.incoming.is_empty() {
+            let heard = state.is_ended && state.outgoing.is_empty();
+            return if state.is_gone || heard { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+        }
+        let len = take_front(&mut state.incoming, buffer);
+        let is_empty = state.incoming.is_empty();
+        drop(state);
+        if is_empty {
+            self.exchange.taken.notify_waiters();
+        }
+        Ok(len)
+    }
+
+    /// Takes all or nothing: a frame is never cut.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(over) = self.over.get() {
+            return if over.send()? {
+                over.socket.try_write(bytes)
+            } else {
+                Err(ErrorKind::WouldBlock.into())
+            };
+        }
+        let mut state = self.exchange.state();
+        if state.is_gone || state.is_ended {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        if state.outgoing.len() >= OUT_BYTES_MAX {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        state.outgoing.extend_from_slice(bytes);
+        drop(state);
+        self.exchange.something.notify_waiters();
+        Ok(bytes.len())
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        self.over
+            .get()
+            .is_some_and(|over| !over.unsent.borrow().is_empty() || over.socket.has_unsent())
+    }
+
+    pub(super) fn try_send(&self) -> io::Result<bool> {
+        match self.over.get() {
+            Some(over) => Ok(over.send()? && over.socket.try_send()?),
+            None => Ok(true),
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(over) = self.over.get() {
+            return over.socket.end();
+        }
+        self.exchange.state().is_ended = true;
+        self.exchange.something.notify_waiters();
+        self.exchange.taken.notify_waiters();
+    }
+}
+
+impl Over {
+    /// Sends what no poll took; tells whether all of it is gone.
+    fn send(&self) -> io::Result<bool> {
+        let mut unsent = self.unsent.borrow_mut();
+        while !unsent.is_empty() {
+            match self.socket.try_write(&unsent) {
+                Ok(len) => drop(unsent.drain(..len)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn take_front(from: &mut Vec<u8>, into: &mut [u8]) -> usize {
+    let len = from.len().min(into.len());
+    for (slot, byte) in into.iter_mut().zip(from.drain(..len)) {
+        *slot = byte;
+    }
+    len
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        let mut state = self.exchange.state();
+        state.is_ended = true;
+        state.is_gone = true;
+        drop(state);
+        self.exchange.something.notify_waiters();
+        self.exchange.taken.notify_waiters();
+    }
+}

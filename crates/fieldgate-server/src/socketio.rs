@@ -1,0 +1,386 @@
+//! Socket.IO: sessions over a WebSocket or over polling requests, and the namespaces in them.
+//!
+//! In: Engine.IO packets, as frames of a link whatever carries them. Out: answers, and events of the
+//! rooms that a link is in. Absent: delivery, which is that of every link; packets and events, which are
+//! a dialect's. Invariant: what a client sends is dealt with in its order, also where one thing waits
+//! for another system. A session serves one namespace beside `/`, as it has one principal.
+
+mod http;
+mod kamea;
+mod rooms;
+mod things;
+mod upgrade;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use fieldgate_core::{close::CloseReason, id::Position};
+use fieldgate_dialects::{
+    socketio::{
+        Attaching, Engine, Head, Kind, Namespace, Opening, Packet, Part, ROOT, arguments, read,
+        write_ack, write_connect, write_connect_error, write_disconnect, write_event_end,
+        write_event_start, write_opening,
+    },
+    ws::{self, Event, Opcode},
+};
+use serde::Deserialize;
+
+use crate::{asks::Outcome, fabric::Shared, hub::Hub, link::Link, sink::Socket};
+
+pub(crate) use http::{Probing, Sessions, answer, is_ours};
+pub(crate) use rooms::{on_rights, on_tick};
+pub(crate) use upgrade::upgrade;
+
+/// So many packets of a session are looked at before it is somebody's.
+const ANONYMOUS_PACKETS_MAX: u32 = 64;
+
+/// What a session is beside a link.
+#[derive(Debug)]
+pub(crate) struct Session {
+    engine: Engine,
+    sid: Arc<str>,
+    /// The credential that its handshake showed.
+    bearer: Option<Arc<str>>,
+    state: RefCell<State>,
+    anonymous_count: Cell<u32>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    joined: Option<Joined>,
+    /// It has left the namespace that it served.
+    has_left: bool,
+    attaching: Option<Attaching>,
+}
+
+/// A session in a namespace with rooms.
+#[derive(Debug)]
+struct Joined {
+    namespace: Namespace,
+    positions: bool,
+    /// Where its client was before: its rooms begin there.
+    since: Option<Position>,
+    rooms: rooms::Entered,
+    kamea: kamea::Asked,
+    bearer: Option<Arc<str>>,
+}
+
+/// An event of a client.
+struct Call<'a> {
+    name: &'a str,
+    arguments: &'a [&'a str],
+    /// What its answer is to name, if it wants one.
+    id: Option<u64>,
+}
+
+impl Session {
+    fn new(engine: Engine, sid: Arc<str>, bearer: Option<String>) -> Self {
+        let bearer = bearer.map(Into::into);
+        let (state, anonymous_count) = (RefCell::default(), Cell::new(0));
+        Self { engine, sid, bearer, state, anonymous_count }
+    }
+
+    /// Whether the server is the one to ping.
+    pub(crate) fn is_pinged(&self) -> bool {
+        self.engine == Engine::V4
+    }
+
+    fn namespace(&self) -> Option<&'static str> {
+        self.state.borrow().joined.as_ref().map(|joined| joined.namespace.name())
+    }
+}
+
+/// What the handshake of a namespace may say.
+#[derive(Debug, Default, Deserialize)]
+struct Auth {
+    /// Where the client was: it wants to go on from there, and to know where it is.
+    position: Option<String>,
+    /// The same, as clients keep it that do so by themselves.
+    offset: Option<String>,
+    token: Option<String>,
+}
+
+/// Begins a session: tells its client what it has to know.
+pub(crate) fn open(hub: &Hub, link: &Rc<Link>) {
+    let Some(session) = &link.session else { return };
+    let shared = &hub.shared;
+    let mut text = Vec::new();
+    let is_polling = matches!(link.socket, Socket::Polling(_));
+    let (ping_interval, ping_timeout) = heartbeat(shared);
+    let opening = Opening {
+        sid: &session.sid,
+        upgrades: if is_polling { &["websocket"] } else { &[] },
+        ping_interval,
+        ping_timeout,
+        max_payload: shared.config.limits.frame_bytes_max,
+    };
+    write_opening(&mut text, &opening);
+    send(hub, link, &text);
+    if session.engine == Engine::V3 {
+        // Of the older version everybody is in `/`, unasked.
+        send_packet(hub, link, |out| write_connect(out, Engine::V3, ROOT, &session.sid, None));
+    }
+    if let Socket::Polling(polling) = &link.socket {
+        // Where its requests find it; nobody else has set this.
+        let _first = polling.exchange().link.set(hub.link_ref(link));
+    }
+}
+
+/// How often a ping comes, and how long its answer may take, in ms.
+fn heartbeat(shared: &Shared) -> (u64, u64) {
+    let heartbeat = &shared.config.heartbeat;
+    (heartbeat.ping_ms, heartbeat.silence_ms.saturating_sub(heartbeat.ping_ms).max(1))
+}
+
+fn send(hub: &Hub, link: &Rc<Link>, text: &[u8]) {
+    hub.touch(link);
+    link.outbox.push_tick(|tick| {
+        ws::write_header(tick, Opcode::Text, text.len());
+        tick.extend_from_slice(text);
+    });
+}
+
+fn send_packet(hub: &Hub, link: &Rc<Link>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut text = Vec::new();
+    write(&mut text);
+    send(hub, link, &text);
+}
+
+/// Sends an event; `arguments` is what stands behind its name, a comma between.
+fn emit(hub: &Hub, link: &Rc<Link>, name: &str, arguments: &[u8]) {
+    let Some(namespace) = link.session.as_ref().and_then(|session| session.namespace()) else {
+        return;
+    };
+    send_packet(hub, link, |out| {
+        write_event_start(out, namespace, 0, name);
+        if !arguments.is_empty() {
+            out.push(b',');
+            out.extend_from_slice(arguments);
+        }
+        write_event_end(out);
+    });
+}
+
+/// Answers an event that wants it.
+fn acknowledge(hub: &Hub, link: &Rc<Link>, id: Option<u64>, arguments: &[u8]) {
+    let namespace = link.session.as_ref().and_then(|session| session.namespace());
+    if let (Some(namespace), Some(id)) = (namespace, id) {
+        send_packet(hub, link, |out| write_ack(out, namespace, id, 0, arguments));
+    }
+}
+
+/// Deals with a frame of a session.
+pub(crate) fn on_frame(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    session: &Session,
+    frame: &Event<'_>,
+) -> Outcome {
+    let part = match *frame {
+        Event::Text(text) => session.engine.read_text(text),
+        Event::Binary(bytes) => session.engine.read_binary(bytes),
+        Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => return Outcome::Done,
+    };
+    match part {
+        Err(_) => link.close(CloseReason::ProtocolError),
+        Ok(Part::Ping(said)) => send(hub, link, format!("3{said}").as_bytes()),
+        Ok(Part::Close) => leave(hub, link),
+        Ok(Part::Pong(_) | Part::Upgrade | Part::Noop) => (),
+        Ok(Part::Message(text)) => {
+            if !pay(hub, link, session, text.len()) {
+                return Outcome::Full;
+            }
+            return settle(link, on_text(hub, link, session, text));
+        }
+        Ok(Part::Binary(bytes)) => {
+            if !pay(hub, link, session, bytes.len()) {
+                return Outcome::Full;
+            }
+            return settle(link, on_binary(hub, link, session, bytes));
+        }
+    }
+    Outcome::Done
+}
+
+/// The client ends the session. A poll that waits gets the sign for nothing, a socket its close.
+fn leave(hub: &Hub, link: &Rc<Link>) {
+    match &link.socket {
+        Socket::Polling(polling) if !polling.is_over() => send(hub, link, b"6"),
+        Socket::Polling(_) | Socket::Tcp(_) | Socket::Tls(_) | Socket::Pipe(_) => {
+            link.outbox.wait(ws::close_echo(Some(1000)));
+        }
+    }
+    hub.flush();
+    link.close(CloseReason::PeerClosed);
+}
+
+/// Takes from the rates of whoever it is; false if it has to wait. A packet that comes back to be tried
+/// again is paid for.
+fn pay(hub: &Hub, link: &Rc<Link>, session: &Session, byte_len: usize) -> bool {
+    if link.paid.get() {
+        return true;
+    }
+    let Some(principal) = link.principal() else {
+        session.anonymous_count.set(session.anonymous_count.get() + 1);
+        if session.anonymous_count.get() > ANONYMOUS_PACKETS_MAX {
+            link.close(CloseReason::ProtocolError);
+        }
+        link.paid.set(true);
+        return true;
+    };
+    let sender = link.sender(hub, &principal);
+    let is_paid = hub.shared.throttle.take(sender, 1, byte_len as u64).is_ok();
+    link.paid.set(is_paid);
+    is_paid
+}
+
+fn settle(link: &Link, outcome: Outcome) -> Outcome {
+    if outcome == Outcome::Done {
+        link.paid.set(false);
+    }
+    outcome
+}
+
+fn on_text(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, text: &str) -> Outcome {
+    let limits = &hub.shared.config.limits;
+    let is_attaching = session.state.borrow().attaching.is_some();
+    let Some(packet) = read(text, limits.json_depth_max).ok().filter(|_| !is_attaching) else {
+        link.close(CloseReason::ProtocolError);
+        return Outcome::Done;
+    };
+    if packet.head.attachment_count == 0 {
+        return on_packet(hub, link, session, &packet);
+    }
+    match Attaching::begin(&packet, text, limits.frame_bytes_max) {
+        Ok(attaching) => session.state.borrow_mut().attaching = Some(attaching),
+        Err(_) => link.close(CloseReason::ProtocolError),
+    }
+    Outcome::Done
+}
+
+fn on_binary(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, bytes: &[u8]) -> Outcome {
+    let attaching = session.state.borrow_mut().attaching.take();
+    match attaching.map(|attaching| attaching.push(bytes)) {
+        Some(Ok(Err(attaching))) => session.state.borrow_mut().attaching = Some(attaching),
+        Some(Ok(Ok(attached))) => {
+            let depth_max = hub.shared.config.limits.json_depth_max;
+            if let Ok(packet) = read(&attached.text, depth_max) {
+                // No event of ours takes bytes: where one stands for a value, that value is refused.
+                return on_packet(hub, link, session, &packet);
+            }
+        }
+        None | Some(Err(_)) => link.close(CloseReason::ProtocolError),
+    }
+    Outcome::Done
+}
+
+fn on_packet(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, packet: &Packet<'_>) -> Outcome {
+    let Packet { head, data } = *packet;
+    match head.kind {
+        Kind::Connect => on_connect(hub, link, session, &head, data),
+        Kind::Disconnect => on_disconnect(hub, link, session, &head),
+        // Nothing of ours asks for an answer.
+        Kind::Ack => (),
+        Kind::Event if head.namespace == ROOT => (),
+        Kind::Event if session.namespace() != Some(head.namespace) => {
+            link.close(CloseReason::ProtocolError);
+        }
+        Kind::Event => {
+            let Some((name, arguments)) = arguments(data) else { return Outcome::Done };
+            let call = Call { name: &name, arguments: &arguments, id: head.id };
+            if head.namespace == Namespace::Things.name() {
+                things::on_event(hub, link, session, &call);
+            } else {
+                return kamea::on_event(hub, link, session, &call);
+            }
+        }
+    }
+    Outcome::Done
+}
+
+fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>, data: &str) {
+    let name = head.namespace;
+    if name == ROOT {
+        let write =
+            |out: &mut Vec<u8>| write_connect(out, session.engine, ROOT, &session.sid, None);
+        return send_packet(hub, link, write);
+    }
+    let namespace = match name {
+        "/v2" => Namespace::Things,
+        "/devices" => Namespace::Kamea("".into()),
+        _ => return refuse(hub, link, name, "Invalid namespace"),
+    };
+    {
+        let state = session.state.borrow();
+        if state.joined.is_some() || state.has_left {
+            let text = "this connection serves another namespace: use one of its own (forceNew)";
+            return refuse(hub, link, name, text);
+        }
+    }
+    let auth: Auth = if data.is_empty() {
+        Auth::default()
+    } else {
+        match serde_json::from_str(data) {
+            Ok(auth) => auth,
+            Err(_) => {
+                let text = "auth: position, offset and token are strings";
+                return refuse(hub, link, name, text);
+            }
+        }
+    };
+    // A client that keeps positions has a newer one in the one than the program in the other.
+    let told = auth.offset.as_deref().or(auth.position.as_deref());
+    let positions = told.is_some();
+    let Ok(since) = told.filter(|told| !told.is_empty()).map(str::parse).transpose() else {
+        return refuse(hub, link, name, "auth: a position is epoch:seq, as events name it");
+    };
+    let bearer = auth.token.map(Into::into).or_else(|| session.bearer.clone());
+    session.state.borrow_mut().joined = Some(Joined {
+        namespace,
+        positions,
+        since,
+        rooms: rooms::Entered::default(),
+        kamea: kamea::Asked::default(),
+        bearer,
+    });
+    // It tells clients that keep positions to do so; it names nothing that is kept here.
+    let pid = positions.then_some(&*session.sid);
+    send_packet(hub, link, |out| write_connect(out, session.engine, name, &session.sid, pid));
+}
+
+fn refuse(hub: &Hub, link: &Rc<Link>, namespace: &str, why: &str) {
+    send_packet(hub, link, |out| write_connect_error(out, namespace, why));
+}
+
+fn on_disconnect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>) {
+    if session.namespace() != Some(head.namespace) {
+        return;
+    }
+    rooms::leave_all(hub, link, session);
+    let mut state = session.state.borrow_mut();
+    (state.joined, state.has_left) = (None, true);
+}
+
+/// Says that the server ends this, where a client should not come back by itself: it would be told the
+/// same again.
+pub(crate) fn say_farewell(link: &Link, reason: CloseReason) {
+    let Some(namespace) = link.session.as_ref().and_then(|session| session.namespace()) else {
+        return;
+    };
+    let is_final = matches!(
+        reason,
+        CloseReason::Policy
+            | CloseReason::AuthFailed
+            | CloseReason::AuthTimeout
+            | CloseReason::RightsWithdrawn
+            | CloseReason::Disconnected
+    );
+    if is_final {
+        let mut text = Vec::new();
+        write_disconnect(&mut text, namespace);
+        link.outbox.wait(ws::frame(Opcode::Text, &text));
+    }
+}

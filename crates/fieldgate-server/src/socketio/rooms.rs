@@ -1,0 +1,283 @@
+//! The rooms of a session: entered, left, and followed while rights change.
+//!
+//! A room is entered when its past has been told: what its client missed, read from the log behind its
+//! position, or else the last values. What comes live meanwhile is no event of that room, and is in what
+//! is read; so nothing is missed, and nothing comes twice.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use fieldgate_core::{
+    access::Principal,
+    dialect::Subscribe,
+    id::{DeviceId, Seq},
+    message::Qos,
+    topic::{Filter, Topic},
+};
+use fieldgate_dialects::socketio::{Namespace, Room, Rooms};
+
+use super::{Joined, Session};
+use crate::{catchup, hub::Hub, link::Link, subscriptions};
+
+/// What carries the values of any device.
+const EVERY: [&str; 2] = ["devices/+/telemetry", "devices/+/state/reported"];
+
+/// The rooms of a session.
+#[derive(Debug, Default)]
+pub(super) struct Entered {
+    /// Up to where the past of each was told; nothing while it is.
+    rooms: BTreeMap<Room, Option<Seq>>,
+    /// For how many looks the marks of the past have stood.
+    age: u8,
+}
+
+/// The topics of a device that carry its values.
+pub(super) fn filters_of(device: &DeviceId) -> [Filter; 2] {
+    ["telemetry", "state/reported"].map(|leaf| Filter::from(&Topic::of_device(device, leaf)))
+}
+
+const fn subscribe(filter: Filter) -> Subscribe {
+    Subscribe { filter, qos: Qos::AtLeastOnce, since: None, slow: None, rate_max: None }
+}
+
+/// What the events of a room are made of, as far as this principal may see it.
+fn filters(hub: &Hub, principal: &Principal, room: &Room) -> Vec<Filter> {
+    match room {
+        Room::Thing(device, _) | Room::Telemetries(device) => filters_of(device).into(),
+        Room::Resource(_) => {
+            let every: Vec<Filter> = EVERY.iter().filter_map(|text| text.parse().ok()).collect();
+            if every.iter().all(|filter| principal.may_subscribe(filter)) {
+                return every;
+            }
+            devices(hub, principal, room).iter().flat_map(filters_of).collect()
+        }
+    }
+}
+
+/// The devices that a room is about now.
+fn devices(hub: &Hub, principal: &Principal, room: &Room) -> Vec<DeviceId> {
+    match room {
+        Room::Thing(device, _) | Room::Telemetries(device) => vec![device.clone()],
+        Room::Resource(_) => hub.shared.state.known_devices(&principal.tenant, |device| {
+            filters_of(device).iter().all(|filter| principal.may_subscribe(filter))
+        }),
+    }
+}
+
+/// Whether a client may be in one more room.
+pub(super) fn may_enter(
+    hub: &Hub,
+    link: &Link,
+    session: &Session,
+    room: &Room,
+) -> Result<(), (u16, &'static str)> {
+    let max = hub.shared.config.limits.topics_per_connection_max;
+    let Some(principal) = link.principal() else { return Ok(()) };
+    let mut wanted = all_filters(hub, session, &principal);
+    wanted.extend(filters(hub, &principal, room));
+    let count = session.state.borrow().joined.as_ref().map_or(0, |joined| joined.rooms.rooms.len());
+    if wanted.len() > max || count >= max {
+        return Err((400, "above limits.topics_per_connection_max"));
+    }
+    Ok(())
+}
+
+fn all_filters(hub: &Hub, session: &Session, principal: &Principal) -> BTreeSet<Filter> {
+    let state = session.state.borrow();
+    let rooms = state.joined.iter().flat_map(|joined| joined.rooms.rooms.keys());
+    rooms.flat_map(|room| filters(hub, principal, room)).collect()
+}
+
+/// Follows what the rooms of a session are made of, and nothing else.
+fn follow(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
+    let Some(principal) = link.principal() else { return };
+    let wanted = all_filters(hub, session, &principal);
+    let now: BTreeSet<Filter> =
+        link.subscriptions.borrow().values().map(|s| s.filter.clone()).collect();
+    for filter in now.difference(&wanted) {
+        let _not_there = subscriptions::unsubscribe(hub, link, filter.clone());
+    }
+    for filter in wanted.difference(&now) {
+        subscriptions::join(hub, link, &principal, &subscribe(filter.clone()));
+    }
+}
+
+/// Says to the hub which events are for a session.
+fn settle(hub: &Hub, link: &Link, joined: &Joined) {
+    let told = |(room, told): (&Room, &Option<Seq>)| told.map(|told| (room.clone(), told));
+    let rooms = joined.rooms.rooms.iter().filter_map(told).collect();
+    let (namespace, positions) = (joined.namespace.clone(), joined.positions);
+    hub.enter_rooms(link, Rooms { namespace, positions, rooms });
+}
+
+/// Enters a room: tells its past, then what comes.
+pub(super) fn enter(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: Room) {
+    let since = {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return };
+        if joined.rooms.rooms.contains_key(&room) {
+            return;
+        }
+        joined.rooms.rooms.insert(room.clone(), None);
+        joined.since
+    };
+    follow(hub, link, session);
+    let Some(after) = since else { return begin(hub, link, session, &room) };
+    let (hub, link) = (Rc::clone(hub), Rc::clone(link));
+    tokio::task::spawn_local(async move {
+        tell_past(&hub, &link, room, after).await;
+        hub.flush();
+    });
+}
+
+/// Begins with the last values, and with what comes from now on.
+fn begin(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room) {
+    let routed = hub.shared.routing().routed;
+    let one = enter_from(hub, link, session, room, routed);
+    let Some((principal, one)) = link.principal().zip(one) else { return };
+    tell_last(hub, link, devices(hub, &principal, room), one);
+}
+
+/// A room alone, as its link gets its events.
+fn alone(session: &Session, room: &Room, told: Seq) -> Option<Rooms> {
+    let state = session.state.borrow();
+    let joined = state.joined.as_ref()?;
+    let (namespace, positions) = (joined.namespace.clone(), joined.positions);
+    Some(Rooms { namespace, positions, rooms: BTreeMap::from([(room.clone(), told)]) })
+}
+
+/// A link gets what comes behind this number, if it has not left the room meanwhile.
+fn enter_from(hub: &Hub, link: &Link, session: &Session, room: &Room, told: Seq) -> Option<Rooms> {
+    {
+        let mut state = session.state.borrow_mut();
+        let joined = state.joined.as_mut()?;
+        *joined.rooms.rooms.get_mut(room)? = Some(told);
+        joined.rooms.age = 0;
+        settle(hub, link, joined);
+    }
+    alone(session, room, told)
+}
+
+/// Tells what the log has of a room behind a position; where it has not all of it, the last values.
+async fn tell_past(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    room: Room,
+    after: fieldgate_core::id::Position,
+) {
+    let (Some(session), Some(principal)) = (&link.session, link.principal()) else { return };
+    let is_in = || {
+        let state = session.state.borrow();
+        state.joined.as_ref().is_some_and(|joined| joined.rooms.rooms.get(&room) == Some(&None))
+    };
+    let Some(one) = alone(session, &room, Seq(0)) else { return };
+    let held = hub.hold_rooms(one);
+    let wanted = (filters(hub, &principal, &room), held.form());
+    let done = || link.is_closing() || !is_in();
+    match catchup::tell_past(hub, link, wanted, after, &done).await {
+        Ok(Some(reached)) => {
+            enter_from(hub, link, session, &room, reached);
+        }
+        Ok(None) => (),
+        Err(catchup::Foreign) => begin(hub, link, session, &room),
+    }
+}
+
+/// Sends the last values of devices as events of one room.
+fn tell_last(hub: &Rc<Hub>, link: &Rc<Link>, devices: Vec<DeviceId>, room: Rooms) {
+    let (hub, link) = (Rc::clone(hub), Rc::clone(link));
+    tokio::task::spawn_local(async move {
+        let held = hub.hold_rooms(room);
+        for some in devices.chunks(64) {
+            link.room().await;
+            if link.is_closing() {
+                return;
+            }
+            some.iter().for_each(|device| hub.tell_last_values(&link, device, held.form()));
+            hub.flush();
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// Leaves the room of this topic, if the session is in it.
+pub(super) fn leave(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, topic: &str) {
+    let is_meant = |room: &Room| match room {
+        Room::Resource(resource) => topic.strip_prefix("/me/resources/") == Some(resource),
+        Room::Thing(_, token) => topic.strip_prefix("/things/") == Some(token),
+        Room::Telemetries(device) => topic == device.as_str(),
+    };
+    {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return };
+        joined.rooms.rooms.retain(|room, _| !is_meant(room));
+        settle(hub, link, joined);
+    }
+    follow(hub, link, session);
+}
+
+/// Leaves all rooms.
+pub(super) fn leave_all(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
+    {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return };
+        joined.rooms.rooms.clear();
+        settle(hub, link, joined);
+    }
+    follow(hub, link, session);
+}
+
+/// The rights of a session's principal changed: it may see other devices.
+pub(crate) fn on_rights(hub: &Rc<Hub>, link: &Rc<Link>) {
+    if let Some(session) = &link.session {
+        follow(hub, link, session);
+    }
+}
+
+/// Looks at a session twice a second.
+pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
+    let Some(session) = &link.session else { return };
+    if link.hole.take() {
+        tell_all_last(hub, link, session);
+    }
+    let mut state = session.state.borrow_mut();
+    let Some(joined) = &mut state.joined else { return };
+    let is_marked = joined.rooms.rooms.values().any(|told| told.is_some_and(|told| told > Seq(0)));
+    if !is_marked || link.behind.get() || link.outbox.has_waiting() {
+        return;
+    }
+    joined.rooms.age = joined.rooms.age.saturating_add(1);
+    if joined.rooms.age < 3 {
+        return;
+    }
+    // What was on its way when they were entered has passed: now those in the same rooms are alike.
+    joined.rooms.rooms.values_mut().flatten().for_each(|told| *told = Seq(0));
+    settle(hub, link, joined);
+}
+
+/// Numbers did not come: the last values stand for them.
+fn tell_all_last(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
+    let Some(principal) = link.principal() else { return };
+    let rooms: Vec<Room> = {
+        let state = session.state.borrow();
+        let rooms = state.joined.iter().flat_map(|joined| joined.rooms.rooms.keys());
+        rooms.cloned().collect()
+    };
+    for room in rooms {
+        if let Some(one) = alone(session, &room, Seq(0)) {
+            tell_last(hub, link, devices(hub, &principal, &room), one);
+        }
+    }
+}
+
+impl Joined {
+    /// Which tenant its `tenantId` is, once it has named one.
+    pub(super) fn tenant_id(&self) -> Option<&str> {
+        match &self.namespace {
+            Namespace::Kamea(tenant) if !tenant.is_empty() => Some(tenant),
+            Namespace::Kamea(_) | Namespace::Things => None,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A session goes over from polling requests to a WebSocket: `2probe`, `3probe`, `5`.
+//!
+//! Runs beside the link, which goes on with its requests until the last step. Read byte by byte as far
+//! as each step needs, so that nothing behind it is taken from the link. Bounded in time.
+
+use std::{io::ErrorKind, ops::ControlFlow, rc::Rc, time::Duration};
+
+use fieldgate_dialects::ws::{self, Decoder, Event, Limits, Opcode};
+
+use super::http::Probing;
+use crate::{
+    hub::Hub,
+    link::Link,
+    sink::{Sink, Socket},
+};
+
+/// How long the steps may take together.
+const PROBE_WAIT: Duration = Duration::from_secs(10);
+/// Longest payload of a step.
+const STEP_BYTES_MAX: usize = 125;
+
+/// Lets a session go over to this socket.
+pub(crate) fn upgrade(hub: &Rc<Hub>, link: u64, sink: Sink, probing: Probing) {
+    let Some(link) = hub.link(link) else { return };
+    tokio::task::spawn_local(async move {
+        let Socket::Polling(polling) = &link.socket else { return };
+        let probed = tokio::time::timeout(PROBE_WAIT, probe(&link, sink)).await;
+        if let Ok(Some(socket)) = probed
+            && !link.is_closing()
+        {
+            polling.go_over(socket);
+            link.wake();
+        }
+        drop(probing);
+    });
+}
+
+async fn probe(link: &Link, sink: Sink) -> Option<Socket> {
+    let Socket::Polling(polling) = &link.socket else { return None };
+    let socket = sink.into_socket().ok()?;
+    step(&socket, "2probe").await?;
+    write(&socket, &ws::frame(Opcode::Text, b"3probe")).await?;
+    polling.exchange().release_poll();
+    step(&socket, "5").await?;
+    Some(socket)
+}
+
+/// Waits for one packet; pings before it are answered.
+async fn step(socket: &Socket, packet: &str) -> Option<()> {
+    let limits = Limits {
+        frame_bytes_max: STEP_BYTES_MAX,
+        message_bytes_max: STEP_BYTES_MAX,
+        fragment_count_max: 1,
+    };
+    loop {
+        let mut decoder = Decoder::server(limits);
+        let mut frame = vec![0; 2];
+        fill(socket, &mut frame).await?;
+        let payload_len = usize::from(frame.get(1)? & 0x7f);
+        if payload_len > STEP_BYTES_MAX {
+            return None;
+        }
+        let mut rest = vec![0; 4 + payload_len];
+        fill(socket, &mut rest).await?;
+        frame.extend_from_slice(&rest);
+        let (mut is_it, mut pinged) = (false, None);
+        let fed = decoder.feed(&mut frame, &mut |event| {
+            match event {
+                Event::Text(text) => is_it = text == packet,
+                Event::Ping(payload) => pinged = Some(ws::pong_frame(payload)),
+                Event::Binary(_) | Event::Pong(_) | Event::Close { .. } => (),
+            }
+            ControlFlow::Continue(())
+        });
+        if fed.is_err() {
+            return None;
+        }
+        match pinged {
+            Some(pong) => write(socket, &pong).await?,
+            None if is_it => return Some(()),
+            None => return None,
+        }
+    }
+}
+
+/// Reads so many bytes, and none behind them.
+async fn fill(socket: &Socket, mut buffer: &mut [u8]) -> Option<()> {
+    while !buffer.is_empty() {
+        socket.readable().await.ok()?;
+        match socket.try_read(buffer) {
+            Ok(0) => return None,
+            Ok(len) => buffer = buffer.get_mut(len..)?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (),
+            Err(_) => return None,
+        }
+    }
+    Some(())
+}
+
+async fn write(socket: &Socket, mut bytes: &[u8]) -> Option<()> {
+    while !bytes.is_empty() {
+        socket.writable().await.ok()?;
+        match socket.try_write(bytes) {
+            Ok(len) => bytes = bytes.get(len..)?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (),
+            Err(_) => return None,
+        }
+    }
+    while !socket.try_send().ok()? {
+        socket.writable().await.ok()?;
+    }
+    Some(())
+}
