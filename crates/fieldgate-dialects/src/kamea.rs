@@ -17,11 +17,11 @@ use fieldgate_core::{
     id::{DeviceId, UnixMs},
     json,
     message::{Content, Kind, Message},
-    state::{self, Quality, Said},
 };
 
 use crate::{
     json::{clip, write_number, write_string},
+    readings::each_reading,
     utc::write_utc,
 };
 use template::{Filled, Slot, Template};
@@ -127,13 +127,11 @@ pub fn write_body(
     body: &Body,
 ) -> bool {
     let message = delivery.message;
-    let Some(device) = message.topic.device() else { return false };
-    let mut values = Values::default();
-    of_message(&mut values, message);
-    !values.0.is_empty() && {
-        body.write(out, device, tenant_id, message.timestamp, &values);
-        true
-    }
+    let device = message.topic.device().filter(|_| message.kind != Kind::State);
+    let Some(device) = device else { return false };
+    let Some((time, values)) = values_of(message).pop_first() else { return false };
+    body.write(out, device, tenant_id, time, &values);
+    true
 }
 
 /// Gives the body of each event that a message is, and tells how many: of a device's document one for
@@ -145,17 +143,8 @@ pub fn each_body(
     text: &mut Vec<u8>,
     mut visit: impl FnMut(&[u8]),
 ) -> usize {
-    let message = delivery.message;
-    if message.kind != Kind::State {
-        text.clear();
-        let is_one = write_body(text, delivery, tenant_id, body);
-        if is_one {
-            visit(text);
-        }
-        return usize::from(is_one);
-    }
-    let Some(device) = message.topic.device() else { return 0 };
-    let by_time = of_document(message);
+    let Some(device) = delivery.message.topic.device() else { return 0 };
+    let by_time = values_of(delivery.message);
     for (time, values) in &by_time {
         text.clear();
         body.write(text, device, tenant_id, *time, values);
@@ -171,7 +160,7 @@ impl Body {
         device: &str,
         tenant_id: &str,
         time: UnixMs,
-        values: &Values<'_>,
+        values: &Values,
     ) {
         let (mut utc, mut ms, mut telemetries) = (Vec::new(), Vec::new(), Vec::new());
         write_utc(&mut utc, time);
@@ -190,9 +179,9 @@ impl Body {
 
 /// Names and values, in their order; of a name said twice the last.
 #[derive(Default)]
-struct Values<'a>(Vec<(Cow<'a, str>, &'a str)>);
+struct Values(Vec<(String, String)>);
 
-impl Values<'_> {
+impl Values {
     fn write(&self, out: &mut Vec<u8>) {
         let places = self.0.iter().enumerate().map(|(place, (name, _))| (&**name, place));
         let last: HashMap<&str, usize> = places.collect();
@@ -212,57 +201,34 @@ impl Values<'_> {
     }
 }
 
-/// What telemetry, a report or an event says: what can be believed of it.
-fn of_message<'a>(values: &mut Values<'a>, message: &'a Message) {
-    if message.kind == Kind::Event {
-        return of_event(values, message);
-    }
-    for reading in state::readings(message) {
-        let (Said::Value(text) | Said::Patch(text)) = reading.said else { continue };
-        if reading.quality != Quality::Bad {
-            values.0.push((reading.name, text));
-        }
-    }
-}
-
-/// The members of an event's `data`.
-fn of_event<'a>(values: &mut Values<'a>, message: &'a Message) {
-    if message.content != Content::Json {
-        return;
-    }
-    let text = std::str::from_utf8(&message.payload).unwrap_or_default();
-    let data = member(text, "data").and_then(json::members).unwrap_or_default();
-    let named = data.into_iter().filter_map(|data| Some((data.name?, data.value)));
-    values.0.extend(named.filter(|(_, value)| *value != "null"));
-}
-
-/// The value of a member; nothing if there is no such member.
-fn member<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
-    let mut found = None;
-    json::each_member(text, |member| {
-        if member.name.as_deref() == Some(wanted) {
-            found = Some(member.value);
-        }
-    })?;
-    found
-}
-
-/// What a document says is so, by the times from which it is.
-fn of_document(message: &Message) -> BTreeMap<UnixMs, Values<'_>> {
-    let text = std::str::from_utf8(&message.payload).unwrap_or_default();
-    let about = member(text, "meta").and_then(json::members).unwrap_or_default();
-    let about: HashMap<Cow<'_, str>, &str> =
-        about.into_iter().filter_map(|about| Some((about.name?, about.value))).collect();
-    let mut by_time = BTreeMap::<_, Values<'_>>::new();
-    for reported in member(text, "reported").and_then(json::members).unwrap_or_default() {
-        let Some(name) = reported.name else { continue };
-        let about = about.get(&*name).copied().unwrap_or_default();
-        let time = member(about, "time").and_then(|time| time.parse().ok());
-        if let Some(time) = time.filter(|_| member(about, "quality") != Some("\"bad\"")) {
-            by_time.entry(UnixMs(time)).or_default().0.push((name, reported.value));
-        }
+/// What a message says is so, by the times from which it is; of a bad reading nothing.
+fn values_of(message: &Message) -> BTreeMap<UnixMs, Values> {
+    let mut by_time = BTreeMap::<_, Values>::new();
+    let mut take = |time, name: &str, value: &str| {
+        by_time.entry(time).or_default().0.push((name.to_owned(), value.to_owned()));
+    };
+    if message.kind == Kind::Event && message.content == Content::Json {
+        each_of_event(message, |name, value| take(message.timestamp, name, value));
+    } else {
+        each_reading(message, |reading| take(reading.time, reading.name, reading.text));
     }
     by_time
+}
+
+/// Visits the members of an event's `data`.
+fn each_of_event(message: &Message, mut visit: impl FnMut(&str, &str)) {
+    let text = std::str::from_utf8(&message.payload).unwrap_or_default();
+    let mut data = None;
+    let is_object = json::each_member(text, |member| {
+        if member.name.as_deref() == Some("data") {
+            data = Some(member.value);
+        }
+    });
+    for member in is_object.and(data).and_then(json::members).unwrap_or_default() {
+        if let Some(name) = member.name.as_deref().filter(|_| member.value != "null") {
+            visit(name, member.value);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use fieldgate_core::{
     message::Qos,
     testing,
 };
+use proptest::prelude::*;
 
 use super::*;
 
@@ -159,5 +160,24 @@ fn a_uuid_is_known_by_its_form() {
         ["", "default", &TENANT.replace('-', ""), &format!("{TENANT}-"), &TENANT.replace('B', "G")]
     {
         assert!(!is_uuid(text), "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_payload_panics_and_all_that_comes_is_json(
+        payload in "[{}\\[\\]\",:abdt 1.e\\\\u0-]{0,40}",
+        tag in "\\PC{0,6}|[\"\\\\\n]{0,3}",
+        kind in prop::sample::select(vec!["telemetry", "events", "state", "state/reported"]),
+    ) {
+        let topic = format!("devices/a/{kind}");
+        bodies(&told(&topic, 1, &payload), &Body::default());
+        let data = serde_json::json!({tag.clone(): 1, "data": {tag.clone(): 2}});
+        let data = serde_json::json!({"values": [{"tag": tag, "value": data}], "data": data});
+        for body in bodies(&told(&topic, 1, &data.to_string()), &Body::default()) {
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{body}");
+        }
+        drop((request(&payload), answer(200, payload.as_bytes(), Place("")), answer(200, payload.as_bytes(), Place("/a/b"))));
+        drop(payload.parse::<Body>());
     }
 }
