@@ -4,6 +4,7 @@
 //! operator's. Source: `wire.md` 3. Absent: Socket.IO, which carries them, and who may see them.
 //! Invariant: a value is written as its device sent it.
 
+mod check;
 mod template;
 
 use std::{
@@ -26,6 +27,7 @@ use crate::{
 };
 use template::{Filled, Slot, Template};
 
+pub use check::{Answer, Place, Question, QuestionBody, QuestionPath, answer};
 pub use template::InvalidTemplate;
 
 /// The namespace.
@@ -112,10 +114,8 @@ impl FromStr for Body {
     }
 }
 
-impl Default for Body {
-    fn default() -> Self {
-        DEFAULT_BODY.parse().unwrap_or_else(|_| Self(Template::default()))
-    }
+check::written! {
+    Body, DEFAULT_BODY;
 }
 
 /// Appends the body of the event that a message is; says whether there is one. There is none of what
@@ -173,6 +173,7 @@ impl Body {
             Slot::Time => Filled::Text(utc),
             Slot::TimeMs => Filled::Json(&ms),
             Slot::Telemetries => Filled::Json(&telemetries),
+            Slot::Permission => Filled::Text(""),
         });
     }
 }

@@ -1,8 +1,9 @@
-//! Templates of JSON bodies: text with `{placeholders}` in, the same text with values out.
+//! Templates of JSON bodies and of paths: text with `{placeholders}` in, the same text with values out.
 //!
-//! Pure. A placeholder stands within a string. One that is a whole string becomes its value, whatever
-//! that is; one among other text must be text, and is escaped into it. Invariant: what a template
-//! writes is JSON if its values are.
+//! Pure. In JSON a placeholder stands within a string. One that is a whole string becomes its value,
+//! whatever that is; one among other text must be text, and is escaped into it. In a path it is
+//! percent-encoded. Invariant: what a template of JSON writes is JSON if its values are, and no value
+//! adds to a path or to a query.
 
 use crate::json::write_string;
 
@@ -17,6 +18,7 @@ pub(super) enum Slot {
     Time,
     TimeMs,
     Telemetries,
+    Permission,
 }
 
 impl Slot {
@@ -27,11 +29,12 @@ impl Slot {
             Self::Time => "timestamp",
             Self::TimeMs => "timestampMs",
             Self::Telemetries => "telemetries",
+            Self::Permission => "permission",
         }
     }
 
     const fn is_text(self) -> bool {
-        matches!(self, Self::Device | Self::Tenant | Self::Time)
+        matches!(self, Self::Device | Self::Tenant | Self::Time | Self::Permission)
     }
 }
 
@@ -54,6 +57,9 @@ pub enum InvalidTemplate {
     /// Over 4096 bytes.
     #[error("it is longer than {BYTES_MAX} bytes")]
     TooLong,
+    /// No path.
+    #[error("a path begins with one / and holds no spaces, no \\, no # and nothing but ASCII")]
+    NotPath,
     /// A placeholder that there is not.
     #[error("{{{found}}} is none of its placeholders: {known}")]
     Unknown {
@@ -77,9 +83,12 @@ enum Part {
     Inside(Slot),
 }
 
-/// A body with places for values.
+/// A text with places for values.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Template(Vec<Part>);
+pub(super) struct Template {
+    source: Box<str>,
+    parts: Vec<Part>,
+}
 
 impl Template {
     /// Reads JSON that has none but these placeholders.
@@ -90,7 +99,7 @@ impl Template {
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
             return Err(InvalidTemplate::NotJson(error.to_string()));
         }
-        let mut reading = Reading { slots, parts: Vec::new(), plain: String::new() };
+        let mut reading = Reading::new(slots);
         // Of valid JSON every second piece between quotes that are no escapes is a string.
         let mut rest = text;
         while let Some(begin) = rest.find('"') {
@@ -103,13 +112,34 @@ impl Template {
             rest = behind;
         }
         reading.structure(rest);
-        reading.end_plain();
-        Ok(Self(reading.parts))
+        Ok(reading.end(text))
+    }
+
+    /// Reads a path, with a query or without, that has none but these placeholders.
+    pub(super) fn parse_path(text: &str, slots: &[Slot]) -> Result<Self, InvalidTemplate> {
+        if text.len() > BYTES_MAX {
+            return Err(InvalidTemplate::TooLong);
+        }
+        let mut reading = Reading::new(slots);
+        reading.text(text)?;
+        let template = reading.end(text);
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"#\\\"<>^`{|}".contains(&byte);
+        let is_plain = template.parts.iter().all(|part| match part {
+            Part::Plain(text) => text.bytes().all(plain),
+            Part::Value(_) | Part::Inside(_) => true,
+        });
+        let is_path = text.starts_with('/') && !text.starts_with("//");
+        if is_path && is_plain { Ok(template) } else { Err(InvalidTemplate::NotPath) }
+    }
+
+    /// The template as it was written.
+    pub(super) fn source(&self) -> &str {
+        &self.source
     }
 
     /// Appends the body.
     pub(super) fn write<'a>(&self, out: &mut Vec<u8>, fill: impl Fn(Slot) -> Filled<'a>) {
-        for part in &self.0 {
+        for part in &self.parts {
             match part {
                 Part::Plain(text) => out.extend_from_slice(text.as_bytes()),
                 Part::Value(slot) => match fill(*slot) {
@@ -126,6 +156,29 @@ impl Template {
                     }
                 }
             }
+        }
+    }
+
+    /// Makes the path.
+    pub(super) fn write_path<'a>(&self, fill: impl Fn(Slot) -> &'a str) -> String {
+        let mut out = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Plain(text) => out.push_str(text),
+                Part::Value(slot) | Part::Inside(slot) => write_encoded(&mut out, fill(*slot)),
+            }
+        }
+        out
+    }
+}
+
+/// Appends text, percent-encoded but for what needs that nowhere (RFC 3986, 2.3).
+fn write_encoded(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
         }
     }
 }
@@ -147,7 +200,11 @@ struct Reading<'a> {
     plain: String,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    const fn new(slots: &'a [Slot]) -> Self {
+        Self { slots, parts: Vec::new(), plain: String::new() }
+    }
+
     /// Takes what is between strings, where spaces say nothing.
     fn structure(&mut self, text: &str) {
         self.plain.extend(text.chars().filter(|c| !c.is_ascii_whitespace()));
@@ -161,7 +218,12 @@ impl Reading<'_> {
             self.part(Part::Value(slot));
             return Ok(());
         }
-        let mut rest = string;
+        self.text(string)
+    }
+
+    /// Takes text among which placeholders may be.
+    fn text(&mut self, text: &str) -> Result<(), InvalidTemplate> {
+        let mut rest = text;
         while let Some((before, found)) = rest.split_once('{') {
             self.plain.push_str(before);
             let Some((word, behind)) = found.split_once('}').filter(|(word, _)| is_word(word))
@@ -182,12 +244,21 @@ impl Reading<'_> {
     }
 
     fn slot(&self, word: &str) -> Result<Slot, InvalidTemplate> {
-        slot(word, self.slots)
+        self.slots.iter().copied().find(|slot| slot.name() == word).ok_or_else(|| {
+            let known = self.slots.iter().map(|slot| format!("{{{}}}", slot.name()));
+            let known: Vec<_> = known.collect();
+            InvalidTemplate::Unknown { found: word.to_owned(), known: known.join(", ") }
+        })
     }
 
     fn part(&mut self, part: Part) {
         self.end_plain();
         self.parts.push(part);
+    }
+
+    fn end(mut self, source: &str) -> Template {
+        self.end_plain();
+        Template { source: source.into(), parts: self.parts }
     }
 
     fn end_plain(&mut self) {
@@ -198,16 +269,8 @@ impl Reading<'_> {
 }
 
 /// Other braces are what they are.
-pub(super) fn is_word(text: &str) -> bool {
+fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-/// The slot of this name.
-pub(super) fn slot(word: &str, slots: &[Slot]) -> Result<Slot, InvalidTemplate> {
-    slots.iter().copied().find(|slot| slot.name() == word).ok_or_else(|| {
-        let known: Vec<_> = slots.iter().map(|slot| format!("{{{}}}", slot.name())).collect();
-        InvalidTemplate::Unknown { found: word.to_owned(), known: known.join(", ") }
-    })
 }
 
 #[cfg(test)]
@@ -222,7 +285,9 @@ mod tests {
         template.write(&mut out, |slot| match slot {
             Slot::Device => Filled::Text("a\"b"),
             Slot::TimeMs => Filled::Json(b"7"),
-            Slot::Tenant | Slot::Time | Slot::Telemetries => Filled::Json(b"{\"t\":1}"),
+            Slot::Tenant | Slot::Time | Slot::Telemetries | Slot::Permission => {
+                Filled::Json(b"{\"t\":1}")
+            }
         });
         Ok(String::from_utf8(out).unwrap())
     }
