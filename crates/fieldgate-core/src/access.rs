@@ -42,6 +42,8 @@ pub enum Role {
     Operator,
     /// Reads and subscribes; metrics need a grant.
     Viewer,
+    /// Nothing of its own: grants say what, and the things that a person linked.
+    Member,
 }
 
 /// One line of rights: `VERB:FILTER`, with `!` in front a denial.
@@ -133,10 +135,17 @@ words!(
 );
 /// Why a role was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a role is admin, operator or viewer, not {0:?}")]
+#[error("a role is admin, operator, viewer or member, not {0:?}")]
 pub struct InvalidRole(String);
 
-words!(Role, InvalidRole, Admin = "admin", Operator = "operator", Viewer = "viewer");
+words!(
+    Role,
+    InvalidRole,
+    Admin = "admin",
+    Operator = "operator",
+    Viewer = "viewer",
+    Member = "member"
+);
 
 /// Why a verb or grant was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -172,6 +181,7 @@ impl Role {
             Self::Admin => true,
             Self::Operator => !matches!(verb, Verb::Admin | Verb::Impersonate | Verb::Profile),
             Self::Viewer => matches!(verb, Verb::Subscribe | Verb::Read),
+            Self::Member => false,
         }
     }
 }

@@ -155,6 +155,18 @@ acts! {
     IntegrationDrop = "integration.drop", Admin;
     /// A target was tried.
     IntegrationTest = "integration.test", Admin;
+    /// A code that makes a device was made.
+    ActivationAdd = "activation.add", Admin;
+    /// A code that makes a device was taken back.
+    ActivationRemove = "activation.remove", Admin;
+    /// A device was made with a code.
+    ActivationUse = "activation.use", Access;
+    /// Somebody entered themselves as a person of an app.
+    AccountRegister = "account.register", Access;
+    /// A person linked a thing, whose token they know.
+    ThingLink = "thing.link", Access;
+    /// A person ended such a link.
+    ThingUnlink = "thing.unlink", Access;
 }
 
 impl FromStr for Act {

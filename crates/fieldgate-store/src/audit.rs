@@ -277,6 +277,8 @@ pub(crate) fn told(change: &RegistryChange) -> Option<Said> {
         Change::Integration { name, step, .. } => of_integration(name, step, said)?,
         // A source may bring thousands: they would push out what administrators did.
         Change::SourceDevice { .. } => return None,
+        Change::Account { user, step } => said(step.act()?, user).with("thing", step.thing()),
+        Change::Activation { id, step } => said(step.act(), id).with("device", step.device()),
     })
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod old;
 mod profile;
 mod scene;
 mod tenant;
+mod thing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +36,7 @@ pub use scene::{Scene, ScenePlan, SceneStep};
 
 pub use guard::{Guard, HmacSecret, NonceHash, Sealed};
 pub use tenant::{TenantInfo, TenantLimits};
+pub use thing::{Account, AccountStep, Activation, ActivationStep};
 
 /// HMAC-SHA256 of a secret under the master key.
 pub type SecretHash = [u8; 32];
@@ -316,6 +318,20 @@ pub enum Change {
         /// The gateway that it was heard by.
         gateway: Option<String>,
     },
+    /// What a person of an app has changes.
+    Account {
+        /// Whose.
+        user: String,
+        /// How.
+        step: AccountStep,
+    },
+    /// The codes that make devices change.
+    Activation {
+        /// Which.
+        id: String,
+        /// How.
+        step: ActivationStep,
+    },
 }
 
 /// How what a person is let in with changes.
@@ -362,6 +378,7 @@ impl RegistryChange {
             Change::Group { step, .. } => step.memory_bytes(),
             Change::Scene { step, .. } => step.memory_bytes(),
             Change::Integration { step, .. } => step.memory_bytes(),
+            Change::Activation { step, .. } => step.memory_bytes(),
             Change::DeviceRemove(_)
             | Change::DeviceRotate { .. }
             | Change::KeyAdd(_)
@@ -381,7 +398,8 @@ impl RegistryChange {
             | Change::TenantAdd(_)
             | Change::TenantSet(_)
             | Change::TenantRemove
-            | Change::SourceDevice { .. } => 0,
+            | Change::SourceDevice { .. }
+            | Change::Account { .. } => 0,
         }
     }
 }

@@ -122,6 +122,12 @@ impl MasterKey {
         self.hash_parts(&["thing", token])
     }
 
+    /// Hashes a code that makes a device.
+    #[must_use]
+    pub fn hash_activation(&self, code: &str) -> SecretHash {
+        self.hash_parts(&["activation", code])
+    }
+
     /// Hashes a part of a sign-in: each kind counts as what it is alone.
     #[must_use]
     pub fn hash_sign_in(&self, part: SignInPart, text: &str) -> SecretHash {
@@ -341,6 +347,8 @@ pub enum TokenKind {
     Ticket,
     /// One that a source shows: `fg_s_…`.
     Source,
+    /// A code that makes a device: `fg_c_…`.
+    Activation,
     /// A thing's, for the thethings.iO dialect: 43 characters and no prefix, as things send it.
     Thing,
 }
@@ -359,6 +367,7 @@ pub fn make_token(kind: TokenKind) -> io::Result<String> {
         TokenKind::Signing => "fg_h_",
         TokenKind::Ticket => "fg_t_",
         TokenKind::Source => "fg_s_",
+        TokenKind::Activation => "fg_c_",
         TokenKind::Thing => "",
     };
     Ok(format!("{prefix}{}", random_text(THING_TOKEN_LEN)?))

@@ -139,8 +139,8 @@ impl Issuer {
         }
         for right in self.rights.values().flatten().filter(|text| Right::of(text).is_none()) {
             wrong.push(format!(
-                "{right:?} in `rights` is no role (admin, operator, viewer) and no grant \
-                 (VERB:FILTER)"
+                "{right:?} in `rights` is no role (admin, operator, viewer, member) and no \
+                 grant (VERB:FILTER)"
             ));
         }
         wrong

@@ -72,7 +72,7 @@ struct NewKey {
     /// Its name, unique in the tenant, written like a device id.
     #[schema(pattern = "^[A-Za-z0-9._:~-]{1,128}$")]
     name: String,
-    /// `admin`, `operator` or `viewer`; without one the grants are all it has.
+    /// `admin`, `operator`, `viewer` or `member`; without one the grants are all it has.
     role: Option<String>,
     /// `VERB:FILTER`, with `!` in front to deny.
     #[serde(default)]
@@ -86,7 +86,7 @@ struct NewKey {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct KeyPatch {
-    /// `admin`, `operator` or `viewer`; null: the grants are all it has.
+    /// `admin`, `operator`, `viewer` or `member`; null: the grants are all it has.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     role: Option<Option<String>>,

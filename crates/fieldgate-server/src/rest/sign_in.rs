@@ -96,7 +96,7 @@ struct SignedIn {
     tenant: String,
     /// The person's name.
     name: String,
-    /// `admin`, `operator` or `viewer`.
+    /// `admin`, `operator`, `viewer` or `member`.
     role: String,
     /// What to send as `Authorization: Bearer`.
     access_token: String,

@@ -46,7 +46,7 @@ pub(super) fn router() -> OpenApiRouter {
 struct UserView {
     /// Their name, unique in the tenant.
     name: String,
-    /// `admin`, `operator` or `viewer`.
+    /// `admin`, `operator`, `viewer` or `member`.
     role: String,
 }
 
@@ -63,7 +63,7 @@ struct NewUser {
     /// Their name, unique in the tenant, written like a device id without a colon.
     #[schema(pattern = "^[A-Za-z0-9._~-]{1,128}$")]
     name: String,
-    /// `admin`, `operator` or `viewer`.
+    /// `admin`, `operator`, `viewer` or `member`.
     role: String,
     /// Their password.
     #[schema(min_length = 8, max_length = 1024, format = Password)]
@@ -74,7 +74,7 @@ struct NewUser {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UserPatch {
-    /// `admin`, `operator` or `viewer`.
+    /// `admin`, `operator`, `viewer` or `member`.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     role: Option<String>,

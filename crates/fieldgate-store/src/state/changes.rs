@@ -22,8 +22,8 @@ use crate::{
     port::Log,
     record::Entry,
     registry::{
-        ApiKey, Asides, Device, Group, Guard, Integration, Numbers, Origin, Progress, Scene,
-        SignIns, TenantInfo, User,
+        Account, Activation, ApiKey, Asides, Device, Group, Guard, Integration, Numbers, Origin,
+        Progress, Scene, SignIns, TenantInfo, User,
     },
 };
 
@@ -48,6 +48,8 @@ pub(crate) enum RowKey {
     Progress(TenantId, String),
     Asides(TenantId, String),
     Origin(TenantId, DeviceId),
+    Account(TenantId, String),
+    Activation(TenantId, String),
 }
 
 /// What stands in a row.
@@ -71,6 +73,8 @@ pub(crate) enum Row {
     Progress(Arc<Progress>),
     Asides(Arc<Asides>),
     Origin(Arc<Origin>),
+    Account(Arc<Account>),
+    Activation(Arc<Activation>),
 }
 
 /// What was changed since the last time; `None`: the row is gone.

@@ -196,7 +196,9 @@ impl Tenant {
             | RowKey::Integration(..)
             | RowKey::Progress(..)
             | RowKey::Asides(..)
-            | RowKey::Origin(..) => None,
+            | RowKey::Origin(..)
+            | RowKey::Account(..)
+            | RowKey::Activation(..) => None,
         }
     }
 

@@ -203,7 +203,9 @@ impl Inner {
             | Change::TenantSet(_)
             | Change::TenantRemove
             | Change::Integration { .. }
-            | Change::SourceDevice { .. } => Ok(Vec::new()),
+            | Change::SourceDevice { .. }
+            | Change::Account { .. }
+            | Change::Activation { .. } => Ok(Vec::new()),
         }
     }
 

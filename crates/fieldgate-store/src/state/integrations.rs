@@ -256,7 +256,9 @@ impl Integrations {
             | RowKey::Group(..)
             | RowKey::Numbers(_)
             | RowKey::Scene(..)
-            | RowKey::Desired(..) => None,
+            | RowKey::Desired(..)
+            | RowKey::Account(..)
+            | RowKey::Activation(..) => None,
         }
     }
 

@@ -19,6 +19,7 @@ mod reported;
 mod scenes;
 mod sign_ins;
 mod tenants;
+mod things;
 mod watch;
 pub(crate) mod window;
 
@@ -46,6 +47,7 @@ pub use integrations::{
 pub use registered::TenantCounts;
 pub use scenes::SCENE_DEVICES_MAX;
 pub use sign_ins::SignedIn;
+pub use things::{ACCOUNTS_PER_ADDRESS_MAX, SETTINGS_BYTES_MAX, THINGS_MAX};
 pub use window::{Admit, Window};
 
 use crate::{

@@ -188,7 +188,8 @@ impl Owner {
             Self::Device(tenant, _)
             | Self::Key(tenant, _)
             | Self::User(tenant, _)
-            | Self::Source(tenant, _) => tenant,
+            | Self::Source(tenant, _)
+            | Self::Activation(tenant, _) => tenant,
         }
     }
 }
@@ -209,8 +210,8 @@ mod tests {
         port::{Followed, Log as _},
         record::{Entry, Record},
         registry::{
-            ApiKey, Device, GroupStep, HmacSecret, Integration, IntegrationKind, IntegrationStep,
-            Sealed, Start, User,
+            AccountStep, Activation, ActivationStep, ApiKey, Device, GroupStep, HmacSecret,
+            Integration, IntegrationKind, IntegrationStep, Sealed, Start, User,
         },
         secret::{MasterKey, hash_password},
         state::changes::Row,
@@ -294,9 +295,20 @@ mod tests {
                 Change::SigningAdd { device: "lamp".to_owned(), secret, describing: false };
             self.change(tenant, signing).unwrap();
             self.fill_integrations(tenant);
+            self.fill_things(tenant);
             self.message(tenant, "a/b", true);
             self.message(tenant, "devices/lamp/commands", false);
             self.message(tenant, "devices/lamp/state/reported", false);
+        }
+
+        fn fill_things(&mut self, tenant: &str) {
+            let link = AccountStep::Link("lamp".to_owned());
+            self.change(tenant, Change::Account { user: "ada".to_owned(), step: link }).unwrap();
+            let hash = self.state.master_key().hash_activation(&format!("{tenant} code"));
+            let (id, ends_ms) = ("one".to_owned(), 1 << 40);
+            let code = Activation { id, hash, ends_ms, ..Activation::default() };
+            let add = ActivationStep::Add(code);
+            self.change(tenant, Change::Activation { id: "one".to_owned(), step: add }).unwrap();
         }
 
         fn fill_integrations(&mut self, tenant: &str) {
@@ -368,6 +380,7 @@ mod tests {
             assert!(verify(&life.state, "key of acme").is_none());
             assert!(verify(&life.state, "acme lamp").is_none());
             assert!(life.state.source_of(None, "acme source").is_err());
+            assert!(life.state.activation_of("acme code", UnixMs(0)).is_none());
             assert_eq!(life.state.all_integrations().len(), 1, "the other tenant's alone");
             assert!(!life.state.has_tenant(&acme()));
             life.check_written();

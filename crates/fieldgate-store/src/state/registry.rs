@@ -38,7 +38,11 @@ impl State {
 
 impl Tenant {
     /// Applies a change that is about a person; does nothing with any other.
-    fn change_user(&mut self, tenant: &TenantId, change: &Change) -> Result<Vec<Effect>, Fault> {
+    pub(super) fn change_user(
+        &mut self,
+        tenant: &TenantId,
+        change: &Change,
+    ) -> Result<Vec<Effect>, Fault> {
         match change {
             Change::UserAdd(user) => {
                 if self.users.contains_key(&user.name) {
@@ -84,7 +88,9 @@ impl Tenant {
             | Change::TenantSet(_)
             | Change::TenantRemove
             | Change::Integration { .. }
-            | Change::SourceDevice { .. } => Ok(Vec::new()),
+            | Change::SourceDevice { .. }
+            | Change::Account { .. }
+            | Change::Activation { .. } => Ok(Vec::new()),
         }
     }
 }
@@ -115,6 +121,10 @@ impl Inner {
         let effects = tenant.change_user(tenant_id, change)?;
         if let Change::UserRemove(name) | Change::UserPassword { name, .. } = change {
             self.set_sign_ins(tenant_id, name, SignIns::default());
+        }
+        if let (Change::UserRemove(name), Some(tenant)) = (change, self.tenants.get_mut(tenant_id))
+        {
+            tenant.forget_account(name);
         }
         Ok(effects)
     }
@@ -152,7 +162,9 @@ impl Inner {
             | Change::TenantSet(_)
             | Change::TenantRemove
             | Change::Integration { .. }
-            | Change::SourceDevice { .. } => return Ok(Vec::new()),
+            | Change::SourceDevice { .. }
+            | Change::Account { .. }
+            | Change::Activation { .. } => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;

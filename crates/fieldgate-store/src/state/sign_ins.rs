@@ -63,7 +63,8 @@ impl Tenant {
         let user = self.users.get(name)?;
         let mut all = self.sign_ins.get(name)?.sessions.iter().flat_map(|session| &session.access);
         let access = all.find(|access| proof_of(&access.hash) == proof)?;
-        (now.0 < access.ends_ms).then(|| user.principal(tenant, access))
+        let principal = || self.things.allow(name, user.principal(tenant, access));
+        (now.0 < access.ends_ms).then(principal)
     }
 }
 
@@ -330,7 +331,7 @@ mod tests {
         assert!(!rows.iter().any(|(key, _)| of_a_person(key)), "{rows:?}");
         let mut changed = life.state.changes().rows.clone();
         changed.retain(|key, _| of_a_person(key));
-        assert!(changed.len() == 2 && changed.values().all(Option::is_none), "{changed:?}");
+        assert!(changed.len() == 3 && changed.values().all(Option::is_none), "{changed:?}");
     }
 
     #[test]

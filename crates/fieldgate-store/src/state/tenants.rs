@@ -26,6 +26,7 @@ use super::{
     integrations::Integrations,
     reported::{Desk, Slot, Slots},
     scenes::Scenes,
+    things::Things,
 };
 use crate::{
     record::{Entry, Record},
@@ -55,6 +56,7 @@ pub(super) struct Tenant {
     /// Also of devices of which nothing is wished any more: when that ended is known.
     pub(super) desired: BTreeMap<DeviceId, Arc<Desired>>,
     pub(super) integrations: Integrations,
+    pub(super) things: Things,
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +67,8 @@ pub(super) enum Owner {
     User(TenantId, String),
     /// What comes in from another system.
     Source(TenantId, String),
+    /// A code that makes a device.
+    Activation(TenantId, String),
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +121,7 @@ impl Tenant {
             rows.push((RowKey::Retained(id.clone(), topic.clone()), Row::Retained(row.clone())));
         }
         rows.extend(self.integrations.rows(id));
+        rows.extend(self.things.rows(id));
         rows
     }
 }
@@ -134,8 +139,8 @@ impl Inner {
             Owner::User(tenant, name) => {
                 self.tenants.get(tenant)?.signed_in(tenant, name, proof_of(hash), now)
             }
-            // Let in where it brings its messages, and nowhere else: `State::source_of`.
-            Owner::Source(..) => None,
+            // They count where they are for alone: `State::source_of`, `State::activation_of`.
+            Owner::Source(..) | Owner::Activation(..) => None,
         }
     }
 
@@ -232,6 +237,10 @@ impl Inner {
             Change::SourceDevice { source, device, gateway } => {
                 self.take_device(&tenant_id, source, device, gateway.as_ref(), limits)
             }
+            Change::Account { user, step } => tenant.change_account(&tenant_id, user, step),
+            Change::Activation { id, step } => {
+                self.change_activation(&tenant_id, id, step, arrived, limits)
+            }
             Change::TenantAdd(_) | Change::TenantSet(_) | Change::TenantRemove => Ok(Vec::new()),
         }
     }
@@ -297,6 +306,7 @@ impl Inner {
         tenant.desired.remove(id);
         tenant.integrations.forget_device(id);
         self.touched = tenant.scenes.forget(tenant_id, id.as_str());
+        self.touched.extend(tenant.things.forget_device(tenant_id, id));
         Ok(())
     }
 
@@ -334,9 +344,15 @@ impl Inner {
             Change::UserAdd(User { name, .. })
             | Change::UserRemove(name)
             | Change::UserPassword { name, .. } => {
+                let account = RowKey::Account(tenant.clone(), name.clone());
                 let sign_ins = RowKey::SignIns(tenant.clone(), name.clone());
-                vec![RowKey::User(tenant, name.clone()), sign_ins]
+                vec![RowKey::User(tenant, name.clone()), sign_ins, account]
             }
+            Change::Account { user, .. } => {
+                let account = RowKey::Account(tenant.clone(), user.clone());
+                vec![RowKey::User(tenant, user.clone()), account]
+            }
+            Change::Activation { id, .. } => vec![RowKey::Activation(tenant, id.clone())],
             Change::SignIns { user, .. } => vec![RowKey::SignIns(tenant, user.clone())],
             Change::Group { .. }
             | Change::Edit { .. }
@@ -387,6 +403,8 @@ impl Inner {
             | RowKey::Progress(tenant, _)
             | RowKey::Asides(tenant, _)
             | RowKey::Origin(tenant, _) => self.tenants.get(tenant)?.integrations.row(key),
+            RowKey::Account(tenant, user) => self.tenants.get(tenant)?.things.account_row(user),
+            RowKey::Activation(tenant, id) => self.tenants.get(tenant)?.things.activation_row(id),
         }
     }
 
@@ -464,7 +482,7 @@ impl Inner {
             (RowKey::Audit(tenant_id, trail, _), Row::Audit(entry)) => {
                 self.tenants.entry(tenant_id).or_default().trails.restore(trail, entry);
             }
-            (key, row) => self.restore_integration(key, row),
+            (key, row) => self.restore_thing(key, row),
         }
     }
 }

@@ -40,6 +40,8 @@ const INTEGRATION: u8 = b'i';
 const PROGRESS: u8 = b'p';
 const ASIDES: u8 = b'a';
 const ORIGIN: u8 = b'o';
+const ACCOUNT: u8 = b'm';
+const ACTIVATION: u8 = b'v';
 /// Bytes of one known id in a row.
 const ID_BYTES: usize = 40;
 
@@ -110,6 +112,8 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::Progress(tenant, name) => (Table::Registry, named(tenant, Some(PROGRESS), name)),
         RowKey::Asides(tenant, name) => (Table::Registry, named(tenant, Some(ASIDES), name)),
         RowKey::Origin(tenant, id) => (Table::Registry, named(tenant, Some(ORIGIN), id.as_str())),
+        RowKey::Account(tenant, name) => (Table::Registry, named(tenant, Some(ACCOUNT), name)),
+        RowKey::Activation(tenant, id) => (Table::Registry, named(tenant, Some(ACTIVATION), id)),
     }
 }
 
@@ -138,6 +142,8 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
         Row::Progress(progress) => put(&**progress, &mut out),
         Row::Asides(asides) => put(&**asides, &mut out),
         Row::Origin(origin) => put(&**origin, &mut out),
+        Row::Account(account) => put(&**account, &mut out),
+        Row::Activation(activation) => put(&**activation, &mut out),
     }
     out
 }
@@ -261,6 +267,14 @@ fn decode_registry(key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
         ORIGIN => {
             let id = name.parse().map_err(|_| BadRow)?;
             Ok((RowKey::Origin(tenant, id), Row::Origin(Arc::new(take(versioned(value)?)?))))
+        }
+        ACCOUNT => {
+            let account = Arc::new(take(versioned(value)?)?);
+            Ok((RowKey::Account(tenant, name.to_owned()), Row::Account(account)))
+        }
+        ACTIVATION => {
+            let activation = Arc::new(take(versioned(value)?)?);
+            Ok((RowKey::Activation(tenant, name.to_owned()), Row::Activation(activation)))
         }
         _ => Err(BadRow),
     }

@@ -99,7 +99,21 @@ fn what_is_kept_of_integrations_survives_the_round_trip() {
     let aside = Aside { reason: "400".to_owned(), time_ms: 3, retry: true };
     let asides = Asides { messages: [(5, aside)].into(), forgotten: 2 };
     let origin = Origin { source: "cloud".to_owned(), gateway: Some("g".to_owned()) };
+    let account = crate::registry::Account {
+        email: Some("ada@example.test".to_owned()),
+        things: ["lamp".to_owned()].into(),
+        settings: Some("{}".to_owned()),
+    };
+    let activation = crate::registry::Activation {
+        id: name(),
+        hash: [5; 32],
+        groups: vec!["hall".to_owned()],
+        ends_ms: 9,
+        ..Default::default()
+    };
     let rows = [
+        (RowKey::Account(tenant(), "ada".to_owned()), Row::Account(Arc::new(account))),
+        (RowKey::Activation(tenant(), name()), Row::Activation(Arc::new(activation))),
         (RowKey::Integration(tenant(), name()), Row::Integration(Arc::new(out))),
         (RowKey::Progress(tenant(), name()), Row::Progress(Arc::new(progress))),
         (RowKey::Asides(tenant(), name()), Row::Asides(Arc::new(asides))),
