@@ -41,6 +41,8 @@ pub struct Config {
     pub doc: Doc,
     /// Thingsee, coming in.
     pub thingsee: Thingsee,
+    /// The thethings.iO dialect.
+    pub thethings: Thethings,
     /// Stopping.
     pub drain: Drain,
     /// Logging.
@@ -134,11 +136,13 @@ section! {
 mod issuers;
 mod limits;
 mod paths;
+mod things;
 
 pub use issuers::{Algorithm, Issuer};
 pub(crate) use issuers::{Right, discovery_address, is_loopback, key_address};
 pub use limits::Limits;
 pub use paths::Thingsee;
+pub use things::{App, Thethings};
 pub(crate) use units::duration_of as duration;
 
 section! {
@@ -214,8 +218,9 @@ impl Config {
         let of_issuers = issuers::wrong(&self.auth.issuers).into_iter();
         let of_issuers = of_issuers.map(|why| ("auth.issuers", why));
         let of_paths = self.thingsee.wrong().into_iter().map(|why| ("thingsee.paths", why));
+        let of_apps = self.thethings.wrong_apps().into_iter().map(|why| ("thethings.apps", why));
         let simple = self.simple_contradictions().into_iter().map(owned);
-        simple.chain(of_issuers).chain(of_paths).collect()
+        simple.chain(of_issuers).chain(of_paths).chain(of_apps).collect()
     }
 
     fn simple_contradictions(&self) -> Vec<(&'static str, &'static str)> {
@@ -241,6 +246,9 @@ impl Config {
         let at_most = 90 * 86_400_000;
         if !(self.auth.access_lifetime_ms..=at_most).contains(&self.auth.refresh_lifetime_ms) {
             wrong.push(("auth.refresh_lifetime", "is `auth.access_lifetime` to 90d"));
+        }
+        if self.thethings.has_wrong_days() {
+            wrong.push(("thethings.session_days", "is 1 to 365"));
         }
         wrong.extend(self.limits.wrong());
         wrong

@@ -41,6 +41,7 @@ mod subscriptions;
 mod tenancy;
 #[cfg(test)]
 mod testing;
+mod thethings;
 mod thingsee_out;
 mod throttle;
 mod tickets;

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::{
     AuthConfig, Config, Doc, Drain, Heartbeat, Limits, Listen, LogConfig, Retention, StoreConfig,
-    Thingsee, Tls, issuers, paths,
+    Thethings, Thingsee, Tls, issuers, paths, things,
 };
 
 /// A section as its type has it.
@@ -28,7 +28,7 @@ pub(super) struct AboutField {
 }
 
 /// The sections, in the order of the template.
-const SECTIONS: [(&str, About); 11] = [
+const SECTIONS: [(&str, About); 12] = [
     ("listen", Listen::ABOUT),
     ("listen.tls", Tls::ABOUT),
     ("heartbeat", Heartbeat::ABOUT),
@@ -38,6 +38,7 @@ const SECTIONS: [(&str, About); 11] = [
     ("retention", Retention::ABOUT),
     ("doc", Doc::ABOUT),
     ("thingsee", Thingsee::ABOUT),
+    ("thethings", Thethings::ABOUT),
     ("drain", Drain::ABOUT),
     ("log", LogConfig::ABOUT),
 ];
@@ -50,7 +51,7 @@ pub(super) const CHOICES: [(&str, &[&str]); 3] = [
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 23] = [
+pub(super) const LIVE: [&str; 25] = [
     "listen.hosts",
     "listen.origins",
     "heartbeat.ping_ms",
@@ -72,6 +73,8 @@ pub(super) const LIVE: [&str; 23] = [
     "auth.refresh_lifetime",
     "doc.public",
     "thingsee.paths",
+    "thethings.apps",
+    "thethings.session_days",
     "drain.grace_ms",
     "log.level",
 ];
@@ -89,6 +92,7 @@ pub(super) enum Kind {
     Plaintext,
     Issuers,
     Paths,
+    Apps,
     Choice(&'static [&'static str]),
 }
 
@@ -107,6 +111,7 @@ impl Kind {
             "Plaintext" => Self::Plaintext,
             "Vec<Issuer>" => Self::Issuers,
             "BTreeMap<String,String>" => Self::Paths,
+            "BTreeMap<String,App>" => Self::Apps,
             "String" => Self::Text,
             _ => Self::Count,
         }
@@ -125,6 +130,7 @@ impl Kind {
             Self::Plaintext => "\"loopback\", or a list of listeners".to_owned(),
             Self::Issuers => format!("a list of tables such as {}", issuers::EXAMPLE),
             Self::Paths => format!("a table of texts such as {}", paths::EXAMPLE),
+            Self::Apps => format!("a table of tables such as {}", things::EXAMPLE),
             Self::Choice(words) => {
                 let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
                 format!("one of {}", words.join(", "))
@@ -152,6 +158,7 @@ impl Kind {
             Self::Paths => {
                 json!({"type": "object", "additionalProperties": {"type": "string"}})
             }
+            Self::Apps => things::schema(),
             Self::Choice(words) => json!({"enum": words}),
         }
     }

@@ -126,7 +126,9 @@ fn leaves(prefix: &str, table: &toml::Table, found: &mut Vec<(String, toml::Valu
         let path = format!("{prefix}{name}");
         match value.as_table() {
             // A table that is one key, not a section.
-            _ if path == "thingsee.paths" => found.push((path, value.clone())),
+            _ if ["thingsee.paths", "thethings.apps"].contains(&path.as_str()) => {
+                found.push((path, value.clone()));
+            }
             Some(inner) => leaves(&format!("{path}."), inner, found),
             None => found.push((path, value.clone())),
         }
