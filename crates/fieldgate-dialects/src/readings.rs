@@ -15,6 +15,9 @@ use fieldgate_core::{
     state::{self, Quality, Said},
 };
 
+/// Longest name of a resource, in bytes.
+const NAME_BYTES_MAX: usize = 128;
+
 /// What is known of a device beside its messages.
 #[derive(Debug, Clone, Default)]
 pub struct About {
@@ -82,6 +85,11 @@ fn each_of_document(message: &Message, mut visit: impl FnMut(Reading<'_>)) {
             visit(Reading { time, name, text: member.value, unit: unit.as_deref() });
         }
     }
+}
+
+/// Whether a text can name a resource.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// The names that a device has for its resources.

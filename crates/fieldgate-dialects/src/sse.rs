@@ -91,7 +91,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::{thingsee::About, wire::Form};
+    use crate::{
+        thingsee::About,
+        wire::{Context, Form},
+    };
 
     const fn at(seq: u64) -> Position {
         Position { epoch: Epoch(1), seq: Seq(seq) }

@@ -16,9 +16,8 @@ use super::{
     frame::{Frame, bad_value, missing},
     json::{self, Members, Text},
 };
+use crate::readings::is_name;
 
-/// Longest name of a resource, in bytes.
-const NAME_BYTES_MAX: usize = 128;
 /// Longest unit, in bytes.
 const UNIT_BYTES_MAX: usize = 32;
 /// Up to so many names are compared pair by pair, which needs no table.
@@ -137,7 +136,7 @@ fn check_reading(name: &str, value: &str) -> Result<(), Fault> {
 
 /// Checks the bounds of a resource's name.
 pub(super) fn check_name(name: &str) -> Result<(), Fault> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+    if !is_name(name) {
         return Err(bad_value("a resource's name is 1 to 128 bytes without control characters"));
     }
     Ok(())

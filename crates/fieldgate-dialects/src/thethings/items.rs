@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use fieldgate_core::{
     dialect::Delivery,
     id::UnixMs,
+    message::Message,
     profile::read_value,
     resource::{self, Bound, Scale, Type, Value, format_converted},
 };
@@ -30,52 +31,52 @@ pub fn write_items(
     wanted: Option<&str>,
     known: Known<'_>,
 ) -> usize {
-    let message = delivery.message;
-    let Some(device) = message.topic.device() else { return 0 };
-    let mut items = Items { out, count: 0 };
-    match wanted {
-        None => {
-            each_reading(message, |reading| items.push(reading.name, reading.text, reading.time));
-        }
-        Some(wanted) => {
-            let about = known(&message.tenant, device);
-            let mut found = Found::new(wanted, Names::new(about.profile.as_deref()));
-            each_reading(message, |reading| found.take(reading));
-            found.each(|text, time| items.push(wanted, text, time));
-        }
+    let mut count = 0;
+    each_item(delivery.message, wanted, known, |key, text, time| {
+        out.push(if count == 0 { b'[' } else { b',' });
+        write_item(out, Some(key), text, time);
+        count += 1;
+    });
+    if count > 0 {
+        out.push(b']');
     }
-    items.end()
+    count
 }
 
-/// An array that is being written, and is not begun before its first item.
-struct Items<'o> {
-    out: &'o mut Vec<u8>,
-    count: usize,
+/// Visits the items of a message: key, value and time.
+pub fn each_item(
+    message: &Message,
+    wanted: Option<&str>,
+    known: Known<'_>,
+    mut visit: impl FnMut(&str, &str, UnixMs),
+) {
+    let Some(device) = message.topic.device() else { return };
+    let Some(wanted) = wanted else {
+        return each_reading(message, |reading| visit(reading.name, reading.text, reading.time));
+    };
+    let about = known(&message.tenant, device);
+    let mut found = Found::new(wanted, Names::new(about.profile.as_deref()));
+    each_reading(message, |reading| found.take(reading));
+    found.each(|text, time| visit(wanted, text, time));
 }
 
-impl Items<'_> {
-    fn push(&mut self, key: &str, text: &str, time: UnixMs) {
-        self.out.push(if self.count == 0 { b'[' } else { b',' });
-        self.out.extend_from_slice(b"{\"key\":");
-        write_string(self.out, key);
-        self.out.extend_from_slice(b",\"value\":");
-        write_compact(self.out, text);
-        self.out.extend_from_slice(b",\"datetime\":\"");
-        date::write(self.out, time);
-        self.out.extend_from_slice(b"\"}");
-        self.count += 1;
+/// Appends one item; without its key where the reader knows it.
+pub fn write_item(out: &mut Vec<u8>, key: Option<&str>, text: &str, time: UnixMs) {
+    out.push(b'{');
+    if let Some(key) = key {
+        out.extend_from_slice(b"\"key\":");
+        write_string(out, key);
+        out.push(b',');
     }
-
-    fn end(self) -> usize {
-        if self.count > 0 {
-            self.out.push(b']');
-        }
-        self.count
-    }
+    out.extend_from_slice(b"\"value\":");
+    write_compact(out, text);
+    out.extend_from_slice(b",\"datetime\":\"");
+    date::write(out, time);
+    out.extend_from_slice(b"\"}");
 }
 
 /// Appends a JSON value without the space between its parts: clients cut texts at fixed places.
-pub(super) fn write_compact(out: &mut Vec<u8>, text: &str) {
+fn write_compact(out: &mut Vec<u8>, text: &str) {
     if !text.bytes().any(|byte| byte.is_ascii_whitespace()) {
         out.extend_from_slice(text.as_bytes());
         return;

@@ -1,9 +1,13 @@
 //! The thethings.iO dialect: values by key, as its REST interface, its Socket.IO server and its
 //! streams say them (`wire.md` 1).
 //!
-//! Pure. Out: [`write_items`]. Times: [`date`].
+//! Pure. In: [`read_values`], of JSON or of a [`form_to_json`]. Out: [`write_items`]. Times: [`date`].
 
 pub mod date;
+mod form;
 mod items;
+mod write;
 
-pub use items::write_items;
+pub use form::form_to_json;
+pub use items::{each_item, write_item, write_items};
+pub use write::{Limits, Value, Written, messages, read_values};

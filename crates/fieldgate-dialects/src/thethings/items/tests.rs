@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fieldgate_core::{
     dialect::Marks,
     id::{Epoch, Position, Seq, TenantId},
-    message::{Content, Message, Qos},
+    message::{Content, Qos},
     profile::{self, Profile},
     state::{self, Quality},
     testing,
