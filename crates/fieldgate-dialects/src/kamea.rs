@@ -72,6 +72,10 @@ pub fn request(text: &str) -> Result<Request, String> {
     };
     let device = said("deviceId", device)?.parse::<DeviceId>();
     let device = device.map_err(|error| error.to_string())?;
+    // In a path they would be another path.
+    if matches!(device.as_str(), "." | "..") {
+        return Err("deviceId is . or ..".to_owned());
+    }
     let tenant = said("tenantId", tenant)?;
     if !is_uuid(&tenant) {
         return Err(format!("tenantId is a UUID, not {:?}", clip(&tenant)));

@@ -43,6 +43,8 @@ pub struct Config {
     pub thingsee: Thingsee,
     /// The thethings.iO dialect.
     pub thethings: Thethings,
+    /// Kamea clients.
+    pub kamea: Kamea,
     /// Stopping.
     pub drain: Drain,
     /// Logging.
@@ -134,12 +136,14 @@ section! {
 }
 
 mod issuers;
+mod kamea;
 mod limits;
 mod paths;
 mod things;
 
 pub use issuers::{Algorithm, Issuer};
 pub(crate) use issuers::{Right, discovery_address, is_loopback, key_address};
+pub use kamea::{Authorization, Kamea};
 pub use limits::Limits;
 pub use paths::Thingsee;
 pub use things::{App, Thethings};
@@ -220,7 +224,8 @@ impl Config {
         let of_paths = self.thingsee.wrong().into_iter().map(|why| ("thingsee.paths", why));
         let of_apps = self.thethings.wrong_apps().into_iter().map(|why| ("thethings.apps", why));
         let simple = self.simple_contradictions().into_iter().map(owned);
-        simple.chain(of_issuers).chain(of_paths).chain(of_apps).collect()
+        let of_kamea = self.kamea.wrong();
+        simple.chain(of_issuers).chain(of_paths).chain(of_apps).chain(of_kamea).collect()
     }
 
     fn simple_contradictions(&self) -> Vec<(&'static str, &'static str)> {

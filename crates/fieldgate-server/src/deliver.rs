@@ -4,7 +4,7 @@
 //! one is wanted, and ends it where it is wanted no more, or otherwise. Invariant: an integration has
 //! one task at a time.
 
-mod address;
+pub(crate) mod address;
 mod plan;
 mod read;
 mod rest;

@@ -37,6 +37,7 @@ use crate::{
     forwarded::Proxies,
     ingest::Gateways,
     integrations::Integrations,
+    kamea::Service,
     ledger::{self, Ledger},
     metrics::Stats,
     outcomes::Outcomes,
@@ -101,6 +102,8 @@ pub(crate) struct Shared {
     pub(crate) deliveries: Deliveries,
     /// Socket.IO sessions that requests carry.
     pub(crate) sessions: Sessions,
+    /// Who says what Kamea clients may see.
+    pub(crate) kamea: Service,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -289,6 +292,7 @@ impl Fabric {
             groups_followed: Followed::default(),
             deliveries: Deliveries::default(),
             sessions: Sessions::default(),
+            kamea: Service::default(),
             repeats: Repeats::default(),
             next_worker: AtomicUsize::new(0),
             for_durable: Waiters::default(),

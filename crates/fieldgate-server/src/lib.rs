@@ -19,6 +19,8 @@ mod hub;
 mod idle;
 mod ingest;
 mod integrations;
+#[allow(dead_code, reason = "the namespace of its clients is what asks")]
+mod kamea;
 mod ledger;
 mod link;
 mod listen;

@@ -143,6 +143,7 @@ fn what_is_no_request_is_told() {
         ("{}", "deviceId is missing"),
         (r#"{"deviceId":7}"#, "deviceId is no text"),
         (r#"{"deviceId":"a/b"}"#, "a device id is"),
+        (r#"{"deviceId":"..","tenantId":"a"}"#, "deviceId is . or .."),
         (r#"{"deviceId":"a"}"#, "tenantId is missing"),
         (r#"{"deviceId":"a","tenantId":"default"}"#, "tenantId is a UUID, not \"default\""),
     ] {

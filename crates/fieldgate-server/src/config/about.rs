@@ -7,8 +7,8 @@ use serde_json::{Map, json};
 use toml::{Table, Value};
 
 use super::{
-    AuthConfig, Config, Doc, Drain, Heartbeat, Limits, Listen, LogConfig, Retention, StoreConfig,
-    Thethings, Thingsee, Tls, issuers, paths, things,
+    AuthConfig, Authorization, Config, Doc, Drain, Heartbeat, Kamea, Limits, Listen, LogConfig,
+    Retention, StoreConfig, Thethings, Thingsee, Tls, issuers, kamea, paths, things,
 };
 
 /// A section as its type has it.
@@ -28,7 +28,7 @@ pub(super) struct AboutField {
 }
 
 /// The sections, in the order of the template.
-const SECTIONS: [(&str, About); 12] = [
+const SECTIONS: [(&str, About); 14] = [
     ("listen", Listen::ABOUT),
     ("listen.tls", Tls::ABOUT),
     ("heartbeat", Heartbeat::ABOUT),
@@ -39,19 +39,23 @@ const SECTIONS: [(&str, About); 12] = [
     ("doc", Doc::ABOUT),
     ("thingsee", Thingsee::ABOUT),
     ("thethings", Thethings::ABOUT),
+    ("kamea", Kamea::ABOUT),
+    ("kamea.authorization", Authorization::ABOUT),
     ("drain", Drain::ABOUT),
     ("log", LogConfig::ABOUT),
 ];
 
 /// Keys that take one of a few words.
-pub(super) const CHOICES: [(&str, &[&str]); 3] = [
+pub(super) const CHOICES: [(&str, &[&str]); 5] = [
     ("store.durability", &["fsync", "os"]),
+    ("kamea.authorization.mode", &["builtin", "http"]),
+    ("kamea.authorization.method", &["POST", "PUT", "GET"]),
     ("log.format", &["text", "json"]),
     ("log.level", &["off", "error", "warn", "info", "debug", "trace"]),
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 25] = [
+pub(super) const LIVE: [&str; 37] = [
     "listen.hosts",
     "listen.origins",
     "heartbeat.ping_ms",
@@ -75,6 +79,18 @@ pub(super) const LIVE: [&str; 25] = [
     "thingsee.paths",
     "thethings.apps",
     "thethings.session_days",
+    "kamea.tenants",
+    "kamea.event",
+    "kamea.body",
+    "kamea.authorization.mode",
+    "kamea.authorization.url",
+    "kamea.authorization.method",
+    "kamea.authorization.path",
+    "kamea.authorization.body",
+    "kamea.authorization.permission",
+    "kamea.authorization.answer",
+    "kamea.authorization.timeout_ms",
+    "kamea.authorization.recheck_s",
     "drain.grace_ms",
     "log.level",
 ];
@@ -93,6 +109,8 @@ pub(super) enum Kind {
     Issuers,
     Paths,
     Apps,
+    TenantIds,
+    Template,
     Choice(&'static [&'static str]),
 }
 
@@ -110,8 +128,10 @@ impl Kind {
             "Option<PathBuf>" => Self::File,
             "Plaintext" => Self::Plaintext,
             "Vec<Issuer>" => Self::Issuers,
+            "BTreeMap<String,String>" if path == "kamea.tenants" => Self::TenantIds,
             "BTreeMap<String,String>" => Self::Paths,
             "BTreeMap<String,App>" => Self::Apps,
+            "Body" | "QuestionBody" | "QuestionPath" => Self::Template,
             "String" => Self::Text,
             _ => Self::Count,
         }
@@ -131,6 +151,8 @@ impl Kind {
             Self::Issuers => format!("a list of tables such as {}", issuers::EXAMPLE),
             Self::Paths => format!("a table of texts such as {}", paths::EXAMPLE),
             Self::Apps => format!("a table of tables such as {}", things::EXAMPLE),
+            Self::TenantIds => format!("a table of texts such as {}", kamea::EXAMPLE),
+            Self::Template => "a template, as text in quotes".to_owned(),
             Self::Choice(words) => {
                 let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
                 format!("one of {}", words.join(", "))
@@ -143,7 +165,7 @@ impl Kind {
         match self {
             Self::Count => json!({"type": "integer", "minimum": 0}),
             Self::Flag => json!({"type": "boolean"}),
-            Self::Text | Self::File => json!({"type": "string"}),
+            Self::Text | Self::File | Self::Template => json!({"type": "string"}),
             Self::Texts => texts,
             Self::Size => json!({"anyOf": [
                 {"type": "integer", "minimum": 0},
@@ -155,7 +177,7 @@ impl Kind {
             ]}),
             Self::Plaintext => json!({"anyOf": [{"const": "loopback"}, texts]}),
             Self::Issuers => issuers::schema(),
-            Self::Paths => {
+            Self::Paths | Self::TenantIds => {
                 json!({"type": "object", "additionalProperties": {"type": "string"}})
             }
             Self::Apps => things::schema(),

@@ -202,7 +202,9 @@ impl Reader {
         if let Err(error) = fits(path, kind, &value) {
             let why = match (kind, &value) {
                 // Of what has fields of its own it is said which of them is wrong.
-                (Kind::Issuers, Value::Array(_)) => format!("`{path}`: {}", error.trim_end()),
+                (Kind::Issuers, Value::Array(_)) | (Kind::Template, Value::String(_)) => {
+                    format!("`{path}`: {}", error.trim_end())
+                }
                 _ => format!("`{path}` cannot be {value}: write {}", kind.wanted()),
             };
             return self.wrong(place, why);
@@ -224,6 +226,7 @@ impl Reader {
             (Some(Value::String(one)), Kind::Texts) => Value::Array(vec![one.into()]),
             (Some(value), _) => value,
             (None, Kind::Texts) => Value::Array(words(text)),
+            (None, Kind::Text | Kind::Template) => Value::from(text),
             (None, _) if text.contains(',') => Value::Array(words(text)),
             (None, _) => Value::from(text),
         };

@@ -126,7 +126,7 @@ fn leaves(prefix: &str, table: &toml::Table, found: &mut Vec<(String, toml::Valu
         let path = format!("{prefix}{name}");
         match value.as_table() {
             // A table that is one key, not a section.
-            _ if ["thingsee.paths", "thethings.apps"].contains(&path.as_str()) => {
+            _ if ["thingsee.paths", "thethings.apps", "kamea.tenants"].contains(&path.as_str()) => {
                 found.push((path, value.clone()));
             }
             Some(inner) => leaves(&format!("{path}."), inner, found),
@@ -295,4 +295,21 @@ fn paths_are_a_table_in_every_source_and_no_address_of_ours() {
     assert_eq!(told, expected);
     let told = errors_of("[thingsee.paths]\n\"/socket\" = 7\n");
     assert!(told[0].contains("`thingsee.paths` cannot be") && told.len() == 1, "{told:?}");
+}
+
+#[test]
+fn a_template_that_is_none_is_told_with_what_is_wrong_about_it() {
+    let told = errors_of("[kamea]\nbody = '{\"a\":\"{telemetry}\"}'\nevent = \"connect\"\n");
+    assert!(told[0].starts_with("f.toml:2:8: `kamea.body`: {telemetry} is none of"), "{told:?}");
+    let told = errors_of("[kamea]\nbody = 7\n");
+    assert!(told[0].contains("cannot be 7: write a template"), "{told:?}");
+    let told = errors_of("[kamea.authorization]\nmode = \"http\"\npath = \"x\"\n");
+    assert!(told[0].contains("`kamea.authorization.path`: a path begins with"), "{told:?}");
+    let told = errors_of("[kamea.authorization]\nmode = \"http\"\n");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("`kamea.authorization.url` must be set"), "{told:?}");
+    // On a command line JSON is no TOML, and is taken as it is.
+    let body = r#"{"id":"{deviceId}","values":"{telemetries}"}"#;
+    let config = set(&[&format!("kamea.body={body}")]).unwrap();
+    assert_eq!(config.kamea.body, body.parse().unwrap());
 }
