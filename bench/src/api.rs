@@ -19,12 +19,10 @@ use fieldgate_dialects::ws::{Event, Opcode, frame_masked};
 use crate::{
     Plan,
     load::{self, Crowd, Link},
-    process::{Gateway, Process, data_folder, on_core},
+    process::{CLIENT_CORE, Gateway, Process, SERVER_CORE, data_folder, on_core},
     report::{Budget, Report, median},
 };
 
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 const CONNECTIONS: usize = 64;
 const BATCH_CONNECTIONS: usize = 16;
 const BATCH_LEN: usize = 100;

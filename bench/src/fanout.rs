@@ -17,14 +17,12 @@ use crate::{
     Plan, bare,
     load::{self, Crowd, Link},
     node,
-    process::{Gateway, Process, data_folder, is_pinned, on_core},
+    process::{CLIENT_CORE, Gateway, Process, SERVER_CORE, data_folder, is_pinned, on_core},
     report::{Budget, Report, median},
 };
 
 /// The design measured servers on one core and clients on another (`websocket.md` 3); the gateway
 /// has a worker for each core that it may use, and so one.
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 const BURST: usize = 16;
 const TOPIC: &str = "bench/fanout";
 

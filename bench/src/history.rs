@@ -4,16 +4,15 @@
 //! One record in ten is the device's, so every block holds some of them and none is passed over. The
 //! log stands in the page cache for both. Processor time of the one thread that reads.
 
-use std::{fs, hint::black_box, io::Read as _, path::Path, time::Instant};
+use std::{fs, hint::black_box, io::Read as _, path::Path};
 
 use anyhow::{Result, ensure};
 use fieldgate_core::{
-    id::{Seq, TenantId, UnixMs},
-    message::{Content, Message, Priority, Qos},
+    id::{Seq, TenantId},
     topic::Topic,
 };
 use fieldgate_store::{
-    AppendError, Followed, Log as _, ReadFilter, Record,
+    Followed, Log as _, ReadFilter,
     log::{LocalLog, LogOptions},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -22,10 +21,10 @@ use crate::{
     Plan,
     process::data_folder,
     report::{Budget, Report, median},
+    sample,
 };
 
 const SHARE: usize = 10;
-const GROUP_LEN: usize = 200;
 const CHUNK_BYTES: usize = 256 << 10;
 const RUNS: usize = 5;
 
@@ -75,48 +74,13 @@ fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
 
 fn fill(log: &LocalLog, record_count: usize) -> Result<()> {
     let mine: Topic = "devices/the-one/telemetry".parse()?;
-    let others: Vec<Topic> = (0..1_000)
-        .map(|number| format!("devices/sensor-{number}/telemetry").parse())
-        .collect::<Result<_, _>>()?;
+    let others = sample::topics()?;
     let mut others = others.iter().cycle();
-    let started = Instant::now();
-    let mut next = 0;
-    while next < record_count {
-        let numbers = next..record_count.min(next + GROUP_LEN);
-        next = numbers.end;
-        let group: Vec<Record> = numbers
-            .map(|number| {
-                let other = (number % SHARE != 0).then(|| others.next()).flatten();
-                Record::Message(message(other.unwrap_or(&mine).clone(), number))
-            })
-            .collect();
-        let arrived = UnixMs(u64::try_from(started.elapsed().as_millis())? + 1);
-        while let Err(error) = log.append(group.clone(), arrived) {
-            ensure!(error == AppendError::Full, "{error}");
-            std::thread::yield_now();
-        }
-    }
-    Ok(())
-}
-
-fn message(topic: Topic, number: usize) -> Message {
-    Message {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic,
-        from: "sensor".into(),
-        timestamp: UnixMs(number as u64),
-        is_time_given: true,
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: format!(r#"{{"temperature":{}.5,"humidity":40}}"#, number % 40).into(),
-        original: None,
-    }
+    let topics = (0..record_count).map(|number| {
+        let other = (number % SHARE != 0).then(|| others.next()).flatten();
+        other.unwrap_or(&mine)
+    });
+    sample::fill(log, topics).map(drop)
 }
 
 /// Reads all segments, and checksums every byte.

@@ -24,7 +24,8 @@ use rustls::{
 
 /// How long any single step may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-const LIMITS: Limits =
+/// Of a frame that anybody sends here.
+pub(crate) const LIMITS: Limits =
     Limits { frame_bytes_max: 1 << 20, message_bytes_max: 1 << 20, fragment_count_max: 1 };
 
 enum Stream {

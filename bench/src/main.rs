@@ -15,6 +15,7 @@ mod load;
 mod node;
 mod process;
 mod report;
+mod sample;
 mod start;
 mod thingsee;
 

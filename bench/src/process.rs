@@ -16,6 +16,11 @@ use anyhow::{Context as _, Result, bail};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
+/// Where a server is kept that is measured.
+pub(crate) const SERVER_CORE: usize = 0;
+/// Where the clients of a server are kept.
+pub(crate) const CLIENT_CORE: usize = 1;
+
 /// A child process that is killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Process(Child);

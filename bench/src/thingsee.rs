@@ -13,12 +13,10 @@ use fieldgate_dialects::ws::{Event, Opcode, frame_masked};
 use crate::{
     Plan,
     load::{self, Crowd, Link},
-    process::{Gateway, data_folder, on_core},
+    process::{CLIENT_CORE, Gateway, SERVER_CORE, data_folder, on_core},
     report::{Budget, Report, median},
 };
 
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 const CONNECTIONS: usize = 16;
 const WINDOW: usize = 16;
 /// Messages of a frame.
