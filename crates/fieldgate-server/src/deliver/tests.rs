@@ -266,6 +266,44 @@ async fn a_batch_whose_answer_does_not_come_is_repeated_under_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_answer_comes_too_late_is_repeated_under_its_name() {
+    let gateway = Gateway::start(&[], 1).await;
+    fill(&gateway, 0, 3);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let aim = Aim::new(&url, ["http", "https"], None, guarded()).unwrap();
+    let target = Target::Rest(RestTarget::new(aim, None, Duration::from_millis(100)).unwrap());
+    let work = Work::begin(&gateway, target);
+    let (tell, mut names) = mpsc::channel(10);
+    tokio::spawn(async move {
+        let mut first = None;
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let Some(request) = read_request(&mut stream).await else { continue };
+            tell.send((request.headers["fieldgate-batch"].clone(), request.payloads()))
+                .await
+                .unwrap();
+            if first.is_none() {
+                first = Some(stream);
+                continue;
+            }
+            // The answer to the first one goes to nobody.
+            for mut stream in first.take().into_iter().chain([stream]) {
+                let _late = stream.write_all(status("200 OK", "").as_bytes()).await;
+            }
+        }
+    });
+    let (one, two) = (next(&mut names).await, next(&mut names).await);
+    assert_eq!(one, two);
+    assert_eq!(one.1, numbers(0..3));
+    let late = work.known(|known| known.last_error.is_some()).await;
+    assert_eq!(late.last_error.unwrap().1, "it did not answer in time");
+    work.known(|known| known.behind_len == 0).await;
+    let delivered: u64 = work.end().await.iter().map(|report| report.delivered).sum();
+    assert_eq!(delivered, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_not_followed_and_no_secret_is_told_on() {
     let gateway = Gateway::start(&[], 1).await;
     let (elsewhere, mut never) = rest_target(|_, _| status("200 OK", "")).await;

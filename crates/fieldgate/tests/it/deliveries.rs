@@ -1,10 +1,12 @@
 //! Deliveries of the real binary to servers of others, and through `kill -9`.
 
+mod kills;
+mod targets;
+
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Write as _},
     net::TcpListener,
-    process::Command,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::Duration,
 };
@@ -21,7 +23,7 @@ use fieldgate_store::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, LIMIT, NodeScript, Script, Seen, node_modules, python};
+use crate::support::{Gateway, LIMIT, NodeScript, Seen, node_modules};
 
 /// Adds an integration, by a record in the log of a gateway that is down meanwhile.
 fn integrate(gateway: &mut Gateway, kind: IntegrationKind, url: &str, format: Format) {
@@ -52,15 +54,28 @@ fn integrate(gateway: &mut Gateway, kind: IntegrationKind, url: &str, format: Fo
     gateway.up();
 }
 
+/// Adds the integration `out` to somewhere on this machine.
+fn add(gateway: &Gateway, more: &[&str]) {
+    gateway.admin(&[&["integration", "add", "out", "--allow-private"], more].concat());
+}
+
 /// One batch: its name, and the numbers in it.
 type Batch = (String, Vec<u64>);
 
 /// An HTTP server that takes everything; its address and what it took.
 fn taker() -> (String, Receiver<Batch>) {
+    taker_that(|_| "204 No Content")
+}
+
+/// An HTTP server that answers its requests so, by their count; its address and what it was sent.
+fn taker_that(
+    mut answer: impl FnMut(usize) -> &'static str + Send + 'static,
+) -> (String, Receiver<Batch>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (tell, batches) = channel();
     std::thread::spawn(move || {
+        let mut count = 0;
         // One sender at a time: the one before was killed.
         for stream in listener.incoming() {
             let mut stream = BufReader::new(stream.unwrap());
@@ -68,8 +83,10 @@ fn taker() -> (String, Receiver<Batch>) {
                 if tell.send(batch).is_err() {
                     return;
                 }
+                let answer = format!("HTTP/1.1 {}\r\n\r\n", answer(count));
+                count += 1;
                 // Who was killed does not hear it.
-                let _ = stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+                let _ = stream.get_mut().write_all(answer.as_bytes());
             }
         }
     });
@@ -219,52 +236,4 @@ fn the_vendors_server_gets_arrays_of_devices_that_speak_otherwise() {
     }
     gateway.signal("TERM");
     assert_eq!(server.line_of("closed"), "closed");
-}
-
-/// Takes one connection after the other, and closes it with the next code behind its first message;
-/// when there is no code left, it stays.
-const CLOSER: &str = "
-import asyncio, json, sys
-from websockets.asyncio.server import serve
-codes = [int(code) for code in sys.argv[1:]]
-async def handle(ws):
-    async for text in ws:
-        for item in json.loads(text):
-            print('got', item['payload']['n'], flush=True)
-        if codes:
-            await ws.close(codes.pop(0), 'go away')
-            return
-async def main():
-    async with serve(handle, '127.0.0.1', 0) as server:
-        print('port', server.sockets[0].getsockname()[1], flush=True)
-        await server.serve_forever()
-asyncio.run(main())
-";
-
-#[test]
-fn a_server_that_closes_with_whatever_code_gets_what_it_may_not_have_read_again() {
-    let Some(python) = python() else { return };
-    let codes = ["1000", "1011", "4000"];
-    let server = Script::start(Command::new(&python).args(["-c", CLOSER]).args(codes));
-    let port = server.line().split_off("port ".len());
-    let mut gateway = Gateway::start();
-    let url = format!("ws://127.0.0.1:{port}/");
-    integrate(&mut gateway, IntegrationKind::WebSocket, &url, Format::Native);
-    let token = gateway.device("d");
-    let mut device = gateway.as_device("d", &token);
-    device.send(&json!({"type": "status", "data": {"n": 0}}));
-    assert_eq!(server.line(), "got 0");
-    // Each close came before the pong, or behind it: then there is nothing to repeat.
-    let mut next = 1;
-    let mut seen = vec![0];
-    while next < 6 {
-        device.send(&json!({"type": "status", "data": {"n": next}}));
-        while *seen.last().unwrap() < next {
-            let number: u64 = server.line_of("got ").split_off("got ".len()).parse().unwrap();
-            let newest = *seen.last().unwrap();
-            assert!(number == newest || number == newest + 1, "{number} after {seen:?}");
-            seen.push(number);
-        }
-        next += 1;
-    }
 }

@@ -52,6 +52,7 @@ pub(crate) struct Gateway {
     child: Option<Child>,
     folder: tempfile::TempDir,
     settings: Vec<String>,
+    trusted: Option<PathBuf>,
     pub(crate) address: String,
 }
 
@@ -72,6 +73,7 @@ impl Gateway {
             child: None,
             folder: tempfile::tempdir().unwrap(),
             settings: settings.iter().map(|s| (*s).to_owned()).collect(),
+            trusted: None,
             address: String::new(),
         };
         gateway.up();
@@ -85,6 +87,11 @@ impl Gateway {
     /// Adds a setting or flag, for the next start.
     pub(crate) fn set(&mut self, setting: &str) {
         self.settings.push(setting.to_owned());
+    }
+
+    /// Has it trust these certificates in place of the system's, from the next start on.
+    pub(crate) fn trust(&mut self, certificates: &Path) {
+        self.trusted = Some(certificates.to_owned());
     }
 
     /// Everything that the gateway wrote to stdout and stderr.
@@ -117,6 +124,7 @@ impl Gateway {
                 command.args(["--set", setting]);
             }
         }
+        command.envs(self.trusted.iter().map(|file| ("SSL_CERT_FILE", file)));
         let out = log.try_clone().unwrap();
         self.child = Some(command.stdout(out).stderr(log).spawn().unwrap());
         let text = wait_for("the ready file", || {
