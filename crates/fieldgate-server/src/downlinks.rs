@@ -9,11 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fieldgate_core::{
     dialect::CommandState,
-    id::{DeviceId, TenantId},
+    id::{DeviceId, Seq, TenantId},
     message::{Kind, Message},
 };
 use fieldgate_dialects::thingsee::downlink::{self, Echo, Outcome};
-use fieldgate_store::{Log, Record, record::CommandChange, state::source_name};
+use fieldgate_store::{
+    Followed, Log, ReadError, ReadFilter, Record, record::CommandChange, state::source_name,
+};
 
 use crate::{
     fabric::{Shared, message_of, now},
@@ -22,6 +24,10 @@ use crate::{
 
 /// Most ends that wait for room in the log; past it an echo is lost, and its command expires.
 const WAITING_MAX: usize = 1_024;
+/// So many numbers before the end are looked through at a start: more than routing ever lies behind.
+const LOOKED_LEN: u64 = 1 << 16;
+/// So many bytes of them at a time.
+const LOOKED_BYTES: usize = 1 << 20;
 
 /// The connection that takes the commands of a device.
 pub(crate) fn serving(shared: &Shared, tenant: &TenantId, device: &str) -> Option<LinkRef> {
@@ -74,6 +80,48 @@ impl Echoes {
                 by: Arc::clone(&message.from),
             });
         }
+    }
+
+    /// Looks at what was stored and may not have been looked at when the process ended.
+    pub(crate) fn look_again(&mut self, shared: &Shared) {
+        let end = shared.log.frontier().ordered;
+        for one in shared.state.all_integrations() {
+            let open = shared.state.open_commands_of(&one.tenant, &one.integration.name);
+            let sent = open.iter().find(|command| command.state >= CommandState::Sent);
+            let Some(oldest) = sent.map(|command| command.entry.seq) else { continue };
+            let from = oldest.next().max(Seq(end.0.saturating_sub(LOOKED_LEN)));
+            if let Err(error) = self.look_through(shared, &one.tenant, from, end) {
+                tracing::error!(%error, "echoes of before the start were not looked for");
+            }
+        }
+    }
+
+    fn look_through(
+        &mut self,
+        shared: &Shared,
+        tenant: &TenantId,
+        mut next: Seq,
+        end: Seq,
+    ) -> Result<(), ReadError> {
+        let telemetry = "devices/+/telemetry".parse().ok();
+        let filters = telemetry.into_iter().collect();
+        let filter = ReadFilter { tenant: Some(tenant.clone()), filters, ..ReadFilter::default() };
+        while next <= end {
+            let chunk = shared.log.read(next, &filter, LOOKED_BYTES)?;
+            for found in &chunk.items {
+                if let Followed::Entry(entry) = found
+                    && let Some(message) = message_of(entry)
+                {
+                    self.heard(shared, message);
+                }
+            }
+            self.run(shared);
+            if chunk.next <= next {
+                return Ok(());
+            }
+            next = chunk.next;
+        }
+        Ok(())
     }
 
     /// Writes ends into the log, as far as it takes them.

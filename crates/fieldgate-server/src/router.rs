@@ -40,6 +40,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
     let mut expiry_looked_at = UnixMs(0);
     let (mut pursuit, mut notes) = (Pursuit::default(), Notes::new());
     let mut echoes = Echoes::default();
+    echoes.look_again(shared);
     shared.state.look_again();
     loop {
         let wait_max = notes.wait_max(Duration::from_millis(500));

@@ -245,6 +245,8 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>, decoder: 
                     break;
                 }
                 Outcome::Full => {
+                    // Who is not read is not silent.
+                    link.heard_ms.set(link.age_ms());
                     hub.flush();
                     let moved = hub.space.notified();
                     let _timed_out = tokio::time::timeout(Duration::from_millis(20), moved).await;

@@ -59,6 +59,7 @@ mod support;
 mod takeover;
 mod tenants;
 mod thingsee_down;
+mod thingsee_faults;
 mod thingsee_in;
 mod thingsee_out;
 mod tickets;

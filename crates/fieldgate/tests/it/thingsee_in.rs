@@ -18,7 +18,7 @@ pub(crate) const ARRAY: &str =
     include_str!("../../../fieldgate-dialects/tests/data/thingsee/seed-000.json");
 /// Its device.
 pub(crate) const DEVICE: &str = "XXXX03X2Z80562557";
-const TOKEN: &str = "fg_s_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
+pub(crate) const TOKEN: &str = "fg_s_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 
 /// A gateway with the source `cloud`.
 pub(crate) fn gateway(settings: &[&str]) -> Gateway {
@@ -51,7 +51,7 @@ fn post(gateway: &Gateway, headers: &str, body: &str) -> (u16, Value) {
 }
 
 /// Everything that a device told, oldest first; the gap that a crash leaves is left out.
-fn history(gateway: &Gateway, device: &str, key: &str) -> Vec<Value> {
+pub(crate) fn history(gateway: &Gateway, device: &str, key: &str) -> Vec<Value> {
     let (status, body) =
         gateway.get(&format!("/v1/devices/{device}/history?kind=telemetry&limit=1000"), Some(key));
     assert_eq!(status, 200, "{body}");
@@ -62,14 +62,14 @@ fn history(gateway: &Gateway, device: &str, key: &str) -> Vec<Value> {
 }
 
 /// How many were ever dropped for this reason.
-fn dropped(gateway: &Gateway, key: &str, reason: &str) -> u64 {
+pub(crate) fn dropped(gateway: &Gateway, key: &str, reason: &str) -> u64 {
     let (_, body) = gateway.get("/v1/drops", Some(key));
     let page: Value = serde_json::from_str(&body).unwrap();
     page["totals"][reason].as_u64().unwrap_or_default()
 }
 
 /// One message of a device.
-fn element(device: &str, temp: u64, time: u64) -> Value {
+pub(crate) fn element(device: &str, temp: u64, time: u64) -> Value {
     json!({"tsmId": 12100, "tsmEv": 10, "temp": temp, "tsmTs": time, "tsmTuid": device})
 }
 

@@ -245,6 +245,18 @@ impl Wire {
         }
     }
 
+    /// Waits for so many pings, and sees nothing else.
+    pub(crate) fn pings(&mut self, count: usize) {
+        while self.seen.len() < count {
+            let mut buffer = vec![0; 64 * 1024];
+            let len = self.stream.read(&mut buffer).expect("a ping comes");
+            assert!(len > 0, "it was ended");
+            self.decode(&mut buffer[..len]);
+            assert!(self.seen.iter().all(|seen| *seen == Seen::Ping), "{:?}", self.seen);
+        }
+        self.seen.clear();
+    }
+
     fn decode(&mut self, bytes: &mut [u8]) {
         let seen = &mut self.seen;
         let fed = self.decoder.feed(bytes, &mut |event| {
