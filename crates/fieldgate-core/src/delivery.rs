@@ -150,6 +150,7 @@ pub struct Delivery<T> {
     /// Whether the suspects as they are were refused: then there is a bad one among them.
     is_surely_among: bool,
     breaker: Breaker,
+    is_unwanted: bool,
     failure_count: u32,
     refused_count: u32,
     not_before_ms: u64,
@@ -173,6 +174,7 @@ impl<T> Delivery<T> {
             suspect_len: 0,
             is_surely_among: false,
             breaker: Breaker::Closed,
+            is_unwanted: false,
             failure_count: 0,
             refused_count: 0,
             not_before_ms: 0,
@@ -210,6 +212,13 @@ impl<T> Delivery<T> {
     #[must_use]
     pub const fn breaker(&self) -> Breaker {
         self.breaker
+    }
+
+    /// Whether the target is there, and wants either not us or nothing of what we have: a person must
+    /// mend that. One that fails comes back by itself.
+    #[must_use]
+    pub const fn is_unwanted(&self) -> bool {
+        self.is_unwanted
     }
 
     /// Failures since the last success.
@@ -311,8 +320,14 @@ impl<T> Delivery<T> {
                 let wait_ms = after_ms.min(self.habits.wait_ms_max);
                 self.wait(Duration::from_millis(wait_ms), now_ms);
             }
-            Outcome::Barred => self.fail(true, now_ms, random),
-            Outcome::Failed | Outcome::Refused | Outcome::Taken => self.fail(false, now_ms, random),
+            Outcome::Barred => {
+                self.is_unwanted = true;
+                self.fail(true, now_ms, random);
+            }
+            Outcome::Failed | Outcome::Refused | Outcome::Taken => {
+                self.is_unwanted = false;
+                self.fail(false, now_ms, random);
+            }
         }
         None
     }
@@ -334,6 +349,7 @@ impl<T> Delivery<T> {
     }
 
     fn mend(&mut self) {
+        self.is_unwanted = false;
         self.failure_count = 0;
         self.breaker = Breaker::Closed;
     }
@@ -349,7 +365,8 @@ impl<T> Delivery<T> {
         self.suspect_len = self.suspect_len.saturating_sub(1);
         self.is_surely_among = false;
         self.refused_count = self.refused_count.saturating_add(1);
-        if self.refused_count >= self.habits.refused_count_max {
+        self.is_unwanted = self.refused_count >= self.habits.refused_count_max;
+        if self.is_unwanted {
             self.open(now_ms, random);
         } else {
             self.breaker = Breaker::Closed;

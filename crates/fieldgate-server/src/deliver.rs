@@ -174,7 +174,7 @@ async fn begin(
         Err(failure) => {
             tracing::error!(integration = whose.name, why = failure.text, "it cannot deliver");
             shown.failed(failure.text, now());
-            shown.set(State::Open, Seq(integrated.progress.cursor), 0, None);
+            shown.set(State::Broken, Seq(integrated.progress.cursor), 0, None);
             stop.cancelled().await;
         }
     }

@@ -237,6 +237,7 @@ fn a_failed_batch_is_repeated_as_it_was_and_a_target_that_is_away_is_asked_rarel
     while world.now_ms < 3_600_000 {
         assert!(world.step());
         lens.insert(world.delivery.again);
+        assert!(!world.delivery.is_unwanted());
     }
     assert!((100..=260).contains(&world.attempt_count), "{}", world.attempt_count);
     assert_eq!(lens, BTreeSet::from([Some(16)]));
@@ -254,9 +255,10 @@ fn who_is_not_let_in_is_not_halved_and_not_hurried() {
     assert_eq!(world.delivery.breaker(), Breaker::Open);
     let wait_ms = world.delivery.not_before_ms(world.now_ms).unwrap() - world.now_ms;
     assert!((15_000..=30_000).contains(&wait_ms), "{wait_ms}");
+    assert!(world.delivery.is_unwanted());
     world.run();
     world.check();
-    assert!(world.set_aside.is_empty());
+    assert!(world.set_aside.is_empty() && !world.delivery.is_unwanted());
     assert!(world.attempt_count < 40, "{}", world.attempt_count);
 }
 
@@ -269,6 +271,11 @@ fn a_target_that_refuses_everything_gets_little_set_aside() {
     }
     assert!(world.set_aside.len() <= 4 + 240, "{}", world.set_aside.len());
     assert!(world.attempt_count <= 300, "{}", world.attempt_count);
+    assert!(world.delivery.is_unwanted());
+    world.moods = vec![(world.now_ms, Mood::Away), (world.now_ms + 100_000, Mood::Well)];
+    while world.delivery.is_unwanted() {
+        assert!(world.step(), "what is not there wants nothing and does not want nothing");
+    }
     world.poison.clear();
     world.run();
     assert_eq!(world.delivery.breaker(), Breaker::Closed);

@@ -25,6 +25,8 @@ use crate::fabric::Shared;
 
 /// Most messages of a batch, whatever is asked for.
 const BATCH_LEN_MAX: u64 = 10_000;
+/// So many numbers behind, a target was away and is spared: what comes live is sent as it comes.
+const FAR_BEHIND_LEN: u64 = 1_000;
 /// How long a request may take as a whole.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 
@@ -67,7 +69,7 @@ fn habits(wanted: &registry::Target) -> Habits {
         usize::try_from(len.clamp(1, BATCH_LEN_MAX)).unwrap_or(usual.batch_len_max)
     });
     let rate = wanted.rate_max;
-    let catch_up = rate.map(|rate| CatchUp { per_second: rate.max(1), behind_len: 0 });
+    let catch_up = rate.map(|rate| CatchUp { per_second: rate.max(1), behind_len: FAR_BEHIND_LEN });
     Habits { batch_len_max, catch_up, ..usual }
 }
 

@@ -397,11 +397,11 @@ impl Runner {
     fn tell(&self, routed: Seq) {
         let now_ms = self.now_ms();
         let waits_ms = self.delivery.not_before_ms(now_ms).map(|until_ms| until_ms - now_ms);
-        let state = match (self.delivery.breaker(), waits_ms) {
-            (Breaker::Open, _) => State::Open,
-            (_, Some(_)) => State::Waiting,
-            _ if self.delivery.failure_count() > 0 => State::Retrying,
-            _ => State::Running,
+        let state = match waits_ms {
+            _ if self.delivery.is_unwanted() => State::Broken,
+            Some(_) => State::Waiting,
+            None if self.delivery.failure_count() > 0 => State::Retrying,
+            None => State::Running,
         };
         let retry_at = waits_ms.map(|ms| UnixMs(now().0.saturating_add(ms)));
         let behind_len = routed.0.saturating_sub(self.delivery.cursor().0);

@@ -14,8 +14,9 @@ pub(crate) enum State {
     Retrying,
     /// It waits for the time of the next attempt.
     Waiting,
-    /// Its target failed often, or does not let us in: it is left alone for a while.
-    Open,
+    /// Its target does not let us in, or takes nothing; or it cannot be delivered to at all: a person
+    /// must mend that.
+    Broken,
 }
 
 /// What is known now.

@@ -82,7 +82,7 @@ struct NewIntegration {
     /// Whether private addresses may be connected to.
     #[serde(default)]
     allow_private: bool,
-    /// Most messages a second.
+    /// Most messages a second while 1000 numbers of the log or more are behind the cursor.
     #[schema(minimum = 1)]
     messages_per_second: Option<u64>,
     /// Most messages of a batch.
@@ -134,7 +134,7 @@ struct IntegrationPatch {
     sign: Option<bool>,
     /// Whether private addresses may be connected to.
     allow_private: Option<bool>,
-    /// Most messages a second; null: as many as it takes.
+    /// Most messages a second while it is far behind; null: as many as it takes.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     messages_per_second: Option<Option<u64>>,

@@ -100,7 +100,7 @@ pub(crate) struct IntegrationAdd {
     /// The target may have a private address.
     #[arg(long)]
     pub(crate) allow_private: bool,
-    /// Most messages a second.
+    /// Most messages a second while it is far behind.
     #[arg(long, value_name = "N")]
     pub(crate) messages_per_second: Option<u64>,
     /// Most messages of a batch.

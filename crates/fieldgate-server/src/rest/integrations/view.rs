@@ -22,8 +22,8 @@ pub(super) struct IntegrationView {
     /// `thingsee-in`, `websocket` or `rest`.
     #[schema(examples("rest"))]
     kind: &'static str,
-    /// `running`, `paused`, `waiting` (its target is tried again, or nobody brings anything) or
-    /// `broken` (its target failed often, or does not let us in: it is left alone for a while).
+    /// `running`, `paused`, `waiting` (its target failed and is tried again, or nobody brings anything)
+    /// or `broken` (its target does not let us in, or takes nothing: a person must mend that).
     state: &'static str,
     /// Where it delivers to, without the secret; null if it takes.
     #[schema(required = true)]
@@ -51,7 +51,7 @@ struct TargetView {
     sign: bool,
     /// Whether private addresses may be connected to.
     allow_private: bool,
-    /// Most messages a second; null: as many as it takes.
+    /// Most messages a second while it is far behind; null: as many as it takes.
     messages_per_second: Option<u64>,
     /// Most messages of a batch; null: as many as is usual.
     batch_max: Option<u64>,
@@ -114,7 +114,7 @@ fn state_of(asker: &Asker, integration: &Integration, doing: Option<&Known>) -> 
     match doing.map(|doing| doing.state) {
         Some(State::Running) => "running",
         Some(State::Retrying | State::Waiting) | None => "waiting",
-        Some(State::Open) => "broken",
+        Some(State::Broken) => "broken",
     }
 }
 

@@ -198,10 +198,10 @@ impl Integrations {
             return Err(Fault::new(Code::Conflict, text));
         }
         let progress = Arc::make_mut(progress);
+        let before = progress.cursor;
         progress.cursor = progress.cursor.max(report.cursor);
         progress.delivered = progress.delivered.saturating_add(report.delivered);
         progress.failed = progress.failed.saturating_add(report.failed);
-        progress.set_aside = progress.set_aside.saturating_add(report.aside.len() as u64);
         if let Some(error) = &report.error {
             progress.last_error = Some((short(error), arrived.0));
         }
@@ -211,6 +211,12 @@ impl Integrations {
         let asides = Arc::make_mut(self.asides.entry(name.to_owned()).or_default());
         report.settled.iter().for_each(|seq| drop(asides.messages.remove(seq)));
         for (seq, reason) in &report.aside {
+            // The cursor was past it: it was tried once more, and is the same message as before.
+            let is_again = *seq <= before;
+            if is_again && !asides.messages.contains_key(seq) {
+                continue;
+            }
+            progress.set_aside += u64::from(!is_again);
             let (reason, time_ms) = (short(reason), arrived.0);
             asides.messages.insert(*seq, Aside { reason, time_ms, retry: false });
             if asides.messages.len() > ASIDES_MAX {

@@ -227,8 +227,9 @@ fn what_is_set_aside_is_kept_until_it_is_delivered_dropped_or_too_old() {
     let mut life = Life::begin();
     life.add("out", None, Some(target())).unwrap();
     let aside = |seqs: std::ops::Range<u64>| {
+        let cursor = seqs.end - 1;
         let aside = seqs.map(|seq| (seq, format!("400: {seq}"))).collect();
-        Report { aside, ..Report::default() }
+        Report { cursor, aside, ..Report::default() }
     };
     let seqs = |life: &Life| life.of("out").asides.messages.keys().copied().collect::<Vec<_>>();
     assert_eq!(life.step("out", IntegrationStep::Retry(3)), Err(Code::NotFound));
@@ -242,6 +243,9 @@ fn what_is_set_aside_is_kept_until_it_is_delivered_dropped_or_too_old() {
     assert_eq!(retried(&life), Some(true));
     life.report("out", aside(3..4)).unwrap();
     assert_eq!(retried(&life), Some(false), "it was refused again");
+    assert_eq!(life.of("out").progress.set_aside, 4, "and is still one message");
+    life.report("out", aside(4..5)).unwrap();
+    assert_eq!(seqs(&life), [3, 5, 6], "what was dropped meanwhile stays so");
     life.report("out", Report { settled: vec![3], ..Report::default() }).unwrap();
     assert_eq!(seqs(&life), [5, 6]);
     life.step("out", IntegrationStep::Replay(5)).unwrap();
@@ -251,7 +255,7 @@ fn what_is_set_aside_is_kept_until_it_is_delivered_dropped_or_too_old() {
     let asides = life.of("out").asides;
     assert_eq!((asides.messages.len(), asides.forgotten), (ASIDES_MAX, 1));
     assert_eq!(asides.messages.keys().next(), Some(&10), "the oldest went");
-    assert_eq!(life.of("out").progress.set_aside, 5 + max);
+    assert_eq!(life.of("out").progress.set_aside, 4 + max);
     let long = Report { aside: vec![(5_000, "x".repeat(10_000))], ..Report::default() };
     life.report("out", long).unwrap();
     assert!(life.of("out").asides.messages[&5_000].reason.len() <= 256);
