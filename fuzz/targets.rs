@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use fieldgate_dialects::{
     native::{self, Limits, MacKey, Merge, client},
-    thingsee,
+    socketio, thingsee,
     ws::{self, Decoder, Event},
 };
 
@@ -28,6 +28,8 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("native_signed", native_signed),
     ("thingsee_text", thingsee_text),
     ("thingsee_binary", thingsee_binary),
+    ("socketio_packet", socketio_packet),
+    ("socketio_payload", socketio_payload),
 ];
 
 const LIMITS: ws::Limits =
@@ -219,5 +221,61 @@ fn standing(all: thingsee::Elements, limits: &thingsee::Limits, check: impl Fn(&
         let payload = std::str::from_utf8(&element.draft.payload).unwrap_or_default();
         assert!(thingsee::decode_text(payload, limits).is_ok(), "{payload} is no object");
         assert_eq!(thingsee::decode_text(original, limits), Ok(vec![Ok(element)]));
+    }
+}
+
+/// Engine.IO and Socket.IO packets: what stands is of its form, and its arguments are of what came. The
+/// first byte says how much of what follows is binary data that belongs to it.
+pub(crate) fn socketio_packet(data: &[u8]) {
+    use socketio::{Attaching, Engine, Kind, Part};
+
+    let Some((split, rest)) = data.split_first() else { return };
+    let (text, bytes) = rest.split_at(usize::from(*split).min(rest.len()));
+    for engine in [Engine::V3, Engine::V4] {
+        if let Ok(Part::Binary(data)) = engine.read_binary(bytes) {
+            let mut written = Vec::new();
+            socketio::write_binary(&mut written, engine, data);
+            assert_eq!(written, bytes);
+        }
+    }
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Ok(Part::Message(message)) = Engine::V4.read_text(text) else { return };
+    let Ok(packet) = socketio::read(message, 16) else { return };
+    if packet.head.kind == Kind::Event {
+        let (_, arguments) = socketio::arguments(packet.data).expect("an event has a name");
+        for argument in arguments {
+            assert!(serde_json::from_str::<serde_json::Value>(argument).is_ok(), "{argument}");
+        }
+    }
+    if packet.head.attachment_count > 0
+        && let Ok(attaching) = Attaching::begin(&packet, message, 4_096)
+    {
+        let mut attaching = Some(attaching);
+        let mut pushed = 0;
+        while let Some(waiting) = attaching.take() {
+            pushed += 1;
+            match waiting.push(bytes) {
+                Ok(Ok(whole)) => {
+                    assert_eq!(whole.attachments.len(), packet.head.attachment_count);
+                    assert_eq!(pushed, packet.head.attachment_count);
+                }
+                Ok(Err(waiting)) => attaching = Some(waiting),
+                Err(_) => (),
+            }
+        }
+    }
+}
+
+/// Bodies of polling requests: what is read is what is read of it written again.
+pub(crate) fn socketio_payload(data: &[u8]) {
+    use socketio::{Encoding, Engine};
+
+    for (engine, encoding) in
+        [(Engine::V3, Encoding::Text), (Engine::V3, Encoding::Bytes), (Engine::V4, Encoding::Text)]
+    {
+        let Ok(packets) = socketio::read_payload(engine, encoding, data) else { continue };
+        let (encoding, body) =
+            socketio::write_payload(engine, encoding == Encoding::Bytes, &packets);
+        assert_eq!(socketio::read_payload(engine, encoding, &body), Ok(packets));
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 
 /// The design measured servers on one core and clients on another (`websocket.md` 3); the gateway
 /// has a worker for each core that it may use, and so one.
-const BURST: usize = 16;
+pub(crate) const BURST: usize = 16;
 const TOPIC: &str = "bench/fanout";
 
 /// Measures and reports.
@@ -42,7 +42,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
 }
 
 /// Starts a server: on its core, if the clients are kept on theirs.
-fn serve<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn serve<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
     if is_pinned() { on_core(SERVER_CORE, start) } else { start() }
 }
 
@@ -67,11 +67,6 @@ fn compare(plan: &Plan, report: &mut Report) -> Result<()> {
     report.section(&format!(
         "Fan-out, 1 → {count}, 200-byte JSON payload (frame of {frame_len} bytes), CPU per delivery"
     ));
-    let row = |report: &mut Report, what: &str, runs: &[Round]| {
-        let cost = median(runs.iter().map(|run| run.cpu_us).collect());
-        report.row(what, cost, "µs", Budget::None);
-        cost
-    };
     row(report, "bare loop, one at a time", &single_bare);
     let ours_single = row(report, "gateway, one at a time, QoS 0, plain", &single);
     let ratio = of_neighbours(&single, &single_bare);
@@ -112,19 +107,26 @@ fn compare(plan: &Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// Reports what a delivery cost.
+pub(crate) fn row(report: &mut Report, what: &str, runs: &[Round]) -> f64 {
+    let cost = median(runs.iter().map(|run| run.cpu_us).collect());
+    report.row(what, cost, "µs", Budget::None);
+    cost
+}
+
 /// The median of what each run cost, in terms of the rival's run before it.
-fn of_neighbours(ours: &[Round], rival: &[Round]) -> f64 {
+pub(crate) fn of_neighbours(ours: &[Round], rival: &[Round]) -> f64 {
     median(ours.iter().zip(rival).map(|(ours, rival)| ours.cpu_us / rival.cpu_us).collect())
 }
 
 /// One run.
-struct Round {
+pub(crate) struct Round {
     cpu_us: f64,
     last_ms: f64,
 }
 
 /// A server with its subscribers and its publisher.
-struct Stage {
+pub(crate) struct Stage {
     server: Server,
     crowd: Crowd,
     publisher: Link,
@@ -133,9 +135,14 @@ struct Stage {
     qos: Qos,
     /// Bytes that make one delivery; absent where frames are decoded.
     frame_len: Option<usize>,
+    /// What a delivery begins with, where frames are decoded.
+    start: &'static str,
 }
 
-enum Server {
+/// What a delivery of the native dialect begins with.
+const NATIVE: &str = r#"{"type":"mqtt""#;
+
+pub(crate) enum Server {
     Gateway(Gateway, #[expect(dead_code, reason = "the folder lives as long")] tempfile::TempDir),
     Bare(Process),
     Node(Process, #[expect(dead_code, reason = "the folder lives as long")] tempfile::TempDir),
@@ -158,17 +165,28 @@ impl Stage {
         let text = encode_publish(TOPIC, &payload, qos, false, None);
         let unit = frame_masked(Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
         let (server, crowd) = (Server::Gateway(gateway, folder), Crowd::new(links)?);
-        Ok(Self { server, crowd, publisher, unit, qos, frame_len: None })
+        Ok(Self { server, crowd, publisher, unit, qos, frame_len: None, start: NATIVE })
     }
 
-    fn bare(plan: &Plan, frame: &[u8], coalesce: bool) -> Result<Self> {
+    /// Clients whose deliveries begin with `start`.
+    pub(crate) fn of_room(
+        server: Server,
+        crowd: Crowd,
+        publisher: Link,
+        unit: Vec<u8>,
+        start: &'static str,
+    ) -> Self {
+        Self { server, crowd, publisher, unit, qos: Qos::AtMostOnce, frame_len: None, start }
+    }
+
+    pub(crate) fn bare(plan: &Plan, frame: &[u8], coalesce: bool) -> Result<Self> {
         let (process, address) =
             serve(|| bare::start_fanout(frame.len(), plan.subscriber_count, coalesce))?;
         let links = (0..plan.subscriber_count).map(|_| Link::raw(address));
         let crowd = Crowd::new(links.collect::<Result<_>>()?)?;
         let (publisher, unit) = (Link::raw(address)?, frame.to_vec());
         let (server, frame_len) = (Server::Bare(process), Some(frame.len()));
-        Ok(Self { server, crowd, publisher, unit, qos: Qos::AtMostOnce, frame_len })
+        Ok(Self { server, crowd, publisher, unit, qos: Qos::AtMostOnce, frame_len, start: NATIVE })
     }
 
     /// Node's server passes on the text that the gateway delivered.
@@ -181,17 +199,27 @@ impl Stage {
         let text = payload_of(frame).context("a text frame")?;
         let unit = frame_masked(Opcode::Text, text, [1, 2, 3, 4]);
         let server = Server::Node(process, folder);
-        Ok(Self { server, crowd, publisher, unit, qos: Qos::AtMostOnce, frame_len: None })
+        Ok(Self {
+            server,
+            crowd,
+            publisher,
+            unit,
+            qos: Qos::AtMostOnce,
+            frame_len: None,
+            start: NATIVE,
+        })
     }
 
     /// Publishes once and returns the frame as the first subscriber got it.
-    fn sample(&mut self) -> Result<Vec<u8>> {
-        let mut frame = None;
+    pub(crate) fn sample(&mut self) -> Result<Vec<u8>> {
+        let (mut frame, start) = (None, self.start);
         self.publisher.send_raw(&self.unit)?;
         let (mut seen, wanted) = (0, self.crowd.links.len());
         self.crowd.run(|_, link, scratch| {
             link.read_events(scratch, &mut |event| {
-                if let Event::Text(text) = event {
+                if let Event::Text(text) = event
+                    && text.starts_with(start)
+                {
                     seen += 1;
                     frame.get_or_insert_with(|| frame_text(text.as_bytes()).to_vec());
                 }
@@ -209,7 +237,7 @@ impl Stage {
     }
 
     /// Publishes for half of the plan's time, the next burst when the last one is everywhere.
-    fn measure(&mut self, plan: &Plan, burst: usize) -> Result<Round> {
+    pub(crate) fn measure(&mut self, plan: &Plan, burst: usize) -> Result<Round> {
         let seconds = plan.seconds / 2.0;
         self.rounds(burst, seconds / 10.0)?;
         let before = self.cpu_seconds()?;
@@ -229,12 +257,12 @@ impl Stage {
             let sent = Instant::now();
             self.publisher.send_raw(&unit)?;
             let mut seen = 0;
-            let (bare, qos) = (self.frame_len.is_some(), self.qos);
+            let (bare, qos, start) = (self.frame_len.is_some(), self.qos, self.start);
             self.crowd.run(|_, link, scratch| {
                 seen += if bare {
                     link.read_raw(scratch)?.map_or(0, |bytes| bytes.len())
                 } else {
-                    receive(link, scratch, qos)?
+                    receive(link, scratch, qos, start)?
                 };
                 Ok(if seen >= wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
@@ -255,13 +283,16 @@ fn payload_of(frame: &[u8]) -> Option<&[u8]> {
     frame.get(header_len..)
 }
 
-/// Counts deliveries, and acknowledges them at QoS 1.
-fn receive(link: &mut Link, scratch: &mut [u8], qos: Qos) -> Result<usize> {
+/// Counts deliveries, and acknowledges them at QoS 1; a ping of Engine.IO is answered.
+fn receive(link: &mut Link, scratch: &mut [u8], qos: Qos, start: &str) -> Result<usize> {
     let mut count = 0;
     let mut acks = Vec::new();
     link.read_events(scratch, &mut |event| {
         let Event::Text(text) = event else { return };
-        if !text.starts_with(r#"{"type":"mqtt""#) {
+        if !text.starts_with(start) {
+            if text == "2" {
+                acks.extend(frame_masked(Opcode::Text, b"3", [1, 2, 3, 4]));
+            }
             return;
         }
         count += 1;

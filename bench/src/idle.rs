@@ -8,7 +8,8 @@ use std::{thread::sleep, time::Duration};
 use anyhow::Result;
 
 use crate::{
-    Plan, load,
+    Plan,
+    load::{self, Link},
     process::{Gateway, data_folder},
     report::{Budget, Report},
 };
@@ -17,7 +18,12 @@ use crate::{
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     report.section(&format!("Idle memory, {} connections", plan.connection_count));
     for (what, tls, max_kib) in [("plain", false, 4.0), ("TLS", true, 14.0)] {
-        match measure(plan, tls) {
+        let open = |gateway: &Gateway, key: &str, number| {
+            let mut link = load::native(gateway.address, tls, None, key)?;
+            load::subscribe(&mut link, &format!("bench/idle/{number}"), 0)?;
+            Ok(link)
+        };
+        match measure(plan, tls, &["subscribe:bench/#"], &open) {
             Ok(figures) => {
                 let Figures { rest_mib, each_kib, all_kib, count } = figures;
                 report.row(&format!("gateway at rest, {what}"), rest_mib, "MiB", Budget::None);
@@ -31,23 +37,25 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-struct Figures {
+pub(crate) struct Figures {
     rest_mib: f64,
-    each_kib: f64,
-    all_kib: f64,
+    pub(crate) each_kib: f64,
+    pub(crate) all_kib: f64,
     count: usize,
 }
 
-fn measure(plan: &Plan, tls: bool) -> Result<Figures> {
+/// Opens connections with a key that has these grants, and looks at what the second half of them costs.
+pub(crate) fn measure(
+    plan: &Plan,
+    tls: bool,
+    grants: &[&str],
+    open: &dyn Fn(&Gateway, &str, usize) -> Result<Link>,
+) -> Result<Figures> {
     let folder = data_folder()?;
     let gateway = Gateway::start(&plan.binary, &folder.path().join("data"), tls)?;
-    let key = gateway.key("bench", &["subscribe:bench/#"])?;
+    let key = gateway.key("bench", grants)?;
     let at_rest = settled(&gateway)?;
-    let open = |number: usize| {
-        let mut link = load::native(gateway.address, tls, None, &key)?;
-        load::subscribe(&mut link, &format!("bench/idle/{number}"), 0)?;
-        anyhow::Ok(link)
-    };
+    let open = |number| open(&gateway, &key, number);
     let connection_count = plan.connection_count.min(open_files_max()?);
     let half = connection_count / 2;
     let mut links = (0..half).map(open).collect::<Result<Vec<_>>>()?;

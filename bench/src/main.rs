@@ -15,6 +15,7 @@ mod load;
 mod node;
 mod process;
 mod report;
+mod room;
 mod sample;
 mod start;
 mod thingsee;
@@ -31,7 +32,7 @@ use crate::report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: fieldgate-bench \
-                     all|api|deliver|fanout|history|idle|ingest|index|start|thingsee… [--quick] \
+                     all|api|deliver|fanout|history|idle|ingest|index|room|start|thingsee… [--quick] \
                      [--binary PATH] [--subscribers N] [--connections N] [--records N] [--out FILE]";
 
 /// What to do, and how long.
@@ -67,6 +68,7 @@ fn main() -> Result<()> {
         ("index", (|_, report| index::run(report)) as fn(&Plan, &mut Report) -> Result<()>),
         ("fanout", fanout::run),
         ("idle", idle::run),
+        ("room", room::run),
         ("ingest", ingest::run),
         ("start", start::run),
         ("history", history::run),
@@ -111,7 +113,7 @@ impl Plan {
             let mut value = || args.next().context(USAGE);
             match arg.as_str() {
                 "all" | "api" | "deliver" | "fanout" | "history" | "idle" | "ingest" | "index"
-                | "start" | "thingsee" => {
+                | "room" | "start" | "thingsee" => {
                     plan.parts.push(arg.clone());
                 }
                 "--quick" => {

@@ -30,14 +30,21 @@ fn folder() -> anyhow::Result<PathBuf> {
 }
 
 /// What the lesson's samples ask for, beside what the examples have, a reader of streams, what drives
-/// a browser, and what forwards Thingsee arrays.
+/// a browser, what forwards Thingsee arrays, and Socket.IO clients of each generation.
 const SAMPLE_MODULES: &[&str] = &[
     "ws@8.18.3",
     "protobufjs@7.5.4",
     "eventsource@3.0.7",
     "playwright-core@1.64.1",
     "axios@1.21.1",
+    "socket.io-client-1@npm:socket.io-client@1.7.4",
+    "socket.io-client-2@npm:socket.io-client@2.5.0",
+    "socket.io-client-3@npm:socket.io-client@3.1.3",
+    "socket.io-client-4@npm:socket.io-client@4.8.1",
 ];
+
+/// A Socket.IO client of another language.
+const PYTHON_SOCKETIO: &str = "python-socketio[client]==5.18.1";
 
 /// The browser that shows our pages, as Debian packages it.
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -60,7 +67,9 @@ pub(crate) fn install_clients() -> anyhow::Result<Clients> {
     let node = folder()?.join("node");
     let modules = node.join("node_modules");
     let missing = |name: &&str| !modules.join(name).is_dir();
-    if ["ws", "protobufjs", "eventsource", "playwright-core", "axios"].iter().any(missing) {
+    // An alias stands before its package; a package before its version.
+    let folders = SAMPLE_MODULES.iter().filter_map(|module| module.split('@').next());
+    if folders.collect::<Vec<_>>().iter().any(missing) {
         fs::create_dir_all(&node)?;
         let mut arguments = vec!["install", "--no-audit", "--no-fund", "--no-package-lock"];
         arguments.extend(SAMPLE_MODULES);
@@ -73,7 +82,10 @@ pub(crate) fn install_clients() -> anyhow::Result<Clients> {
     }
     let requirements = root().join("examples/python/requirements.txt");
     let requirements = requirements.display().to_string();
-    run(&python, &["-m", "pip", "install", "--quiet", "-r", &requirements, SCHEMATHESIS])?;
+    run(
+        &python,
+        &["-m", "pip", "install", "--quiet", "-r", &requirements, SCHEMATHESIS, PYTHON_SOCKETIO],
+    )?;
     Ok(Clients { python, node_modules: modules.display().to_string() })
 }
 

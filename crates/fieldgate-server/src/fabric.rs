@@ -100,6 +100,8 @@ pub(crate) struct Shared {
     /// When devices of sources were last said to have moved.
     pub(crate) gateways: Gateways,
     pub(crate) deliveries: Deliveries,
+    /// What a worker has done away from its thread.
+    pub(crate) runtime: tokio::runtime::Handle,
     /// Socket.IO sessions that requests carry.
     pub(crate) sessions: Sessions,
     /// Who says what Kamea clients may see.
@@ -291,6 +293,7 @@ impl Fabric {
             gateways: Gateways::default(),
             groups_followed: Followed::default(),
             deliveries: Deliveries::default(),
+            runtime: tokio::runtime::Handle::current(),
             sessions: Sessions::default(),
             kamea: Service::default(),
             repeats: Repeats::default(),

@@ -29,7 +29,6 @@ use fieldgate_core::{
     topic::Filter,
 };
 use fieldgate_dialects::{
-    kamea,
     socketio::Look,
     wire::{Context, Form},
 };
@@ -86,7 +85,6 @@ pub(crate) struct Hub {
     /// Whether this tick appended what is to be announced.
     appended: Cell<bool>,
     rooms: RefCell<rooms::Interned>,
-    kamea: kamea::Body,
 }
 
 impl Hub {
@@ -112,7 +110,6 @@ impl Hub {
             writer: RefCell::new(Writer::new()),
             appended: Cell::default(),
             rooms: RefCell::default(),
-            kamea: kamea::Body::default(),
         }
     }
 
@@ -231,7 +228,8 @@ impl Hub {
         let known =
             |tenant: &TenantId, device: &str| thingsee_out::about(&self.shared, tenant, device);
         let rooms = self.rooms_of(form);
-        let look = Look { event: kamea::TELEMETRIES, body: &self.kamea };
+        let kamea = &self.shared.config.kamea;
+        let look = Look { event: &kamea.event, body: &kamea.body };
         let rooms = rooms.as_deref().map(|rooms| (rooms, look));
         let context = Context { known: &known, rooms };
         form.write_delivery(delivery, context, &mut self.text.borrow_mut(), out);

@@ -84,7 +84,8 @@ pub(crate) async fn authorize(
     }
 }
 
-fn filters(device: &DeviceId) -> Vec<Filter> {
+/// The topics that say something of a device as telemetries.
+pub(crate) fn filters(device: &DeviceId) -> Vec<Filter> {
     let all = SAID.iter().map(|said| format!("devices/{device}/{said}"));
     all.filter_map(|filter| filter.parse().ok()).collect()
 }

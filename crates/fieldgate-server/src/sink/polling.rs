@@ -215,10 +215,15 @@ impl Polling {
         state.is_over = true;
         let unread = RefCell::new(std::mem::take(&mut state.incoming));
         let unsent = RefCell::new(std::mem::take(&mut state.outgoing));
+        let is_ended = state.is_ended;
         drop(state);
-        let over = Over { socket, unread, unsent };
-        // Who goes over twice was refused by the probe.
-        let _second = self.over.set(over);
+        let over = self.over.get_or_init(|| Over { socket, unread, unsent });
+        // What it does not take now leaves with the next write; a socket that is gone is found by it.
+        let _later = over.send();
+        if is_ended {
+            over.socket.end();
+        }
+        self.exchange.arrived.notify_one();
         self.exchange.something.notify_waiters();
         self.exchange.taken.notify_waiters();
     }

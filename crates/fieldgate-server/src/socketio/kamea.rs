@@ -1,19 +1,213 @@
-//! The namespace `/devices` of Kamea (`wire.md` 3).
+//! The namespace `/devices` of Kamea: `telemetries`, and what it is answered (`wire.md` 3).
+//!
+//! Who may see a device may be another system's to say: until it has, what the client sends behind its
+//! request waits. Rooms that such a system let in are asked for again.
 
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use super::{Call, Session};
-use crate::{asks::Outcome, hub::Hub, link::Link};
+use fieldgate_core::close::CloseReason;
+use fieldgate_dialects::{
+    kamea::{ACCESS_DENIED, INTERNAL_SERVER_ERROR, Request, TELEMETRIES, UNSUBSCRIBE, request},
+    socketio::{Namespace, Room},
+};
+use serde_json::json;
 
-/// What is asked of the service that decides, and not answered yet.
+use super::{Call, Session, acknowledge, emit, rooms};
+use crate::{
+    asks::{self, Outcome},
+    hub::Hub,
+    kamea::{Verdict, authorize},
+    link::Link,
+};
+
+/// What a session asked for.
 #[derive(Debug, Default)]
-pub(super) struct Asked {}
+pub(super) struct Asked {
+    /// The verdict on the request in hand, once there is one.
+    pending: Option<Arc<Mutex<Option<Verdict>>>>,
+    /// What it may see, and under which name here.
+    open: Vec<(Request, Room)>,
+    /// When all of that was asked for again, in ms of its link.
+    asked_ms: u64,
+}
 
 pub(super) fn on_event(
-    _hub: &Rc<Hub>,
-    _link: &Rc<Link>,
-    _session: &Session,
-    _call: &Call<'_>,
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    session: &Session,
+    call: &Call<'_>,
 ) -> Outcome {
+    let read = || request(call.arguments.first().copied().unwrap_or_default());
+    match call.name {
+        TELEMETRIES => match read() {
+            Ok(request) => return on_request(hub, link, session, call, request),
+            Err(why) => fail(hub, link, &why),
+        },
+        UNSUBSCRIBE => match read() {
+            Ok(request) => {
+                let names = request.devices();
+                names.for_each(|device| rooms::leave(hub, link, session, device.as_str()));
+                acknowledge(hub, link, call.id, b"{\"status\":\"success\"}");
+            }
+            Err(why) => fail(hub, link, &why),
+        },
+        _ => (),
+    }
     Outcome::Done
+}
+
+/// Something went wrong that is not the client's to mend by going away.
+fn fail(hub: &Hub, link: &Rc<Link>, why: &str) {
+    emit(hub, link, INTERNAL_SERVER_ERROR, json!({"message": why}).to_string().as_bytes());
+}
+
+fn deny(hub: &Hub, link: &Rc<Link>) {
+    emit(hub, link, ACCESS_DENIED, b"");
+    link.close(CloseReason::RightsWithdrawn);
+}
+
+fn on_request(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    session: &Session,
+    call: &Call<'_>,
+    request: Request,
+) -> Outcome {
+    let pending = {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return Outcome::Done };
+        joined.kamea.pending.clone()
+    };
+    let Some(pending) = pending else {
+        ask(hub, session, link, request);
+        return Outcome::Full;
+    };
+    let verdict = pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(verdict) = verdict else { return Outcome::Full };
+    if let Some(joined) = &mut session.state.borrow_mut().joined {
+        joined.kamea.pending = None;
+    }
+    match verdict {
+        Verdict::Allowed(room) => match admit(hub, link, session, request, *room) {
+            Ok(()) => acknowledge(hub, link, call.id, b"{\"status\":\"success\"}"),
+            Err(why) => fail(hub, link, why),
+        },
+        Verdict::Denied => deny(hub, link),
+        Verdict::Failed(why) => fail(hub, link, &why),
+    }
+    Outcome::Done
+}
+
+/// Has somebody decide, away from this thread's other work.
+fn ask(hub: &Rc<Hub>, session: &Session, link: &Link, request: Request) {
+    let slot = Arc::new(Mutex::new(None));
+    let bearer = {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return };
+        joined.kamea.pending = Some(Arc::clone(&slot));
+        joined.bearer.clone()
+    };
+    let (hub, peer) = (Rc::clone(hub), link.peer);
+    tokio::task::spawn_local(async move {
+        let shared = Arc::clone(&hub.shared);
+        let decided = hub.shared.runtime.spawn(async move {
+            authorize(&shared, bearer.as_deref(), Some(peer), &request).await
+        });
+        let broken = || Verdict::Failed("the question could not be asked".to_owned());
+        let verdict = decided.await.unwrap_or_else(|_| broken());
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
+        hub.space.notify_waiters();
+    });
+}
+
+/// A client may see a device: it gets its events.
+fn admit(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    session: &Session,
+    request: Request,
+    room: crate::kamea::Room,
+) -> Result<(), &'static str> {
+    match link.principal() {
+        None => {
+            asks::welcome(hub, link, room.principal);
+            if link.is_closing() {
+                return Ok(());
+            }
+        }
+        Some(principal) if principal.tenant != room.principal.tenant => {
+            return Err("this connection is another tenant's: use one of its own (forceNew)");
+        }
+        Some(principal) => {
+            // Who is nobody here may follow what was asked for, one after the other.
+            let mut grown = (*principal).clone();
+            let new = room.principal.grants.into_iter();
+            grown.grants.extend(new.filter(|grant| !principal.grants.contains(grant)));
+            link.set_principal(grown);
+        }
+    }
+    let entered = Room::Telemetries(room.device);
+    rooms::may_enter(hub, link, session, &entered).map_err(|(_, why)| why)?;
+    if let Some(joined) = &mut session.state.borrow_mut().joined {
+        if joined.tenant_id().is_none() {
+            joined.namespace = Namespace::Kamea(request.tenant.as_str().into());
+        }
+        joined.kamea.open.retain(|(_, room)| *room != entered);
+        joined.kamea.open.push((request, entered.clone()));
+    }
+    rooms::enter(hub, link, session, entered);
+    Ok(())
+}
+
+/// Asks again for what is open, from time to time.
+pub(super) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
+    let authorization = &hub.shared.config.kamea.authorization;
+    let (open, bearer) = {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return };
+        let now = link.age_ms();
+        let is_due = now >= joined.kamea.asked_ms + authorization.recheck_s.saturating_mul(1_000);
+        if !authorization.is_asked() || joined.kamea.open.is_empty() || !is_due {
+            return;
+        }
+        joined.kamea.asked_ms = now;
+        (joined.kamea.open.clone(), joined.bearer.clone())
+    };
+    let (hub, link) = (Rc::clone(hub), Rc::clone(link));
+    tokio::task::spawn_local(async move {
+        for (request, room) in open {
+            let (shared, bearer) = (Arc::clone(&hub.shared), bearer.clone());
+            let asked = request.clone();
+            let decided = hub
+                .shared
+                .runtime
+                .spawn(async move { authorize(&shared, bearer.as_deref(), None, &asked).await });
+            let Some(session) = link.session.as_ref().filter(|_| !link.is_closing()) else {
+                return;
+            };
+            match decided.await {
+                Ok(Verdict::Allowed(_)) => (),
+                Ok(Verdict::Denied) => deny(&hub, &link),
+                Ok(Verdict::Failed(why)) => {
+                    fail(&hub, &link, &why);
+                    close(&hub, &link, session, &request, &room);
+                }
+                Err(_) => close(&hub, &link, session, &request, &room),
+            }
+            hub.flush();
+        }
+    });
+}
+
+/// Nobody says that a client may still see a device: it does not.
+fn close(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, request: &Request, room: &Room) {
+    if let Some(joined) = &mut session.state.borrow_mut().joined {
+        joined.kamea.open.retain(|(open, _)| open != request);
+    }
+    if let Room::Telemetries(device) = room {
+        rooms::leave(hub, link, session, device.as_str());
+    }
 }

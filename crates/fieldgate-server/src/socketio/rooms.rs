@@ -19,7 +19,14 @@ use fieldgate_core::{
 use fieldgate_dialects::socketio::{Namespace, Room, Rooms};
 
 use super::{Joined, Session};
-use crate::{catchup, hub::Hub, link::Link, subscriptions};
+use crate::{
+    catchup,
+    hub::Hub,
+    kamea,
+    link::Link,
+    subscriptions,
+    thethings::{Seen, devices_of},
+};
 
 /// What carries the values of any device.
 const EVERY: [&str; 2] = ["devices/+/telemetry", "devices/+/state/reported"];
@@ -45,14 +52,15 @@ const fn subscribe(filter: Filter) -> Subscribe {
 /// What the events of a room are made of, as far as this principal may see it.
 fn filters(hub: &Hub, principal: &Principal, room: &Room) -> Vec<Filter> {
     match room {
-        Room::Thing(device, _) | Room::Telemetries(device) => filters_of(device).into(),
-        Room::Resource(_) => {
-            let every: Vec<Filter> = EVERY.iter().filter_map(|text| text.parse().ok()).collect();
-            if every.iter().all(|filter| principal.may_subscribe(filter)) {
-                return every;
-            }
-            devices(hub, principal, room).iter().flat_map(filters_of).collect()
+        Room::Thing(device, _) => filters_of(device).into(),
+        Room::Telemetries(device) => {
+            let all = kamea::filters(device).into_iter();
+            all.filter(|filter| principal.may_subscribe(filter)).collect()
         }
+        Room::Resource(_) => match devices_of(&hub.shared, principal) {
+            Seen::All => EVERY.iter().filter_map(|text| text.parse().ok()).collect(),
+            Seen::Only(devices) => devices.iter().flat_map(filters_of).collect(),
+        },
     }
 }
 
@@ -60,9 +68,10 @@ fn filters(hub: &Hub, principal: &Principal, room: &Room) -> Vec<Filter> {
 fn devices(hub: &Hub, principal: &Principal, room: &Room) -> Vec<DeviceId> {
     match room {
         Room::Thing(device, _) | Room::Telemetries(device) => vec![device.clone()],
-        Room::Resource(_) => hub.shared.state.known_devices(&principal.tenant, |device| {
-            filters_of(device).iter().all(|filter| principal.may_subscribe(filter))
-        }),
+        Room::Resource(_) => {
+            let seen = devices_of(&hub.shared, principal);
+            hub.shared.state.known_devices(&principal.tenant, |device| seen.has(device))
+        }
     }
 }
 
@@ -242,6 +251,7 @@ pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
     if link.hole.take() {
         tell_all_last(hub, link, session);
     }
+    super::kamea::on_tick(hub, link, session);
     let mut state = session.state.borrow_mut();
     let Some(joined) = &mut state.joined else { return };
     let is_marked = joined.rooms.rooms.values().any(|told| told.is_some_and(|told| told > Seq(0)));

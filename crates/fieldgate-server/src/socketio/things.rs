@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use fieldgate_core::{
-    access::{Identity, Principal},
+    access::Principal,
     id::{DeviceId, TenantId},
     json::{each_member, string},
 };
@@ -14,7 +14,12 @@ use fieldgate_dialects::socketio::Room;
 use serde::Serialize;
 
 use super::{Call, Session, acknowledge, emit, rooms};
-use crate::{asks, fabric::now, hub::Hub, link::Link};
+use crate::{
+    asks,
+    hub::Hub,
+    link::Link,
+    thethings::{ThingOf, devices_of, session_principal, thing_of_token},
+};
 
 /// What an event is answered.
 #[derive(Debug, Serialize)]
@@ -82,10 +87,7 @@ fn authenticate(hub: &Rc<Hub>, link: &Rc<Link>, token: Option<String>) -> Result
     if !shared.throttle.may_try(link.peer) {
         return Err((429, "too many wrong session tokens from this address"));
     }
-    let found = token.and_then(|token| {
-        shared.state.verify_token(&TenantId::default_tenant(), None, &token, now())
-    });
-    let found = found.filter(|found| matches!(found.identity, Identity::User | Identity::Key));
+    let found = token.and_then(|token| session_principal(shared, &token));
     let Some(found) = found else {
         shared.wrong_credential(link.peer, TenantId::default_tenant(), String::new());
         return Err(ANONYMOUS);
@@ -129,16 +131,12 @@ fn thing_of(
     if !shared.throttle.may_try(link.peer) {
         return Err((429, "too many wrong thing tokens from this address"));
     }
-    let found = shared.state.verify_token(&TenantId::default_tenant(), None, token, now());
-    let Some(Principal { identity: Identity::Device { id, .. }, tenant, .. }) = found else {
-        shared.wrong_credential(link.peer, principal.tenant.clone(), String::new());
-        return Err((404, "there is no such thing"));
-    };
-    let may = tenant == principal.tenant
-        && rooms::filters_of(&id).iter().all(|filter| principal.may_subscribe(filter));
-    if may {
-        Ok(id)
-    } else {
-        Err((403, "this thing is not yours: link it with POST /v2/me/things"))
+    match thing_of_token(shared, &principal.tenant, token) {
+        ThingOf::Ours(device) if devices_of(shared, principal).has(&device) => Ok(device),
+        ThingOf::Ours(_) => Err((403, "this thing is not yours: link it with POST /v2/me/things")),
+        ThingOf::Foreign | ThingOf::Unknown => {
+            shared.wrong_credential(link.peer, principal.tenant.clone(), String::new());
+            Err((404, "there is no such thing"))
+        }
     }
 }

@@ -25,9 +25,8 @@ pub(crate) fn upgrade(hub: &Rc<Hub>, link: u64, sink: Sink, probing: Probing) {
     tokio::task::spawn_local(async move {
         let Socket::Polling(polling) = &link.socket else { return };
         let probed = tokio::time::timeout(PROBE_WAIT, probe(&link, sink)).await;
-        if let Ok(Some(socket)) = probed
-            && !link.is_closing()
-        {
+        // A link that ends says so there: its client does not poll any more.
+        if let Ok(Some(socket)) = probed {
             polling.go_over(socket);
             link.wake();
         }

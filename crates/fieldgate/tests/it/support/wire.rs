@@ -40,6 +40,8 @@ pub(crate) struct Wire {
     stream: Box<dyn Stream>,
     decoder: Decoder,
     seen: VecDeque<Seen>,
+    /// Whether a frame is told as the text that it is, not as the JSON in it.
+    as_text: bool,
 }
 
 /// Sends a GET and reads the whole answer.
@@ -200,7 +202,22 @@ impl Wire {
         }
         let limits =
             Limits { frame_bytes_max: 1 << 24, message_bytes_max: 1 << 24, fragment_count_max: 64 };
-        Ok(Self { stream, decoder: Decoder::client(limits), seen: VecDeque::new() })
+        Ok(Self { stream, decoder: Decoder::client(limits), seen: VecDeque::new(), as_text: false })
+    }
+
+    /// From now on frames are told as the texts that they are.
+    pub(crate) fn as_text(mut self) -> Self {
+        self.as_text = true;
+        self
+    }
+
+    /// The next text.
+    #[track_caller]
+    pub(crate) fn text(&mut self) -> String {
+        match self.next() {
+            Value::String(text) => text,
+            other => panic!("a text was expected, not {other}"),
+        }
     }
 
     /// The bytes of a frame.
@@ -258,9 +275,10 @@ impl Wire {
     }
 
     fn decode(&mut self, bytes: &mut [u8]) {
-        let seen = &mut self.seen;
+        let (seen, as_text) = (&mut self.seen, self.as_text);
         let fed = self.decoder.feed(bytes, &mut |event| {
             seen.push_back(match event {
+                Event::Text(text) if as_text => Seen::Frame(text.into()),
                 Event::Text(text) => Seen::Frame(serde_json::from_str(text).unwrap()),
                 Event::Binary(_) => panic!("the gateway sends text alone"),
                 Event::Ping(_) => Seen::Ping,

@@ -1,0 +1,313 @@
+//! Socket.IO with the clients that people use, of every generation: npm `socket.io-client` 1, 2, 3 and
+//! 4 over polling, WebSocket and the way from one to the other, and `python-socketio`.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, NodeScript, Proxy, Script, Wire, node_modules, post, python};
+
+/// Every client in every way joins, is refused, proves who it is, follows a resource and a thing, gets
+/// an acknowledgement, stays over some heartbeats, leaves a room, and leaves.
+const SCENARIO: &str = r"
+const [url, key, thing] = process.argv.slice(2);
+const ways = [['polling'], ['websocket'], ['polling', 'websocket']];
+const wait = (socket, event) => new Promise(resolve => {
+  const once = (...args) => { socket.off ? socket.off(event, once) : socket.removeListener(event, once); resolve(args); };
+  socket.on(event, once);
+});
+async function scenario(generation, transports) {
+  const io = require('socket.io-client-' + generation);
+  const socket = (io.io || io)(url + '/v2', { transports, forceNew: true });
+  const say = (...args) => console.log([generation, transports.join('+'), ...args].join(' '));
+  socket.on('disconnect', reason => say('disconnect', reason));
+  await wait(socket, 'connect');
+  // The first clients send this before they are anybody.
+  socket.emit('unsubscribe', { resource: '/me/resources/temperature' });
+  socket.emit('authenticate', { sessionToken: 'wrong' });
+  say('authenticate', (await wait(socket, 'authenticate'))[0].message);
+  socket.emit('authenticate', { sessionToken: key });
+  say('authenticate', (await wait(socket, 'authenticate'))[0].status);
+  const topic = '/me/resources/temperature', things = '/things/' + thing;
+  const values = [];
+  socket.on(topic, data => values.push(data[0].value));
+  const acknowledged = await new Promise(resolve => socket.emit('subscribe', { resource: topic }, resolve));
+  say('subscribe', acknowledged.status, acknowledged.resource);
+  const got = wait(socket, things);
+  socket.emit('subscribe', { resource: things });
+  say('thing', JSON.stringify((await got)[0]));
+  // Over some heartbeats, and to the other transport where there is one.
+  await new Promise(resolve => setTimeout(resolve, 1200));
+  say('ready', (socket.io.engine.transport || {}).name);
+  while (!values.includes(generation)) await wait(socket, topic);
+  say('value', generation);
+  socket.emit('unsubscribe', { resource: topic });
+  say('unsubscribe', (await wait(socket, 'unsubscribe'))[0].status);
+  socket.disconnect();
+}
+(async () => {
+  for (const generation of [1, 2, 3, 4]) for (const way of ways) await scenario(generation, way);
+  console.log('done');
+  process.exit(0);
+})();
+";
+
+fn gateway(settings: &[&str]) -> (Gateway, String, String) {
+    let gateway = Gateway::with(
+        &[&["heartbeat.ping_ms=400", "heartbeat.silence_ms=2500"], settings].concat(),
+    );
+    let thing = gateway.admin(&["device", "add", "lamp", "--type", "thing"]);
+    let thing = thing["token"].as_str().unwrap().to_owned();
+    let key = gateway.key("admin");
+    (gateway, key, thing)
+}
+
+fn publish(gateway: &Gateway, key: &str, values: &Value) {
+    let body = json!({"topic": "devices/lamp/telemetry", "qos": 1, "payload": values});
+    let (status, told) = post(&gateway.address, "/v1/publish", key, &body.to_string());
+    assert_eq!(status, 201, "{told}");
+}
+
+#[test]
+fn four_generations_of_clients_work_over_every_transport() {
+    let Some(modules) = node_modules() else { return };
+    let (gateway, key, thing) = gateway(&[]);
+    publish(&gateway, &key, &json!({"temperature": 0.5}));
+    let script = NodeScript::new(&modules, SCENARIO, &[]);
+    let url = format!("http://{}", gateway.address);
+    let mut command = Command::new("node");
+    command.arg("script.cjs").args([&url, &key, &thing]).current_dir(script.path());
+    let clients = Script::start(&mut command);
+    for generation in 1..=4 {
+        for (way, last) in
+            [("polling", "polling"), ("websocket", "websocket"), ("polling+websocket", "websocket")]
+        {
+            let told =
+                |what: &str| assert_eq!(clients.line(), format!("{generation} {way} {what}"));
+            told("authenticate Invalid session token");
+            told("authenticate success");
+            told("subscribe success /me/resources/temperature");
+            let thing = clients.line();
+            let start = format!("{generation} {way} thing [{{\"key\":\"temperature\",\"value\":");
+            assert!(thing.starts_with(&start), "{thing}");
+            told(&format!("ready {last}"));
+            publish(&gateway, &key, &json!({"temperature": generation}));
+            told(&format!("value {generation}"));
+            told("unsubscribe success");
+            told("disconnect io client disconnect");
+        }
+    }
+    assert_eq!(clients.line(), "done");
+}
+
+const PYTHON: &str = r#"
+import sys, socketio
+url, key, transport = sys.argv[1:]
+client = socketio.Client()
+say = lambda *words: print(" ".join(map(str, words)) + "\n", end="", flush=True)
+topic = "/me/resources/temperature"
+
+@client.on("authenticate", namespace="/v2")
+def authenticated(told):
+    say("authenticate", told["status"])
+    client.emit("subscribe", {"resource": topic}, namespace="/v2", callback=lambda told: say("subscribe", told["status"]))
+
+@client.on(topic, namespace="/v2")
+def value(data):
+    say("value", data[0]["value"])
+    if data[0]["value"] == 21.5:
+        client.disconnect()
+
+client.connect(url, namespaces=["/v2"], transports=[transport])
+client.emit("authenticate", {"sessionToken": key}, namespace="/v2")
+client.wait()
+"#;
+
+#[test]
+fn python_socketio_works_over_both_transports() {
+    let Some(python) = python() else { return };
+    let (gateway, key, _) = gateway(&[]);
+    let url = format!("http://{}", gateway.address);
+    for transport in ["websocket", "polling"] {
+        publish(&gateway, &key, &json!({"temperature": 19.5}));
+        let mut command = Command::new(&python);
+        let client = Script::start(command.args(["-c", PYTHON, &url, &key, transport]));
+        assert_eq!(client.line(), "authenticate success");
+        let mut told = vec![client.line(), client.line()];
+        told.sort();
+        assert_eq!(told[0], "subscribe success");
+        assert!(told[1].starts_with("value "), "the last value: {told:?}");
+        publish(&gateway, &key, &json!({"temperature": 21.5}));
+        while client.line() != "value 21.5" {}
+    }
+}
+
+/// Goes on by itself where the gateway was killed under it: it keeps positions, and was told of each.
+const KEEPS: &str = r"
+const { io } = require('socket.io-client-4');
+const [url, key] = process.argv.slice(2);
+const socket = io(url + '/v2', { auth: { position: '' }, transports: ['websocket'], reconnectionDelay: 20, reconnectionDelayMax: 100, randomizationFactor: 0 });
+socket.on('connect', () => { console.log('connect'); socket.emit('authenticate', { sessionToken: key }); });
+socket.on('authenticate', told => socket.emit('subscribe', { resource: '/me/resources/n' }));
+socket.on('subscribe', told => console.log('subscribe', told.status));
+socket.on('/me/resources/n', (items, position) => console.log('value', items[0].value, typeof position));
+";
+
+#[test]
+fn a_client_that_keeps_positions_gets_what_it_missed_through_kills_of_the_gateway() {
+    let Some(modules) = node_modules() else { return };
+    let (mut gateway, key, _) = gateway(&[]);
+    // The same address again and again, whatever the gateway's is.
+    let proxy = Proxy::to(&gateway.address);
+    let script = NodeScript::new(&modules, KEEPS, &[]);
+    let mut command = Command::new("node");
+    let url = format!("http://{}", proxy.address);
+    command.arg("script.cjs").args([&url, &key]).current_dir(script.path());
+    let client = Script::start(&mut command);
+    let mut expected = 0;
+    let mut seen = Vec::new();
+    for round in 0..5 {
+        assert_eq!(client.line_of("connect"), "connect");
+        assert_eq!(client.line_of("subscribe"), "subscribe success");
+        for _ in 0..20 {
+            publish(&gateway, &key, &json!({"n": expected}));
+            expected += 1;
+        }
+        while seen.last() != Some(&(expected - 1)) {
+            let line = client.line_of("value");
+            let mut words = line.split(' ').skip(1);
+            let value: u64 = words.next().unwrap().parse().unwrap();
+            // What is told as the last value has no position.
+            if words.next() == Some("string") {
+                seen.push(value);
+            }
+        }
+        gateway.kill();
+        gateway.up();
+        proxy.retarget(&gateway.address);
+        if round % 2 == 0 {
+            // What comes before the client is back.
+            publish(&gateway, &key, &json!({"n": expected}));
+            expected += 1;
+        }
+    }
+    while seen.last() != Some(&(expected - 1)) {
+        let line = client.line_of("value");
+        let mut words = line.split(' ').skip(1);
+        seen.push(words.next().unwrap().parse().unwrap());
+    }
+    assert_eq!(seen, (0..expected).collect::<Vec<_>>(), "each once, in order");
+}
+
+fn join(gateway: &Gateway, auth: &str) -> Wire {
+    let path = "/socket.io/?EIO=4&transport=websocket";
+    let mut wire = Wire::open(&gateway.address, path, &[]).unwrap().as_text();
+    wire.text();
+    wire.send_text(&format!("40/v2,{auth}"));
+    assert!(text(&mut wire).starts_with("40/v2,{\"sid\":\""));
+    wire
+}
+
+/// The next text that is no ping; pings are answered.
+fn text(wire: &mut Wire) -> String {
+    loop {
+        let text = wire.text();
+        if text != "2" {
+            return text;
+        }
+        wire.send_text("3");
+    }
+}
+
+fn event(wire: &mut Wire, name: &str, argument: &Value) -> String {
+    wire.send_text(&format!("42/v2,{}", json!([name, argument])));
+    text(wire)
+}
+
+#[test]
+fn topics_that_may_not_be_followed_are_refused_and_nothing_closes() {
+    let (gateway, _, thing) = gateway(&[]);
+    gateway.admin(&["tenant", "add", "other"]);
+    let other = gateway.admin(&["key", "add", "k", "--role", "admin", "--tenant", "other"]);
+    let mut wire = join(&gateway, "");
+    let refused = |wire: &mut Wire, resource: Value, code: u16| {
+        let told = event(wire, "subscribe", &json!({"resource": resource}));
+        assert!(told.contains(&format!("\"code\":{code}")), "{resource}: {told}");
+    };
+    refused(&mut wire, json!("/me/resources/a"), 401);
+    let other = other["key"].as_str().unwrap();
+    assert!(event(&mut wire, "authenticate", &json!({"sessionToken": other})).contains("success"));
+    refused(&mut wire, json!(1), 400);
+    refused(&mut wire, json!("temperature"), 404);
+    refused(&mut wire, json!("/me/resources/"), 404);
+    refused(&mut wire, json!("/things/nobodys"), 404);
+    // Of another tenant it is as good as none.
+    refused(&mut wire, json!(format!("/things/{thing}")), 404);
+    assert!(event(&mut wire, "nonsense", &json!({})).contains("\"code\":404"));
+    let again = event(&mut wire, "authenticate", &json!({"sessionToken": other}));
+    assert!(again.contains("success"), "{again}");
+}
+
+#[test]
+fn no_message_of_another_tenant_is_an_event() {
+    let (gateway, key, _) = gateway(&[]);
+    gateway.admin(&["tenant", "add", "other"]);
+    let other = gateway.admin(&["key", "add", "k", "--role", "admin", "--tenant", "other"]);
+    let mut wire = join(&gateway, "");
+    event(&mut wire, "authenticate", &json!({"sessionToken": other["key"]}));
+    event(&mut wire, "subscribe", &json!({"resource": "/me/resources/temperature"}));
+    publish(&gateway, &key, &json!({"temperature": 1}));
+    let body = json!({"topic": "devices/x/telemetry", "qos": 1, "payload": {"temperature": 2}});
+    let key = other["key"].as_str().unwrap();
+    let (status, told) = post(&gateway.address, "/v1/publish", key, &body.to_string());
+    assert_eq!(status, 201, "{told}");
+    let event = text(&mut wire);
+    assert!(event.contains("\"value\":2,"), "{event}");
+}
+
+#[test]
+fn who_goes_on_from_a_position_gets_each_event_once_and_others_the_last_values() {
+    let (gateway, key, _) = gateway(&[]);
+    for n in 0..5 {
+        publish(&gateway, &key, &json!({"a": n, "b": 10 * n}));
+    }
+    let follow = |auth: &str| {
+        let mut wire = join(&gateway, auth);
+        event(&mut wire, "authenticate", &json!({"sessionToken": key}));
+        event(&mut wire, "subscribe", &json!({"resource": "/me/resources/a"}));
+        wire
+    };
+    let mut last = follow("");
+    let told = text(&mut last);
+    assert!(told.starts_with("42/v2,[\"/me/resources/a\",[{\"key\":\"a\",\"value\":4,"), "{told}");
+    assert!(told.ends_with("}]]"), "no position unless asked for: {told}");
+    publish(&gateway, &key, &json!({"a": 5, "b": 50}));
+    assert!(text(&mut last).contains("\"value\":5,"));
+
+    let mut keeps = follow("{\"position\":\"\"}");
+    assert!(text(&mut keeps).contains("\"value\":5,"), "the last values first");
+    publish(&gateway, &key, &json!({"a": 6, "b": 60}));
+    let told = text(&mut keeps);
+    let position = told.rsplit('"').nth(1).unwrap().to_owned();
+    assert!(told.contains("\"value\":6,") && position.contains(':'), "{told}");
+    drop(keeps);
+    for n in 7..10 {
+        publish(&gateway, &key, &json!({"a": n, "b": 10 * n}));
+    }
+    let mut back = follow(&format!("{{\"position\":\"{position}\"}}"));
+    for n in 7..10 {
+        let told = text(&mut back);
+        assert!(told.contains(&format!("\"value\":{n},")), "{told}");
+    }
+    // A second room begins there too, and the first one is not told again.
+    event(&mut back, "subscribe", &json!({"resource": "/me/resources/b"}));
+    for n in 7..10 {
+        let told = text(&mut back);
+        assert!(told.contains(&format!("\"value\":{},", 10 * n)), "{told}");
+    }
+    publish(&gateway, &key, &json!({"a": 10}));
+    assert!(text(&mut back).contains("\"value\":10,"));
+    // A position of another log is told by the last values.
+    let mut foreign = follow("{\"position\":\"zz:5\"}");
+    assert!(text(&mut foreign).contains("\"value\":10,"));
+}
