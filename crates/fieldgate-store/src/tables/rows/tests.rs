@@ -15,6 +15,15 @@ fn entry(seq: u64, topic: &str) -> Arc<Entry> {
     Arc::new(Entry { seq: Seq(seq), arrived: UnixMs(7), record })
 }
 
+fn survive(rows: impl IntoIterator<Item = (RowKey, Row)>) {
+    for (key, row) in rows {
+        let (table, place) = encode_key(&key);
+        let (back, again) = decode(table, &place, &encode_row(&row)).unwrap();
+        assert_eq!(back, key);
+        assert_eq!(encode_row(&again), encode_row(&row));
+    }
+}
+
 #[test]
 fn rows_survive_the_round_trip() {
     let tenant = TenantId::default_tenant;
@@ -71,12 +80,7 @@ fn rows_survive_the_round_trip() {
         (RowKey::Command(Seq(9)), Row::Command(command)),
         (RowKey::Desired(tenant(), "lamp".parse().unwrap()), Row::Desired(wishes)),
     ];
-    for (key, row) in rows {
-        let (table, place) = encode_key(&key);
-        let (back, again) = decode(table, &place, &encode_row(&row)).unwrap();
-        assert_eq!(back, key);
-        assert_eq!(encode_row(&again), encode_row(&row));
-    }
+    survive(rows);
 }
 
 #[test]
@@ -119,12 +123,7 @@ fn what_is_kept_of_integrations_survives_the_round_trip() {
         (RowKey::Asides(tenant(), name()), Row::Asides(Arc::new(asides))),
         (RowKey::Origin(tenant(), "lamp".parse().unwrap()), Row::Origin(Arc::new(origin))),
     ];
-    for (key, row) in rows {
-        let (table, place) = encode_key(&key);
-        let (back, again) = decode(table, &place, &encode_row(&row)).unwrap();
-        assert_eq!(back, key);
-        assert_eq!(encode_row(&again), encode_row(&row));
-    }
+    survive(rows);
 }
 
 #[test]
