@@ -122,6 +122,11 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
             link.close(CloseReason::PeerClosed);
         }
         (Event::Ping(payload), _) => {
+            match ingest::is_stored(&hub.shared, link) {
+                None => return Outcome::Full,
+                Some(false) => return Outcome::Done,
+                Some(true) => (),
+            }
             hub.touch(link);
             link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::pong_frame(payload)));
         }

@@ -98,6 +98,8 @@ pub(crate) struct Link {
     pub(crate) session: Option<Box<Session>>,
     /// Of a source: devices that the log is to decide about before its frame is tried again.
     pub(crate) brought: RefCell<Option<Box<Brought>>>,
+    /// Of a source: the newest number of what it sent: a pong waits until that is stored.
+    pub(crate) taken: Cell<Seq>,
     /// Where a device's own telemetry goes, once it sent some.
     pub(crate) own_telemetry: OnceCell<Topic>,
     pub(crate) started: Instant,
@@ -154,6 +156,7 @@ impl Link {
             permit: RefCell::new(Some(permit)),
             session,
             brought: RefCell::default(),
+            taken: Cell::new(Seq(0)),
             own_telemetry: OnceCell::new(),
             started: Instant::now(),
             peer,

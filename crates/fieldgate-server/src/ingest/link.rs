@@ -6,9 +6,9 @@
 
 use std::{rc::Rc, sync::atomic::Ordering};
 
-use fieldgate_core::{access::Principal, fault::Fault};
+use fieldgate_core::{access::Principal, fault::Fault, id::Seq};
 use fieldgate_dialects::{thingsee, ws::Event};
-use fieldgate_store::AppendError;
+use fieldgate_store::{AppendError, Log as _};
 
 use super::{bring, limits_of, set_aside, take};
 use crate::{
@@ -86,6 +86,7 @@ fn on_elements(
     };
     match taken {
         Ok(taken) => {
+            link.taken.set(link.taken.get().max(taken.last));
             let any = u64::from(!taken.refused.is_empty());
             shared.stats.refused.fetch_add(any, Ordering::Relaxed);
             Outcome::Done
@@ -99,6 +100,16 @@ fn on_elements(
             Outcome::Done
         }
     }
+}
+
+/// Whether what stood of the newest array of a source is on stable storage; nothing while that is not
+/// known. Of everybody else there is nothing to wait for.
+pub(crate) fn is_stored(shared: &Shared, link: &Link) -> Option<bool> {
+    let taken = link.taken.get();
+    if taken > shared.log.frontier().durable {
+        return None;
+    }
+    Some(taken == Seq(0) || !shared.log.is_refused(taken))
 }
 
 fn refuse(shared: &Shared, principal: &Principal, refused: &[(usize, Fault)]) {

@@ -59,6 +59,12 @@ fn add(gateway: &Gateway, more: &[&str]) {
     gateway.admin(&[&["integration", "add", "out", "--allow-private"], more].concat());
 }
 
+/// Begins again at once, as a person does who mended it.
+fn again(gateway: &Gateway) {
+    gateway.admin(&["integration", "pause", "out"]);
+    gateway.admin(&["integration", "resume", "out"]);
+}
+
 /// One batch: its name, and the numbers in it.
 type Batch = (String, Vec<u64>);
 

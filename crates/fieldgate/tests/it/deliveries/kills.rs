@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{SEED_SERVER, add};
+use super::{SEED_SERVER, add, again};
 use crate::{
-    support::{Gateway, NodeScript, Seen, node_modules, wait_for},
+    support::{Gateway, NodeScript, Proxy, Seen, node_modules, wait_for},
     thingsee_in,
 };
 
@@ -87,6 +87,47 @@ fn the_vendors_server_gets_everything_through_every_kill_in_order() {
     let seams = seams(&came);
     assert!(seams <= ROUNDS, "{seams} repeats in {ROUNDS} kills");
     eprintln!("{} messages, {} with repeats, {seams} seams", all.len(), came.len());
+}
+
+#[test]
+fn a_gateway_that_is_killed_while_another_delivers_to_it_has_everything_once_and_in_order() {
+    let mut ours = thingsee_in::gateway(&RATES);
+    let key = ours.key("operator");
+    let gateway = Gateway::with(&RATES);
+    let place = Proxy::to(&ours.address);
+    let url = format!("ws://{}/ingest/thingsee/cloud#{}", place.address, thingsee_in::TOKEN);
+    add(&gateway, &["--kind", "websocket", "--url", &url, "--token-in", "hash:query:token"]);
+    let mut device = gateway.as_device("d", &gateway.device("d"));
+    let told = |ours: &Gateway| -> Vec<u64> {
+        if ours.get("/v1/devices/d", Some(&key)).0 != 200 {
+            return Vec::new();
+        }
+        let all = thingsee_in::history(ours, "d", &key);
+        all.iter().map(|item| item["payload"]["temp"].as_u64().unwrap()).collect()
+    };
+    let delivered = || {
+        let shown = gateway.admin(&["integration", "show", "out"]);
+        shown["progress"]["delivered"].as_u64().unwrap()
+    };
+    for round in 0..ROUNDS {
+        let first = round * ROUND_LEN;
+        for n in first..first + ROUND_LEN {
+            device.send(&json!({"type": "status", "data": {"temperature": n}}));
+        }
+        if round % 2 == 0 {
+            // What it said that it has, it has.
+            wait_for("what was taken", || (delivered() > first).then_some(()));
+        }
+        ours.kill();
+        ours.up();
+        place.retarget(&ours.address);
+        again(&gateway);
+    }
+    let came = wait_for("the last one", || {
+        let came = told(&ours);
+        (came.last() == Some(&(ROUNDS * ROUND_LEN - 1))).then_some(came)
+    });
+    assert!(came.into_iter().eq(0..ROUNDS * ROUND_LEN));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 use fieldgate_dialects::ws::{self, Decoder, Event, Limits, Opcode};
 use serde_json::{Value, json};
 
-use super::{add, taker_that};
+use super::{add, again, taker_that};
 use crate::{
     support::{Gateway, LIMIT, NodeScript, node_modules, post, wait_for},
     thingsee_in,
@@ -169,12 +169,6 @@ fn socket(gateway: &Gateway) -> TcpListener {
     let ask = ["--kind", "websocket", "--url", &url, "--format", "native", "--filter", "a/#"];
     add(gateway, &ask);
     listener
-}
-
-/// Begins again at once, as a person does who mended it.
-fn again(gateway: &Gateway) {
-    gateway.admin(&["integration", "pause", "out"]);
-    gateway.admin(&["integration", "resume", "out"]);
 }
 
 #[test]
