@@ -13,7 +13,7 @@ use fieldgate_core::{
 };
 
 use crate::{
-    native, socketio, sse, thingsee,
+    native, socketio, sse, thethings, thingsee,
     ws::{self, Opcode},
 };
 
@@ -45,6 +45,9 @@ pub enum Form {
     Thingsee(thingsee::Ids),
     /// A WebSocket of a Thingsee source: it sends arrays, and is sent those of commands to its devices.
     Source,
+    /// A stream of JSON documents, one a line: the values of a thing, for thethings.iO clients. It
+    /// takes no frames, and gets no commands.
+    Things,
     /// A Socket.IO session that is in no room.
     Session,
     /// One that is in these.
@@ -55,7 +58,10 @@ impl Form {
     /// Whether its clients only receive: they publish nothing, and take no commands.
     #[must_use]
     pub const fn only_receives(self) -> bool {
-        matches!(self, Self::Events | Self::Thingsee(_) | Self::Session | Self::Rooms(_))
+        matches!(
+            self,
+            Self::Events | Self::Thingsee(_) | Self::Things | Self::Session | Self::Rooms(_)
+        )
     }
 
     /// Whether it is one of Socket.IO.
@@ -67,7 +73,7 @@ impl Form {
     /// Whether it is told of a hole by the last state.
     #[must_use]
     pub const fn is_told_by_state(self) -> bool {
-        matches!(self, Self::Thingsee(_) | Self::Rooms(_))
+        matches!(self, Self::Thingsee(_) | Self::Things | Self::Rooms(_))
     }
 
     /// Whether it takes Thingsee arrays.
@@ -97,6 +103,11 @@ impl Form {
             }
             // They follow nothing.
             Self::Source | Self::Session => (),
+            Self::Things => {
+                if thethings::write_items(text, delivery, None, context.known) > 0 {
+                    write_line(text, out);
+                }
+            }
             Self::Rooms(_) => {
                 if let Some((rooms, look)) = context.rooms {
                     rooms.write_events(delivery, context.known, look, text, out);
@@ -119,6 +130,7 @@ impl Form {
             | Self::Events
             | Self::Thingsee(_)
             | Self::Source
+            | Self::Things
             | Self::Session
             | Self::Rooms(_) => native::Form::V1,
         }
@@ -135,7 +147,10 @@ impl Form {
     }
 
     fn write_said(self, answer: &Answer, in_turn: bool, text: &mut Vec<u8>, out: &mut Vec<u8>) {
-        if matches!(self, Self::Thingsee(_) | Self::Source) || self.is_session() {
+        if self == Self::Things && matches!(answer, Answer::Subscribed { .. }) {
+            return write_line(thethings::SUBSCRIBED, out);
+        }
+        if matches!(self, Self::Thingsee(_) | Self::Source | Self::Things) || self.is_session() {
             return;
         }
         text.clear();
@@ -180,6 +195,7 @@ impl Form {
             }
             Self::Session | Self::Rooms(_) => write_text(b"2", out),
             Self::Events => sse::write_ping(out),
+            Self::Things => write_line(b"{}", out),
         }
     }
 
@@ -194,8 +210,15 @@ impl Form {
             | Self::Session
             | Self::Rooms(_) => ws::close_frame(reason),
             Self::Events => sse::close_event(reason),
+            // Its end says it.
+            Self::Things => Bytes::new(),
         }
     }
+}
+
+fn write_line(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(text);
+    out.push(b'\n');
 }
 
 fn write_text(text: &[u8], out: &mut Vec<u8>) {

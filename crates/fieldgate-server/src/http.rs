@@ -45,7 +45,7 @@ use crate::{
     rest::{self, Entrance},
     socketio,
     status::readiness,
-    thingsee_out,
+    thethings, thingsee_out,
     throttle::{Permit, Refusal},
 };
 
@@ -183,6 +183,9 @@ async fn dispatch(
         && let Some(source) = ingest::source_at(&caller.0.shared, request.uri().path())
     {
         return ingest::answer(caller, &source, request).await;
+    }
+    if caller.0.purpose == Purpose::Everything && thethings::is_ours(request.uri().path()) {
+        return thethings::answer(caller, client, request).await;
     }
     if caller.0.purpose == Purpose::Everything && socketio::is_ours(request.uri().path()) {
         return socketio::answer(caller, request).await;

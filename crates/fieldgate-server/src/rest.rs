@@ -4,6 +4,7 @@
 //! `admin.sock`, and for a folder that no gateway has open. A request carries its [`Entrance`], which
 //! decides who asks. Errors are problems (RFC 9457) with a stable code.
 
+mod activations;
 mod asker;
 mod audit;
 mod clients;
@@ -32,7 +33,7 @@ mod stored;
 mod stream;
 mod tenants;
 mod tickets;
-mod unused;
+pub(crate) mod unused;
 mod users;
 mod watch;
 
@@ -53,6 +54,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::http::{Problem, refuse};
 pub(crate) use asker::{Entrance, body_of, check_tenant};
 pub(crate) use describe::Problems;
+pub(crate) use devices::profile_of as kind_profile;
+pub(crate) use history::page as history_page;
 pub(crate) use tenants::TenantView;
 use watch::Watched;
 
@@ -69,6 +72,7 @@ fn routes() -> (Router, OpenApi) {
     let (router, mut openapi) = OpenApiRouter::with_openapi(describe::head())
         .merge(devices::router())
         .merge(credentials::router())
+        .merge(activations::router())
         .merge(profiles::router())
         .merge(groups::router())
         .merge(scenes::router())

@@ -18,7 +18,7 @@ use std::{
 use rustls::ServerConnection;
 use tokio::{io::Interest, net::TcpStream};
 
-pub(crate) use pipe::{Pipe, pipe};
+pub(crate) use pipe::{Pipe, PipeBody, pipe};
 pub(crate) use polling::{Exchange, Polled, Polling};
 use tls::TlsSocket;
 pub(crate) use together::Writer;

@@ -12,8 +12,8 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use integration::{FormatName, IntegrationAdd, IntegrationCommand};
 pub(crate) use registry::{
-    CredentialCommand, DeviceAdd, DeviceCommand, KeyCommand, LoginLinkArgs, RoleName,
-    TenantCommand, UserCommand,
+    ActivationCommand, CredentialCommand, DeviceAdd, DeviceCommand, KeyCommand, LoginLinkArgs,
+    RoleName, TenantCommand, UserCommand,
 };
 
 /// Self-hosted real-time gateway for the Internet of Things.

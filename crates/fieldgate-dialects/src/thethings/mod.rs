@@ -10,4 +10,7 @@ mod write;
 
 pub use form::form_to_json;
 pub use items::{each_item, write_item, write_items};
+/// What a stream of values begins with.
+pub const SUBSCRIBED: &[u8] = br#"{"status":"success","message":"subscribed"}"#;
+
 pub use write::{Limits, Value, Written, messages, read_values};

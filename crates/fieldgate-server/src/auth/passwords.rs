@@ -59,6 +59,23 @@ impl Turn {
         self.work(move || fits(&password, kept.as_ref())).await
     }
 
+    /// Which of those that are kept a password is, if any; after the work for `count` of them,
+    /// however many there are.
+    pub(crate) async fn find(
+        self,
+        password: String,
+        kept: Vec<PasswordHash>,
+        count: usize,
+    ) -> Result<Option<usize>, Fault> {
+        self.work(move || {
+            let looked_at = kept.len().max(count);
+            let each = (0..looked_at).map(|nth| fits(&password, kept.get(nth)));
+            // All of them are looked at, also behind the right one.
+            each.enumerate().fold(None, |found, (nth, fits)| found.or(fits.then_some(nth)))
+        })
+        .await
+    }
+
     async fn work<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -13,8 +13,9 @@ use axum::{
 };
 
 use super::{Caller, Problem, unauthorized};
-use crate::rest;
+use crate::{rest, thethings};
 use fieldgate_core::fault::{Code, Fault};
+use utoipa::openapi::OpenApi;
 
 /// Nothing but what this gateway serves runs, and nobody may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -26,7 +27,9 @@ pub(super) fn routes(caller: &Caller) -> Router<Caller> {
     let style = "text/css; charset=utf-8";
     Router::new()
         .route("/doc/openapi.json", get(|| async { Json(rest::openapi()) }))
-        .route("/doc/openapi.yaml", get(yaml))
+        .route("/doc/openapi.yaml", get(|| async { yaml(rest::openapi()) }))
+        .route("/doc/thethings.json", get(|| async { Json(thethings::openapi()) }))
+        .route("/doc/thethings.yaml", get(|| async { yaml(thethings::openapi()) }))
         .layer(from_fn_with_state(caller.clone(), known))
         .route("/doc", get(|| file(page, include_str!("../../../../console/doc/index.html"))))
         .route("/doc/", get(|| async { Redirect::permanent("/doc") }))
@@ -61,9 +64,9 @@ async fn file(kind: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-async fn yaml() -> Response {
+fn yaml(description: &OpenApi) -> Response {
     let kind = (header::CONTENT_TYPE, "application/yaml");
-    match rest::openapi().to_yaml() {
+    match description.to_yaml() {
         Ok(text) => ([kind], text).into_response(),
         Err(error) => {
             let fault = Fault::new(Code::Busy, format!("the description was not written: {error}"));

@@ -36,6 +36,11 @@ impl Problem {
     pub(crate) fn new(status: StatusCode, fault: Fault) -> Self {
         Self { status, fault }
     }
+
+    /// What it says, for another form than this one.
+    pub(crate) fn into_parts(self) -> (StatusCode, Fault) {
+        (self.status, self.fault)
+    }
 }
 
 impl From<Fault> for Problem {

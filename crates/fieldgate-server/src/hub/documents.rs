@@ -158,8 +158,9 @@ impl Hub {
             let Some((device, retain)) = next else { return };
             let topic = Topic::of_device(&device, "state");
             let follows = link.subscriptions.borrow().values().any(|subscription| {
-                // Thingsee readers get it as the last values of what they follow.
-                if link.form.get().is_thingsee() {
+                // These readers get it as the last values of what they follow.
+                let form = link.form.get();
+                if form.is_thingsee() || form == Form::Things {
                     subscription.filter.matches(&Topic::of_device(&device, "telemetry"))
                 } else {
                     follows(&subscription.filter) && subscription.filter.matches(&topic)

@@ -263,7 +263,7 @@ async fn remove(Admin(asker): Admin, Path(id): Path<String>) -> Result<Json<Chan
 }
 
 /// What a device of a kind has before it says more itself.
-fn profile_of(kind: Kind) -> Described {
+pub(crate) fn profile_of(kind: Kind) -> Described {
     let profile = Profile { kind, resources: kind.template(), ..Profile::default() };
     Described { revision: 1, profile: Arc::new(profile) }
 }
@@ -295,7 +295,7 @@ fn check_filter(filter: &str) -> Result<(), Fault> {
 }
 
 /// The groups that a device is to be in, each once.
-fn groups_of(asked: Vec<String>) -> Result<Vec<String>, Fault> {
+pub(super) fn groups_of(asked: Vec<String>) -> Result<Vec<String>, Fault> {
     if asked.len() > GROUPS_PER_DEVICE_MAX {
         return Err(bad(format!("a device is in at most {GROUPS_PER_DEVICE_MAX} groups")));
     }

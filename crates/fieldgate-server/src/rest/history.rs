@@ -4,7 +4,7 @@
 //! log, off the runtime's threads, in the turns that a principal has there.
 
 mod cursor;
-mod page;
+pub(crate) mod page;
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use utoipa::openapi::OpenApi;
 const BEFORE: &str = "#/components/schemas/";
 
 /// Leaves out what nothing refers to, and then what only that referred to.
-pub(super) fn forget(openapi: &mut OpenApi) {
+pub(crate) fn forget(openapi: &mut OpenApi) {
     // A description that cannot be written is served to nobody: who asks for it is told why.
     while let Ok(written) = serde_json::to_value(&*openapi) {
         let mut used = BTreeSet::new();

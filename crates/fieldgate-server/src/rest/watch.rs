@@ -113,6 +113,8 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         ("POST", ["devices", id, "rotate"]) => (Act::DeviceRotate, *id),
         ("POST", ["devices", id, "credentials"]) => (Act::CredentialAdd, *id),
         ("DELETE", ["devices", id, "credentials", _]) => (Act::CredentialRemove, *id),
+        ("POST", ["activation-codes"]) => (Act::ActivationAdd, ""),
+        ("DELETE", ["activation-codes", id]) => (Act::ActivationRemove, *id),
         ("PUT", ["devices", id, "integrity"]) => (Act::DeviceIntegrity, *id),
         ("PUT", ["devices", id, "profile"]) => (Act::ProfileSet, *id),
         ("PUT" | "PATCH", ["groups", id]) | ("PUT" | "DELETE", ["groups", id, "devices", _]) => {
@@ -149,7 +151,8 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         ("GET", ["audit", ..]) => (Act::AuditRead, ""),
         (
             "GET",
-            ["keys" | "users" | "tenants" | "integrations", ..] | ["devices", _, "credentials", ..],
+            ["keys" | "users" | "tenants" | "integrations" | "activation-codes", ..]
+            | ["devices", _, "credentials", ..],
         ) => (Act::AdminRead, path),
         _ => return None,
     };

@@ -38,6 +38,38 @@ pub(crate) enum DeviceCommand {
     /// A device's secrets beside its first.
     #[command(subcommand)]
     Credential(CredentialCommand),
+    /// Codes that make a device once, for things of the thethings.iO dialect.
+    #[command(subcommand)]
+    Activation(ActivationCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ActivationCommand {
+    /// Make a code; prints it once.
+    #[command(after_help = "Example: fieldgate device activation add --kind sensor --group cellar")]
+    Add {
+        /// The id of the device to be; without it, a random one.
+        #[arg(long, value_name = "ID")]
+        device: Option<String>,
+        /// What the device is to be: light, plug, cover, lock, thermostat, switch, sensor, gateway,
+        /// machine or other.
+        #[arg(long)]
+        kind: Option<String>,
+        /// A group that it is to be in; may be given several times.
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+        /// When the code ends by itself; 30 days from now unless named.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires: Option<Duration>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the codes that are not spent, by their ids.
+    #[command(after_help = "Example: fieldgate device activation list")]
+    List(Place2),
+    /// Take a code back.
+    #[command(after_help = "Example: fieldgate device activation remove code-k3Xd92ab --yes")]
+    Remove(NamedYes),
 }
 
 #[derive(Debug, Subcommand)]
@@ -200,6 +232,7 @@ pub(crate) enum RoleName {
     Admin,
     Operator,
     Viewer,
+    Member,
 }
 
 impl RoleName {
@@ -208,6 +241,7 @@ impl RoleName {
             Self::Admin => "admin",
             Self::Operator => "operator",
             Self::Viewer => "viewer",
+            Self::Member => "member",
         }
     }
 }

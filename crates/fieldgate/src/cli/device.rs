@@ -4,10 +4,12 @@ use serde_json::{Value, json};
 
 use super::{
     admin::{Admin, segment},
+    end_after,
     prompt::{confirm, secret_from_stdin},
+    told_end,
 };
 use crate::{
-    args::{CredentialCommand, DeviceAdd, DeviceCommand},
+    args::{ActivationCommand, CredentialCommand, DeviceAdd, DeviceCommand},
     failure::Failure,
     output,
 };
@@ -66,6 +68,7 @@ pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
             Ok(())
         }
         DeviceCommand::Credential(command) => credential(command),
+        DeviceCommand::Activation(command) => activation(command),
     }
 }
 
@@ -98,6 +101,37 @@ fn credential(command: CredentialCommand) -> Result<(), Failure> {
     }
 }
 
+fn activation(command: ActivationCommand) -> Result<(), Failure> {
+    match command {
+        ActivationCommand::Add { device, kind, groups, expires, place } => {
+            let body = json!({
+                "device": device,
+                "kind": kind,
+                "groups": groups,
+                "expires": expires.map(end_after),
+            });
+            let made = Admin::open(&place)?.post("/activation-codes", &body)?;
+            show_secret(&made, "code", place.output.json)
+        }
+        ActivationCommand::List(args) => {
+            let mut list = Admin::open(&args.place)?.list("/activation-codes")?;
+            if !args.place.output.json {
+                list.iter_mut().for_each(tell_end);
+            }
+            let fields = ["id", "device", "kind", "groups", "expires"];
+            let headings = ["ID", "DEVICE", "KIND", "GROUPS", "EXPIRES"];
+            rows(&list, &fields, &headings, args.place.output.json)
+        }
+        ActivationCommand::Remove(args) => {
+            confirm(&format!("Take activation code {} back?", args.id), args.yes)?;
+            Admin::open(&args.place)?
+                .delete(&format!("/activation-codes/{}", segment(&args.id)))?;
+            output::note(&format!("activation code {} is removed", args.id));
+            Ok(())
+        }
+    }
+}
+
 fn add(args: &DeviceAdd) -> Result<(), Failure> {
     let admin = Admin::open(&args.place)?;
     let token = args.secret.token_stdin.then(secret_from_stdin).transpose()?;
@@ -114,6 +148,14 @@ fn add(args: &DeviceAdd) -> Result<(), Failure> {
     });
     let made = admin.post("/devices", &body)?;
     show_secret(&made, "token", args.place.output.json)
+}
+
+/// Says for people when something ends.
+pub(crate) fn tell_end(item: &mut Value) {
+    let end = item.get("expires").and_then(Value::as_u64).map(told_end);
+    if let (Some(end), Some(fields)) = (end, item.as_object_mut()) {
+        fields.insert("expires".to_owned(), end.into());
+    }
 }
 
 /// What it is in its own words, and a line for each resource.

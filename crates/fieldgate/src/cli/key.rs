@@ -1,11 +1,11 @@
 //! `fieldgate key`: API keys for programs.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     admin::{Admin, segment},
-    device::{rows, show_secret},
-    now_ms,
+    device::{rows, show_secret, tell_end},
+    end_after,
     prompt::confirm,
 };
 use crate::{args::KeyCommand, failure::Failure, output};
@@ -17,7 +17,7 @@ pub(crate) fn run(command: KeyCommand) -> Result<(), Failure> {
                 return Err(Failure::usage("a key needs a --role or a --grant")
                     .hint("for example --grant 'subscribe:devices/+/telemetry'"));
             }
-            let expires = expires.map(|after| now_ms().saturating_add(ms(after)));
+            let expires = expires.map(end_after);
             let role = role.map(crate::args::RoleName::as_str);
             let body = json!({"name": name, "role": role, "grants": grants, "expires_ms": expires});
             let made = Admin::open(&place)?.post("/keys", &body)?;
@@ -28,13 +28,7 @@ pub(crate) fn run(command: KeyCommand) -> Result<(), Failure> {
             if args.place.output.json {
                 return keys.iter().try_for_each(|key| Ok(output::line(&key.to_string())?));
             }
-            for key in &mut keys {
-                if let Some(end) = key.get("expires").and_then(Value::as_u64)
-                    && let Some(fields) = key.as_object_mut()
-                {
-                    fields.insert("expires".to_owned(), told(end).into());
-                }
-            }
+            keys.iter_mut().for_each(tell_end);
             let headings = ["NAME", "ROLE", "EXPIRES", "GRANTS"];
             rows(&keys, &["id", "role", "expires", "grants"], &headings, false)
         }
@@ -45,18 +39,4 @@ pub(crate) fn run(command: KeyCommand) -> Result<(), Failure> {
             Ok(())
         }
     }
-}
-
-/// When a key ends, for people.
-fn told(expires_ms: u64) -> String {
-    let time = i64::try_from(expires_ms).ok().and_then(|ms| {
-        let time = jiff::Timestamp::from_millisecond(ms).ok()?;
-        time.round(jiff::Unit::Second).ok()
-    });
-    let time = time.map_or_else(|| "never".to_owned(), |time| time.to_string());
-    if expires_ms <= now_ms() { format!("{time} (over)") } else { time }
-}
-
-fn ms(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -30,6 +30,22 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }
 
+/// When something ends after this time, in Unix ms.
+pub(crate) fn end_after(duration: std::time::Duration) -> u64 {
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    now_ms().saturating_add(ms)
+}
+
+/// When something ends, for people.
+pub(crate) fn told_end(expires_ms: u64) -> String {
+    let time = i64::try_from(expires_ms).ok().and_then(|ms| {
+        let time = jiff::Timestamp::from_millisecond(ms).ok()?;
+        time.round(jiff::Unit::Second).ok()
+    });
+    let time = time.map_or_else(|| "never".to_owned(), |time| time.to_string());
+    if expires_ms <= now_ms() { format!("{time} (over)") } else { time }
+}
+
 /// A runtime for a command that waits for the network.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {

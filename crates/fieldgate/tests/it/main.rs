@@ -61,6 +61,8 @@ mod stream;
 mod support;
 mod takeover;
 mod tenants;
+mod thethings;
+mod thethings_apps;
 mod thingsee_down;
 mod thingsee_faults;
 mod thingsee_in;

@@ -42,27 +42,51 @@ const WINDOW_BYTES_MAX: usize = 4 << 20;
 
 /// Where a stretch begins or ends, inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Edge {
+pub(crate) enum Edge {
     Time(UnixMs),
     At(Seq),
 }
 
 /// What a page is to hold.
 #[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) filter: ReadFilter,
-    pub(super) from: Option<Edge>,
-    pub(super) to: Option<Edge>,
+pub(crate) struct Wanted {
+    pub(crate) filter: ReadFilter,
+    pub(crate) from: Option<Edge>,
+    pub(crate) to: Option<Edge>,
     /// Behind it the page begins, in the page's order.
-    pub(super) after: Option<Position>,
-    pub(super) newest_first: bool,
-    pub(super) limit: usize,
+    pub(crate) after: Option<Position>,
+    pub(crate) newest_first: bool,
+    pub(crate) limit: usize,
+}
+
+/// What takes what is found, in the order that is wanted.
+pub(crate) trait Collect {
+    /// Whether it takes no more.
+    fn is_full(&self) -> bool;
+
+    fn push(&mut self, found: &Found);
+
+    /// Takes positions of another life of the log.
+    fn push_foreign(&mut self, _from: Position, _to: Position) {}
 }
 
 /// Reads a page.
 pub(super) fn read(log: &dyn Log, wanted: &Wanted) -> Result<Vec<u8>, ReadError> {
-    let started = Instant::now();
     let mut out = Out::new(log.epoch(), wanted.limit);
+    let next = walk(log, wanted, &mut out)?;
+    let next =
+        next.map(|seq| cursor::encode(Position { epoch: log.epoch(), seq }, wanted.newest_first));
+    Ok(out.finish(next.as_deref()))
+}
+
+/// Reads what is wanted until nothing of it is left, or there is enough, or for long enough: then it
+/// tells behind which number to go on, in the order that is wanted.
+pub(crate) fn walk(
+    log: &dyn Log,
+    wanted: &Wanted,
+    out: &mut dyn Collect,
+) -> Result<Option<Seq>, ReadError> {
+    let started = Instant::now();
     let present = log.frontier().ordered.next();
     let mut low = match wanted.from {
         None => log.oldest(),
@@ -84,25 +108,18 @@ pub(super) fn read(log: &dyn Log, wanted: &Wanted) -> Result<Vec<u8>, ReadError>
     match wanted.after {
         Some(foreign) if foreign.epoch != log.epoch() => {
             let to = if wanted.newest_first { high } else { low };
-            out.push_gap(
-                foreign,
-                Position { epoch: log.epoch(), seq: to.prev() },
-                GapReason::Epoch,
-            );
+            out.push_foreign(foreign, Position { epoch: log.epoch(), seq: to.prev() });
         }
         Some(after) if wanted.newest_first => high = high.min(after.seq),
         Some(after) => low = low.max(after.seq.next()),
         None => (),
     }
     let mut stretch = Stretch { log, wanted, low, high, started };
-    let next = if wanted.newest_first {
-        stretch.read_back(&mut out)?.then_some(stretch.high)
+    Ok(if wanted.newest_first {
+        stretch.read_back(out)?.then_some(stretch.high)
     } else {
-        stretch.read_on(&mut out)?.then_some(stretch.low.prev())
-    };
-    let next =
-        next.map(|seq| cursor::encode(Position { epoch: log.epoch(), seq }, wanted.newest_first));
-    Ok(out.finish(next.as_deref()))
+        stretch.read_on(out)?.then_some(stretch.low.prev())
+    })
 }
 
 /// What is left to be looked at: from `low` up to, not including, `high`.
@@ -116,7 +133,7 @@ struct Stretch<'a> {
 
 /// What is told of the log.
 #[derive(Debug)]
-enum Found {
+pub(crate) enum Found {
     Entry(Arc<Entry>),
     Gap(RangeInclusive<u64>, GapReason),
 }
@@ -166,7 +183,7 @@ impl Stretch<'_> {
     }
 
     /// Reads the oldest first; says whether something is left.
-    fn read_on(&mut self, out: &mut Out) -> Result<bool, ReadError> {
+    fn read_on(&mut self, out: &mut dyn Collect) -> Result<bool, ReadError> {
         let byte_len = (self.wanted.limit * ITEM_BYTES).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         while self.low < self.high {
             let chunk = self.log.read(self.low, &self.wanted.filter, byte_len)?;
@@ -191,7 +208,7 @@ impl Stretch<'_> {
     }
 
     /// Reads the newest first, a window of numbers at a time; says whether something is left.
-    fn read_back(&mut self, out: &mut Out) -> Result<bool, ReadError> {
+    fn read_back(&mut self, out: &mut dyn Collect) -> Result<bool, ReadError> {
         let mut len = WINDOW_LEN;
         let (mut is_first, mut was_cut) = (true, false);
         while self.low < self.high {
@@ -262,35 +279,10 @@ fn is_hole_from(window: &VecDeque<Found>, low: Seq) -> bool {
     window.len() == 1 && window.front().is_some_and(is_hole)
 }
 
-/// The page as it grows.
-struct Out {
-    epoch: Epoch,
-    json: Vec<u8>,
-    len: usize,
-    limit: usize,
-    /// The newest gap, which the next may join.
-    gap: Option<(RangeInclusive<u64>, GapReason)>,
-}
-
-impl Out {
-    fn new(epoch: Epoch, limit: usize) -> Self {
-        Self { epoch, json: b"{\"items\":[".to_vec(), len: 0, limit, gap: None }
-    }
-
+impl Collect for Out {
     fn is_full(&self) -> bool {
         self.len + usize::from(self.gap.is_some()) >= self.limit
             || self.json.len() >= PAGE_BYTES_MAX
-    }
-
-    fn at(&self, seq: u64) -> Position {
-        Position { epoch: self.epoch, seq: Seq(seq) }
-    }
-
-    fn begin_item(&mut self) {
-        if self.len > 0 {
-            self.json.push(b',');
-        }
-        self.len += 1;
     }
 
     fn push(&mut self, found: &Found) {
@@ -306,6 +298,37 @@ impl Out {
                 }
             },
         }
+    }
+
+    fn push_foreign(&mut self, from: Position, to: Position) {
+        self.push_gap(from, to, GapReason::Epoch);
+    }
+}
+
+/// The page as it grows.
+struct Out {
+    epoch: Epoch,
+    json: Vec<u8>,
+    len: usize,
+    limit: usize,
+    /// The newest gap, which the next may join.
+    gap: Option<(RangeInclusive<u64>, GapReason)>,
+}
+
+impl Out {
+    fn new(epoch: Epoch, limit: usize) -> Self {
+        Self { epoch, json: b"{\"items\":[".to_vec(), len: 0, limit, gap: None }
+    }
+
+    fn at(&self, seq: u64) -> Position {
+        Position { epoch: self.epoch, seq: Seq(seq) }
+    }
+
+    fn begin_item(&mut self) {
+        if self.len > 0 {
+            self.json.push(b',');
+        }
+        self.len += 1;
     }
 
     fn push_entry(&mut self, entry: &Entry) {
