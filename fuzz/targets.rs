@@ -242,8 +242,9 @@ pub(crate) fn socketio_packet(data: &[u8]) {
     let Ok(Part::Message(message)) = Engine::V4.read_text(text) else { return };
     let Ok(packet) = socketio::read(message, 16) else { return };
     if packet.head.kind == Kind::Event {
-        let (_, arguments) = socketio::arguments(packet.data).expect("an event has a name");
-        for argument in arguments {
+        let named = socketio::arguments(packet.data);
+        assert!(named.is_some(), "an event without a name: {message}");
+        for argument in named.into_iter().flat_map(|(_, arguments)| arguments) {
             assert!(serde_json::from_str::<serde_json::Value>(argument).is_ok(), "{argument}");
         }
     }

@@ -370,3 +370,6 @@ impl Drop for Polling {
         self.exchange.taken.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,16 @@ pub(crate) enum Seen {
     Only(BTreeSet<DeviceId>),
 }
 
+impl Seen {
+    /// Whether a device is among them.
+    pub(crate) fn has(&self, device: &DeviceId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(devices) => devices.contains(device),
+        }
+    }
+}
+
 /// Who a session token names, with or without `Bearer` in front: a person who signed in, or an API
 /// key. No device, whatever it shows: things have their tokens in the path.
 pub(crate) fn session_principal(shared: &Shared, token: &str) -> Option<Principal> {

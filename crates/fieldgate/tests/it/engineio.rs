@@ -63,12 +63,12 @@ impl<'a> Polling<'a> {
 
     fn websocket(&self) -> Result<Wire, String> {
         let path = format!("{PATH}?EIO={}&transport=websocket&sid={}", self.engine, self.sid);
-        Wire::open(&self.gateway.address, &path, &[]).map(Wire::as_text)
+        Wire::open(&self.gateway.address, &path, &[]).map(Wire::into_text)
     }
 }
 
 fn open(gateway: &Gateway, query: &str) -> Result<Wire, String> {
-    Wire::open(&gateway.address, &format!("{PATH}?{query}"), &[]).map(Wire::as_text)
+    Wire::open(&gateway.address, &format!("{PATH}?{query}"), &[]).map(Wire::into_text)
 }
 
 /// An open session over a WebSocket, its opening read.

@@ -131,7 +131,7 @@ const BROKEN: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\
 fn join(gateway: &Gateway, token: &str) -> Wire {
     let path = "/socket.io/?EIO=4&transport=websocket";
     let bearer = format!("Authorization: Bearer {token}");
-    let mut wire = Wire::open(&gateway.address, path, &[&bearer]).unwrap().as_text();
+    let mut wire = Wire::open(&gateway.address, path, &[&bearer]).unwrap().into_text();
     wire.text();
     wire.send_text("40/devices,");
     assert!(wire.text().starts_with("40/devices,{"));

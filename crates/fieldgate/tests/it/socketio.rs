@@ -10,7 +10,7 @@ use crate::support::{Gateway, NodeScript, Proxy, Script, Wire, node_modules, pos
 /// Every client in every way joins, is refused, proves who it is, follows a resource and a thing, gets
 /// an acknowledgement, stays over some heartbeats, leaves a room, and leaves.
 const SCENARIO: &str = r"
-const [url, key, thing] = process.argv.slice(2);
+const [url, key, thing, ...generations] = process.argv.slice(2);
 const ways = [['polling'], ['websocket'], ['polling', 'websocket']];
 const wait = (socket, event) => new Promise(resolve => {
   const once = (...args) => { socket.off ? socket.off(event, once) : socket.removeListener(event, once); resolve(args); };
@@ -18,7 +18,7 @@ const wait = (socket, event) => new Promise(resolve => {
 });
 async function scenario(generation, transports) {
   const io = require('socket.io-client-' + generation);
-  const socket = (io.io || io)(url + '/v2', { transports, forceNew: true });
+  const socket = (io.io || io)(url + '/v2', { transports, forceNew: true, rejectUnauthorized: false });
   const say = (...args) => console.log([generation, transports.join('+'), ...args].join(' '));
   socket.on('disconnect', reason => say('disconnect', reason));
   await wait(socket, 'connect');
@@ -46,7 +46,7 @@ async function scenario(generation, transports) {
   socket.disconnect();
 }
 (async () => {
-  for (const generation of [1, 2, 3, 4]) for (const way of ways) await scenario(generation, way);
+  for (const generation of generations.map(Number)) for (const way of ways) await scenario(generation, way);
   console.log('done');
   process.exit(0);
 })();
@@ -68,17 +68,20 @@ fn publish(gateway: &Gateway, key: &str, values: &Value) {
     assert_eq!(status, 201, "{told}");
 }
 
-#[test]
-fn four_generations_of_clients_work_over_every_transport() {
+/// Runs the scenario with clients of these generations; `publish` says a temperature.
+fn run_scenario(
+    (url, key, thing): (&str, &str, &str),
+    generations: &[u8],
+    publish: impl Fn(&Value),
+) {
     let Some(modules) = node_modules() else { return };
-    let (gateway, key, thing) = gateway(&[]);
-    publish(&gateway, &key, &json!({"temperature": 0.5}));
+    publish(&json!({"temperature": 0.5}));
     let script = NodeScript::new(&modules, SCENARIO, &[]);
-    let url = format!("http://{}", gateway.address);
     let mut command = Command::new("node");
-    command.arg("script.cjs").args([&url, &key, &thing]).current_dir(script.path());
+    command.arg("script.cjs").args([url, key, thing]).current_dir(script.path());
+    command.args(generations.iter().map(ToString::to_string));
     let clients = Script::start(&mut command);
-    for generation in 1..=4 {
+    for &generation in generations {
         for (way, last) in
             [("polling", "polling"), ("websocket", "websocket"), ("polling+websocket", "websocket")]
         {
@@ -91,13 +94,32 @@ fn four_generations_of_clients_work_over_every_transport() {
             let start = format!("{generation} {way} thing [{{\"key\":\"temperature\",\"value\":");
             assert!(thing.starts_with(&start), "{thing}");
             told(&format!("ready {last}"));
-            publish(&gateway, &key, &json!({"temperature": generation}));
+            publish(&json!({"temperature": generation}));
             told(&format!("value {generation}"));
             told("unsubscribe success");
             told("disconnect io client disconnect");
         }
     }
     assert_eq!(clients.line(), "done");
+}
+
+#[test]
+fn four_generations_of_clients_work_over_every_transport() {
+    let (gateway, key, thing) = gateway(&[]);
+    let url = format!("http://{}", gateway.address);
+    run_scenario((&url, &key, &thing), &[1, 2, 3, 4], |values| publish(&gateway, &key, values));
+}
+
+#[test]
+fn clients_of_both_protocols_work_over_tls() {
+    let (gateway, key, thing) = gateway(&["--self-signed"]);
+    let device = std::cell::RefCell::new(gateway.as_app_over_tls(&key));
+    let url = format!("https://{}", gateway.address);
+    run_scenario((&url, &key, &thing), &[2, 4], |values| {
+        let frame = json!({"type": "publish", "topic": "devices/lamp/telemetry", "qos": 1,
+            "msgid": values.to_string(), "payload": values});
+        device.borrow_mut().send(&frame);
+    });
 }
 
 const PYTHON: &str = r#"
@@ -201,7 +223,7 @@ fn a_client_that_keeps_positions_gets_what_it_missed_through_kills_of_the_gatewa
 
 fn join(gateway: &Gateway, auth: &str) -> Wire {
     let path = "/socket.io/?EIO=4&transport=websocket";
-    let mut wire = Wire::open(&gateway.address, path, &[]).unwrap().as_text();
+    let mut wire = Wire::open(&gateway.address, path, &[]).unwrap().into_text();
     wire.text();
     wire.send_text(&format!("40/v2,{auth}"));
     assert!(text(&mut wire).starts_with("40/v2,{\"sid\":\""));

@@ -206,7 +206,7 @@ impl Wire {
     }
 
     /// From now on frames are told as the texts that they are.
-    pub(crate) fn as_text(mut self) -> Self {
+    pub(crate) fn into_text(mut self) -> Self {
         self.as_text = true;
         self
     }
