@@ -99,7 +99,7 @@ pub(crate) fn install_browser() -> anyhow::Result<&'static str> {
     Ok(CHROMIUM)
 }
 
-/// Checks the committed description of `/v1` with the linter that its readers use; a warning fails.
+/// Checks the committed descriptions of `/v1` and `/v2` with the linter that its readers use; a warning fails.
 pub(crate) fn lint_description() -> anyhow::Result<()> {
     let folder = folder()?.join("redocly");
     let linter = folder.join("node_modules/.bin/redocly");
@@ -108,7 +108,8 @@ pub(crate) fn lint_description() -> anyhow::Result<()> {
         let arguments = ["install", "--no-audit", "--no-fund", "--no-package-lock", REDOCLY];
         run_in(&folder, "npm", &arguments, &[])?;
     }
-    let arguments = ["lint", "--extends=recommended-strict", "docs/protocol/openapi.yaml"];
+    let descriptions = ["docs/protocol/openapi.yaml", "docs/protocol/thethings.yaml"];
+    let arguments = [&["lint", "--extends=recommended-strict"][..], &descriptions[..]].concat();
     let quiet = [("REDOCLY_TELEMETRY", "off"), ("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true")];
     run_in(&root(), &linter.display().to_string(), &arguments, &quiet)
 }

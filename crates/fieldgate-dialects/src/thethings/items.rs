@@ -75,6 +75,14 @@ pub fn write_item(out: &mut Vec<u8>, key: Option<&str>, text: &str, time: UnixMs
     out.extend_from_slice(b"\"}");
 }
 
+/// A JSON value without the space between its parts.
+#[must_use]
+pub fn compact(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    write_compact(&mut out, text);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Appends a JSON value without the space between its parts: clients cut texts at fixed places.
 fn write_compact(out: &mut Vec<u8>, text: &str) {
     if !text.bytes().any(|byte| byte.is_ascii_whitespace()) {

@@ -9,7 +9,7 @@ mod items;
 mod write;
 
 pub use form::form_to_json;
-pub use items::{each_item, write_item, write_items};
+pub use items::{compact, each_item, write_item, write_items};
 /// What a stream of values begins with.
 pub const SUBSCRIBED: &[u8] = br#"{"status":"success","message":"subscribed"}"#;
 

@@ -1,13 +1,18 @@
 //! Answers as thethings.iO gives them: compact JSON on one line, and refusals with a status of its
 //! list (`wire.md` 1.5).
 
+use std::collections::BTreeMap;
+
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use fieldgate_core::fault::{Code, Fault};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, response},
+};
 
 use crate::http::Problem;
 
@@ -41,6 +46,30 @@ pub(super) struct Done {
     status: &'static str,
     /// For people.
     message: &'static str,
+}
+
+/// The refusals that any address may answer with.
+pub(super) struct Refusals;
+
+const TOLD: [(u16, &str); 6] = [
+    (400, "The request is not as it must be."),
+    (401, "The token is missing, or nobody's."),
+    (403, "No right to do this."),
+    (404, "There is no such thing."),
+    (429, "Above a rate, or too many wrong secrets from this address."),
+    (503, "Not now; `Retry-After` tells when to try again."),
+];
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<response::Response>> {
+        let told = |(status, text): &(u16, &str)| {
+            let schema = Ref::from_schema_name("Refused");
+            let content = ContentBuilder::new().schema(Some(schema)).build();
+            let told = ResponseBuilder::new().description(*text);
+            (status.to_string(), told.content("application/json", content).build().into())
+        };
+        TOLD.iter().map(told).collect()
+    }
 }
 
 impl Done {

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    answer::{Done, Refused, RefusedBody, json, text},
+    answer::{Done, Refusals, Refused, RefusedBody, json, text},
     asker::{Document, Named, Object, Person},
     thing::{RangeParams, ReadValue, WriteBody, limits_of, list, range_of, told},
     values,
@@ -135,7 +135,7 @@ impl Person {
 /// Links a thing to whoever asks: they see it and write to it from now on.
 #[utoipa::path(post, path = "/v2/me/things", tag = "mine", operation_id = "linkThing",
     request_body = Link,
-    responses((status = 200, description = "It is linked.", body = Linked<'static>),
+    responses(Refusals, (status = 200, description = "It is linked.", body = Linked<'static>),
         (status = 404, description = "The token is nobody's.", body = RefusedBody)))]
 async fn link(person: Person, Object(asked): Object<Link>) -> Result<Response, Refused> {
     let user = person.user()?.to_owned();
@@ -151,7 +151,7 @@ async fn link(person: Person, Object(asked): Object<Link>) -> Result<Response, R
 /// Ends such a link.
 #[utoipa::path(delete, path = "/v2/me/things/{thing}", tag = "mine", operation_id = "unlinkThing",
     params(("thing" = String, Path, description = "Its id.")),
-    responses((status = 200, description = "It is done.", body = Done),
+    responses(Refusals, (status = 200, description = "It is done.", body = Done),
         (status = 404, description = "It was not linked.", body = RefusedBody)))]
 async fn unlink(person: Person, Named(thing): Named<String>) -> Result<Response, Refused> {
     let user = person.user()?.to_owned();
@@ -162,7 +162,7 @@ async fn unlink(person: Person, Named(thing): Named<String>) -> Result<Response,
 
 /// The things that whoever asks sees.
 #[utoipa::path(get, path = "/v2/me/things", tag = "mine", operation_id = "listMyThings",
-    responses((status = 200, description = "1,000 at most.", body = Vec<ThingView>)))]
+    responses(Refusals, (status = 200, description = "1,000 at most.", body = Vec<ThingView>)))]
 async fn things(person: Person) -> Response {
     let (shared, tenant) = (person.visitor.shared(), &person.principal.tenant);
     let view = |id: DeviceId| ThingView {
@@ -174,7 +174,7 @@ async fn things(person: Person) -> Response {
 
 /// The resources of those things, and which things have each.
 #[utoipa::path(get, path = "/v2/me/resources", tag = "mine", operation_id = "listMyResources",
-    responses((status = 200, description = "All.", body = Vec<ResourceView>)))]
+    responses(Refusals, (status = 200, description = "All.", body = Vec<ResourceView>)))]
 async fn resources(person: Person) -> Response {
     let (shared, tenant) = (person.visitor.shared(), &person.principal.tenant);
     let mut by_name: BTreeMap<String, BTreeSet<DeviceId>> = BTreeMap::new();
@@ -193,7 +193,7 @@ async fn resources(person: Person) -> Response {
 /// The last values of a resource, by the id of each thing that has it.
 #[utoipa::path(get, path = "/v2/me/resources/{resource}", tag = "mine",
     operation_id = "readMyResource", params(("resource" = String, Path)),
-    responses((status = 200, description = "An object of arrays.",
+    responses(Refusals, (status = 200, description = "An object of arrays.",
         body = BTreeMap<String, Vec<ReadValue>>)))]
 async fn resource(person: Person, Named(resource): Named<String>) -> Response {
     let (shared, tenant) = (person.visitor.shared(), &person.principal.tenant);
@@ -219,7 +219,7 @@ async fn resource(person: Person, Named(resource): Named<String>) -> Response {
     operation_id = "readMyThing",
     params(("resource" = String, Path),
         ("thing" = String, Path, description = "Its id, or its token."), RangeParams),
-    responses((status = 200, description = "The values.", body = Vec<ReadValue>),
+    responses(Refusals, (status = 200, description = "The values.", body = Vec<ReadValue>),
         (status = 404, description = "There is no such thing, or it has no such resource.",
             body = RefusedBody)))]
 async fn read(
@@ -240,7 +240,7 @@ async fn read(
     params(("resource" = String, Path),
         ("thing" = String, Path, description = "Its id, or its token.")),
     request_body = WriteBody,
-    responses((status = 201, description = "It is stored.", body = Done),
+    responses(Refusals, (status = 201, description = "It is stored.", body = Done),
         (status = 403, description = "No right to command it.", body = RefusedBody),
         (status = 404, description = "There is no such thing.", body = RefusedBody)))]
 async fn write(

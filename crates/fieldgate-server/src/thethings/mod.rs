@@ -37,7 +37,7 @@ use crate::{
     rest::{Entrance, unused},
 };
 use answer::Refused;
-#[allow(unused_imports, reason = "its Socket.IO namespace asks them")]
+
 pub(crate) use who::{Seen, ThingOf, devices_of, session_principal, thing_of_token};
 
 static ROUTES: LazyLock<(Router, OpenApi)> = LazyLock::new(routes);

@@ -4,13 +4,14 @@
 //! Nothing here tells whether an address is known: whoever enters themselves gets an account of
 //! their own, whatever the address, and a sign-in looks at as many passwords as an address may have.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{http::StatusCode, response::Response};
 use fieldgate_core::{
     fault::{Code, Fault},
     id::TenantId,
 };
+use fieldgate_dialects::thethings;
 use fieldgate_store::{
     registry::{Access, AccountStep, Change, Session, SignInBy, SignInStep, User},
     secret::{
@@ -19,12 +20,12 @@ use fieldgate_store::{
     },
     state::{ACCOUNTS_PER_ADDRESS_MAX, SETTINGS_BYTES_MAX},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    answer::{Done, Refused, RefusedBody, json, text},
+    answer::{Done, Refusals, Refused, RefusedBody, json, text},
     asker::{Document, Object, Person, Visitor},
 };
 use crate::{auth::Turn, fabric::now};
@@ -105,7 +106,7 @@ fn candidates(visitor: &Visitor, tenant: &TenantId, name: &str) -> (Vec<Arc<User
 /// Signs a person in with their name or address and their password.
 #[utoipa::path(post, path = "/v2/login", tag = "people", operation_id = "loginToApp",
     request_body = Credentials, security(()),
-    responses((status = 200, description = "Signed in.", body = SignedIn),
+    responses(Refusals, (status = 200, description = "Signed in.", body = SignedIn),
         (status = 401, description = "Something of it is wrong.", body = RefusedBody)))]
 async fn login(visitor: Visitor, Object(asked): Object<Credentials>) -> Result<Response, Refused> {
     visitor.may_try()?;
@@ -129,7 +130,7 @@ async fn login(visitor: Visitor, Object(asked): Object<Credentials>) -> Result<R
 /// as a new one. Each counts against its address as a wrong password does.
 #[utoipa::path(post, path = "/v2/register", tag = "people", operation_id = "registerInApp",
     request_body = Credentials, security(()),
-    responses((status = 201, description = "Entered, and signed in.", body = SignedIn),
+    responses(Refusals, (status = 201, description = "Entered, and signed in.", body = SignedIn),
         (status = 403, description = "The app does not allow it.", body = RefusedBody)))]
 async fn register(
     visitor: Visitor,
@@ -248,7 +249,7 @@ impl Person {
 /// Replaces the password of whoever asks, and ends everything that they are signed in with.
 #[utoipa::path(put, path = "/v2/me", tag = "people", operation_id = "changeMyPassword",
     request_body = NewPassword,
-    responses((status = 200, description = "It is done.", body = Done),
+    responses(Refusals, (status = 200, description = "It is done.", body = Done),
         (status = 401, description = "The current password is another.", body = RefusedBody)))]
 async fn password(person: Person, Object(asked): Object<NewPassword>) -> Result<Response, Refused> {
     let name = person.user()?.to_owned();
@@ -268,7 +269,7 @@ async fn password(person: Person, Object(asked): Object<NewPassword>) -> Result<
 
 /// What an app keeps for whoever asks: a JSON object.
 #[utoipa::path(get, path = "/v2/me/settings", tag = "people", operation_id = "readMySettings",
-    responses((status = 200, description = "The settings.", body = Object)))]
+    responses(Refusals, (status = 200, description = "The settings.", body = Object)))]
 async fn settings(person: Person) -> Result<Response, Refused> {
     let name = person.user()?;
     let account = person.visitor.shared().state.account(&person.principal.tenant, name);
@@ -279,12 +280,12 @@ async fn settings(person: Person) -> Result<Response, Refused> {
 /// Replaces what an app keeps for whoever asks.
 #[utoipa::path(put, path = "/v2/me/settings", tag = "people", operation_id = "writeMySettings",
     request_body = Object,
-    responses((status = 200, description = "It is done.", body = Done)))]
+    responses(Refusals, (status = 200, description = "It is done.", body = Done)))]
 async fn put_settings(person: Person, Document(body): Document) -> Result<Response, Refused> {
     let name = person.user()?.to_owned();
-    let read: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(&body);
-    let settings = read.map_err(|_| bad("settings are a JSON object"))?;
-    let settings = serde_json::to_string(&settings).map_err(|error| bad(error.to_string()))?;
+    let read: Result<BTreeMap<String, IgnoredAny>, _> = serde_json::from_str(&body);
+    read.map_err(|_| bad("settings are a JSON object"))?;
+    let settings = thethings::compact(&body);
     if settings.len() > SETTINGS_BYTES_MAX {
         return Err(bad(format!("settings have {SETTINGS_BYTES_MAX} bytes or less")).into());
     }

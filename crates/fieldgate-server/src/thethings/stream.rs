@@ -29,7 +29,7 @@ use hyper::body::{Body as HttpBody, Frame};
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    answer::{Refused, RefusedBody},
+    answer::{Refusals, Refused, RefusedBody},
     asker::Thing,
     thing::ReadValue,
 };
@@ -53,7 +53,7 @@ const NOTHING: &[u8] = b"{}";
 #[utoipa::path(get, path = "/v2/things/{token}", tag = "things", operation_id = "streamThing",
     params(("token" = String, Path), ("keepAlive" = Option<u64>, Query, minimum = 1000,
         maximum = 3_600_000, description = "In ms; 60000 unless named.")), security(()),
-    responses((status = 200, description = "Documents, until either side ends it.",
+    responses(Refusals, (status = 200, description = "Documents, until either side ends it.",
             body = Vec<ReadValue>),
         (status = 401, description = "The token is nobody's.", body = RefusedBody)))]
 pub(super) async fn open(thing: Thing, uri: Uri) -> Result<Response, Refused> {

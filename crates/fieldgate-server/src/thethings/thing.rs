@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    answer::{Done, Refused, RefusedBody, json, text},
+    answer::{Done, Refusals, Refused, RefusedBody, json, text},
     asker::{Document, Named, Object, Thing, Visitor},
     stream,
     values::{self, Item, Range},
@@ -128,7 +128,7 @@ struct Time {
 /// Makes a thing with a code, once.
 #[utoipa::path(post, path = "/v2/things", tag = "things", operation_id = "activateThing",
     request_body = Activate, security(()),
-    responses((status = 201, description = "It is made.", body = Activated),
+    responses(Refusals, (status = 201, description = "It is made.", body = Activated),
         (status = 401, description = "There is no such code, or not any more.", body = RefusedBody)))]
 async fn activate(visitor: Visitor, Object(asked): Object<Activate>) -> Result<Response, Refused> {
     visitor.may_try()?;
@@ -172,7 +172,7 @@ pub(super) fn limits_of(shared: &Shared) -> thethings::Limits {
 /// answers. The body may be a form with nested names, too.
 #[utoipa::path(post, path = "/v2/things/{token}", tag = "things", operation_id = "writeThing",
     params(("token" = String, Path)), request_body = WriteBody, security(()),
-    responses((status = 201, description = "They are stored.", body = Done),
+    responses(Refusals, (status = 201, description = "They are stored.", body = Done),
         (status = 400, description = "One of them cannot be taken: none is.", body = RefusedBody),
         (status = 401, description = "The token is nobody's.", body = RefusedBody)))]
 async fn write(thing: Thing, Document(body): Document) -> Result<Response, Refused> {
@@ -189,7 +189,7 @@ async fn write(thing: Thing, Document(body): Document) -> Result<Response, Refus
 /// The resources of a thing, by name.
 #[utoipa::path(get, path = "/v2/things/{token}/resources", tag = "things",
     operation_id = "listResources", params(("token" = String, Path)), security(()),
-    responses((status = 200, description = "All.", body = Vec<ResourceName>)))]
+    responses(Refusals, (status = 200, description = "All.", body = Vec<ResourceName>)))]
 async fn resources(thing: Thing) -> Response {
     let items = last_of(&thing);
     let names = items.into_iter().map(|item| ResourceName { name: item.key });
@@ -199,7 +199,7 @@ async fn resources(thing: Thing) -> Response {
 /// The last value of every resource of a thing.
 #[utoipa::path(get, path = "/v2/things/{token}/all_resources", tag = "things",
     operation_id = "readAllResources", params(("token" = String, Path)), security(()),
-    responses((status = 200, description = "All.", body = Vec<ReadValue>)))]
+    responses(Refusals, (status = 200, description = "All.", body = Vec<ReadValue>)))]
 async fn all_resources(thing: Thing) -> Response {
     text(StatusCode::OK, list(&last_of(&thing), true))
 }
@@ -213,7 +213,7 @@ fn last_of(thing: &Thing) -> Vec<Item> {
     operation_id = "describeThing",
     params(("token" = String, Path), ("key" = String, Path, description = "Always `description`.")),
     request_body = Object, security(()),
-    responses((status = 200, description = "It is stored.", body = Done)))]
+    responses(Refusals, (status = 200, description = "It is stored.", body = Done)))]
 async fn describe(
     thing: Thing,
     Named((_, key)): Named<(String, String)>,
@@ -240,7 +240,7 @@ async fn describe(
 #[utoipa::path(get, path = "/v2/things/{token}/resources/{key}", tag = "things",
     operation_id = "readResource",
     params(("token" = String, Path), ("key" = String, Path), RangeParams), security(()),
-    responses((status = 200, description = "The values.", body = Vec<ReadValue>),
+    responses(Refusals, (status = 200, description = "The values.", body = Vec<ReadValue>),
         (status = 404, description = "The thing has no such resource.", body = RefusedBody)))]
 async fn resource(
     thing: Thing,
@@ -318,7 +318,7 @@ fn date_of(name: &str, value: &str) -> Result<UnixMs, Fault> {
 /// The time, for things without a clock: `format=UTC`, as ISO 8601, or `unix_timestamp`, in seconds.
 #[utoipa::path(get, path = "/v2/utils/date", tag = "things", operation_id = "tellTime",
     params(("thingToken" = String, Query), ("format" = Option<String>, Query)), security(()),
-    responses((status = 200, description = "The time.", body = Vec<Time>)))]
+    responses(Refusals, (status = 200, description = "The time.", body = Vec<Time>)))]
 async fn time(visitor: Visitor, uri: Uri) -> Result<Response, Refused> {
     let (mut token, mut format) = (None, None);
     for (name, value) in parameters(&uri)? {

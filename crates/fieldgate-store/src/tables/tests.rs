@@ -22,8 +22,9 @@ use crate::{
     port::{Log as _, ReadFilter},
     record::{CommandChange, Record},
     registry::{
-        Change, Device, GroupStep, HmacSecret, Integration, IntegrationKind, IntegrationStep,
-        RegistryChange, Report, Sealed, Start, Target,
+        AccountStep, Activation, ActivationStep, Change, Device, GroupStep, HmacSecret,
+        Integration, IntegrationKind, IntegrationStep, RegistryChange, Report, Sealed, Start,
+        Target,
     },
     secret::MasterKey,
     state::{State, StateLimits},
@@ -60,6 +61,18 @@ enum Step {
         id: u8,
         device: u8,
         gateway: u8,
+    },
+    /// Something of a person of an app.
+    Person {
+        id: u8,
+        device: u8,
+        how: u8,
+    },
+    /// Something of a code that makes a device.
+    Code {
+        id: u8,
+        device: u8,
+        how: u8,
     },
     Retain {
         topic: u8,
@@ -101,6 +114,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(id, how, number)| Step::Integrate { id, how, number }),
         4 => (0u8..3, 0u8..4, 0u8..3)
             .prop_map(|(id, device, gateway)| Step::Bring { id, device, gateway }),
+        5 => (0u8..3, 0u8..4, 0u8..6)
+            .prop_map(|(id, device, how)| Step::Person { id, device, how }),
+        4 => (0u8..3, 0u8..4, 0u8..3).prop_map(|(id, device, how)| Step::Code { id, device, how }),
         5 => (0u8..5, 0u8..3).prop_map(|(topic, len)| Step::Retain { topic, len }),
         3 => (0u8..3).prop_map(Step::Command),
         3 => (0u64..6, proptest::sample::select(states))
@@ -272,7 +288,9 @@ impl Gateway {
             | Step::Claim { .. }
             | Step::Describe { .. }
             | Step::Integrate { .. }
-            | Step::Bring { .. } => panic!("{step:?} changes the registry"),
+            | Step::Bring { .. }
+            | Step::Person { .. }
+            | Step::Code { .. } => panic!("{step:?} changes the registry"),
         }
     }
 }
@@ -317,6 +335,8 @@ fn change_of(step: &Step, state: &State) -> Option<Change> {
             device: device.to_string(),
             gateway: (*gateway > 0).then(|| gateway.to_string()),
         },
+        Step::Person { id, device, how } => person(*id, *device, *how),
+        Step::Code { id, device, how } => code(*id, *device, *how),
         Step::Retain { .. }
         | Step::Command(_)
         | Step::Report { .. }
@@ -326,6 +346,40 @@ fn change_of(step: &Step, state: &State) -> Option<Change> {
         | Step::Restart
         | Step::StoreFails(_) => return None,
     })
+}
+
+fn person(id: u8, device: u8, how: u8) -> Change {
+    let user = format!("u{id}");
+    let step = match how {
+        0 => return Change::UserRemove(user),
+        1 | 2 => {
+            let password = crate::secret::PasswordHash::of_test();
+            AccountStep::Register { email: format!("{}@b", id % 2), password }
+        }
+        3 => AccountStep::Unlink(device.to_string()),
+        4 => AccountStep::Settings(format!("{{\"a\":{device}}}")),
+        _ => AccountStep::Link(device.to_string()),
+    };
+    Change::Account { user, step }
+}
+
+fn code(id: u8, device: u8, how: u8) -> Change {
+    let name = format!("c{id}");
+    let step = match how {
+        0 => ActivationStep::Remove,
+        1 => {
+            let device = Device { id: device.to_string(), ..Device::default() };
+            ActivationStep::Use(Box::new(device))
+        }
+        _ => ActivationStep::Add(Activation {
+            id: name.clone(),
+            hash: [100 + id; 32],
+            // Some are over when the next one comes.
+            ends_ms: if device == 0 { 1 } else { u64::MAX },
+            ..Activation::default()
+        }),
+    };
+    Change::Activation { id: name, step }
 }
 
 fn integrate(id: u8, how: u8, number: u64, state: &State) -> Change {
