@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use fieldgate_dialects::{
     native::{self, Limits, MacKey, Merge, client},
-    socketio, thingsee,
+    socketio, thethings, thingsee,
     ws::{self, Decoder, Event},
 };
 
@@ -26,6 +26,7 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("native_profile", native_profile),
     ("native_command", native_command),
     ("native_signed", native_signed),
+    ("thethings_write", thethings_write),
     ("thingsee_text", thingsee_text),
     ("thingsee_binary", thingsee_binary),
     ("socketio_packet", socketio_packet),
@@ -181,6 +182,33 @@ pub(crate) fn native_signed(data: &[u8]) {
         let forged =
             signed(&envelope).is_err_and(|refusal| refusal.fault.code.as_str() == "bad_mac");
         assert!(!forged, "{envelope}");
+    }
+}
+
+/// Any text is values or a refusal, as JSON and as a form. A value is as it was written, and what
+/// becomes of values is an object.
+pub(crate) fn thethings_write(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let limits = thethings::Limits { json_depth_max: 16, values_max: 100 };
+    let form = thethings::form_to_json(text, 100);
+    if let Ok(form) = &form {
+        assert!(serde_json::from_str::<serde_json::Value>(form).is_ok(), "{form}");
+    }
+    for json in form.iter().map(String::as_str).chain([text]) {
+        for key in [None, Some("k")] {
+            match thethings::read_values(json, key, &limits) {
+                Ok(values) => {
+                    assert!(values.iter().all(|value| json.contains(value.text)));
+                    let messages = thethings::messages(&values);
+                    assert!((1..=values.len()).contains(&messages.len()));
+                    for message in messages {
+                        let read = serde_json::from_slice::<serde_json::Value>(&message.payload);
+                        assert!(read.is_ok_and(|read| read.is_object()));
+                    }
+                }
+                Err(fault) => assert!(fault.message.len() < 2_048, "{}", fault.message.len()),
+            }
+        }
     }
 }
 

@@ -37,7 +37,6 @@ use crate::{
     rest::{Entrance, unused},
 };
 use answer::Refused;
-
 pub(crate) use who::{Seen, ThingOf, devices_of, session_principal, thing_of_token};
 
 static ROUTES: LazyLock<(Router, OpenApi)> = LazyLock::new(routes);
@@ -61,6 +60,7 @@ impl Modify for Session {
                        `{\"status\":\"error\",\"code\",\"message\"}`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
+    servers((url = "/", description = "This gateway")),
     tags(
         (name = "things", description = "What things do, by the token in their addresses."),
         (name = "people", description = "Who people of apps are."),

@@ -227,7 +227,7 @@ fn a_client_that_keeps_positions_gets_what_it_missed_through_kills_of_the_gatewa
     assert_eq!(seen, (0..expected).collect::<Vec<_>>(), "each once, in order");
 }
 
-fn join(gateway: &Gateway, auth: &str) -> Wire {
+pub(crate) fn join(gateway: &Gateway, auth: &str) -> Wire {
     let path = "/socket.io/?EIO=4&transport=websocket";
     let mut wire = Wire::open(&gateway.address, path, &[]).unwrap().into_text();
     wire.text();
@@ -237,7 +237,7 @@ fn join(gateway: &Gateway, auth: &str) -> Wire {
 }
 
 /// The next text that is no ping; pings are answered.
-fn text(wire: &mut Wire) -> String {
+pub(crate) fn text(wire: &mut Wire) -> String {
     loop {
         let text = wire.text();
         if text != "2" {
@@ -247,7 +247,7 @@ fn text(wire: &mut Wire) -> String {
     }
 }
 
-fn event(wire: &mut Wire, name: &str, argument: &Value) -> String {
+pub(crate) fn event(wire: &mut Wire, name: &str, argument: &Value) -> String {
     wire.send_text(&format!("42/v2,{}", json!([name, argument])));
     text(wire)
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::{
-    support::{Gateway, wait_for},
+    socketio,
+    support::{Gateway, Wire, wait_for},
     thethings::{ask, get, post, thing},
 };
 
@@ -154,6 +155,41 @@ fn a_member_sees_and_writes_what_they_linked_and_nothing_else() {
     let unlinked = json!({"status": "success", "message": "unlinked"});
     assert_eq!(me(&gateway, "DELETE", "/things/mine", &ada, ""), (200, unlinked));
     assert_eq!(me(&gateway, "GET", "/resources/temperature/mine", &ada, "").0, 404);
+}
+
+#[test]
+fn what_is_written_to_a_linked_thing_comes_over_socket_io() {
+    let gateway = Gateway::with(&[OPEN]);
+    let (mine, other) = (thing(&gateway, "mine"), thing(&gateway, "other"));
+    let ada = register(&gateway, "ada@example.com");
+    link(&gateway, &ada, &mine);
+    let mut wire = socketio::join(&gateway, "");
+    let said = |wire: &mut Wire, name: &str, argument: Value| {
+        let told = socketio::event(wire, name, &argument);
+        assert!(told.contains(r#""status":"success""#), "{name}: {told}");
+    };
+    said(&mut wire, "authenticate", json!({"sessionToken": ada}));
+    said(&mut wire, "subscribe", json!({"resource": "/me/resources/temperature"}));
+    said(&mut wire, "subscribe", json!({"resource": format!("/things/{mine}")}));
+    let refused =
+        socketio::event(&mut wire, "subscribe", &json!({"resource": format!("/things/{other}")}));
+    assert!(refused.contains(r#""code":404"#) || refused.contains(r#""code":403"#), "{refused}");
+    for (token, value) in [(&other, 1), (&mine, 2)] {
+        let body = json!({"values": [{"key": "temperature", "value": value,
+            "datetime": "20150520120000"}]});
+        assert_eq!(post(&gateway, &format!("/v2/things/{token}"), &body.to_string()).0, 201);
+    }
+    let mut events = [socketio::text(&mut wire), socketio::text(&mut wire)];
+    events.sort();
+    let item = r#"[{"key":"temperature","value":2,"datetime":"2015-05-20T12:00:00.000Z"}]"#;
+    let expected = |topic: &str| format!(r#"42/v2,["{topic}",{item}]"#);
+    let topics = ["/me/resources/temperature", &format!("/things/{mine}")].map(expected);
+    assert_eq!(events, topics);
+    said(&mut wire, "unsubscribe", json!({"resource": "/me/resources/temperature"}));
+    // And what is written to it over HTTP by the person comes, too.
+    let body = r#"{"values":[{"value":"ON"}]}"#;
+    assert_eq!(me(&gateway, "POST", "/resources/led/mine", &ada, body).0, 201);
+    assert!(socketio::text(&mut wire).contains(r#""key":"led","value":"ON""#));
 }
 
 #[test]
