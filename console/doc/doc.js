@@ -1,4 +1,5 @@
-// Draws the description of the interface, and sends requests for whoever has a key.
+// Draws the descriptions of the interface, of requests and of events, and sends requests for whoever
+// has a key.
 //
 // All text comes in by textContent: what the description says is never read as HTML. The key stays
 // in this page's memory and goes to this gateway alone.
@@ -6,7 +7,11 @@
 const METHODS = ["get", "post", "put", "patch", "delete"];
 const byId = (id) => document.getElementById(id);
 let token = "";
-let description = {};
+/** What is asked: of the gateway itself, and as clients of thethings.iO do. */
+let descriptions = [];
+let events = {};
+/** The document that references are looked up in: of requests, or of events. */
+let root = {};
 
 /** An element with attributes and children; text children are text. */
 function el(name, attributes = {}, ...children) {
@@ -25,12 +30,14 @@ function prose(text = "") {
 }
 
 const follow = (thing) =>
-  thing?.$ref ? thing.$ref.slice(2).split("/").reduce((at, key) => at?.[key], description) ?? {} : thing ?? {};
+  thing?.$ref ? thing.$ref.slice(2).split("/").reduce((at, key) => at?.[key], root) ?? {} : thing ?? {};
 
 /** What a schema is, in a few words. */
 function typeOf(schema) {
   if (schema?.$ref) return schema.$ref.split("/").pop();
   if (!schema) return "";
+  if (schema.allOf?.length === 1) return typeOf(schema.allOf[0]);
+  if ("const" in schema) return JSON.stringify(schema.const);
   const all = schema.oneOf ?? schema.anyOf;
   if (all) return [...new Set(all.map(typeOf))].join(" or ");
   if (schema.enum) return schema.enum.map((word) => JSON.stringify(word)).join(" or ");
@@ -63,14 +70,22 @@ function fields(schema, seen = []) {
       const needed = part.required?.includes(name) ? "" : "optional";
       const about = [prose(follow(field).description ?? field.description), " ", el("span", { class: "faint" }, bounds(field))];
       rows.push([el("code", {}, name), `${typeOf(field)} ${needed}`, about]);
-      for (const ref of [field, field.items, ...(field.oneOf ?? []), ...(field.anyOf ?? [])]) {
+      const own = [field, field.items].flatMap((at) => [at, ...(at?.allOf ?? [])]);
+      for (const ref of [...own, ...(field.oneOf ?? []), ...(field.anyOf ?? [])]) {
         if (ref?.$ref && !seen.includes(ref.$ref)) deeper.push(ref.$ref);
       }
     }
   }
   const below = [...new Set(deeper)].map(($ref) =>
     el("details", {}, el("summary", {}, $ref.split("/").pop()), fields({ $ref }, [...seen, $ref])));
-  return el("div", {}, prose(whole.description), table(["field", "type", "what it is"], rows) ?? "", below);
+  return el("div", {}, prose(whole.description), table(["field", "type", "what it is"], rows) ?? "", below, kinds(whole));
+}
+
+/** Messages that are told apart by a number, each with fields of its own. */
+function kinds(schema) {
+  const rows = (schema["x-messages"] ?? []).map(({ tsmId, about, fields: own }) =>
+    [el("code", {}, String(tsmId)), about, own.map(({ name, unit }) => `${name}${unit ? ` (${unit})` : ""}`).join(", ")]);
+  return rows.length ? el("details", {}, el("summary", {}, "Each tsmId"), table(["tsmId", "about", "fields"], rows)) : "";
 }
 
 const contentOf = (body) => Object.entries(follow(body).content ?? {});
@@ -182,28 +197,64 @@ function operationOf(method, path, operation) {
     trial(method, path, operation));
 }
 
+/** What a client sends (PUB) or receives (SUB). */
+function messageOf(id, operation, message) {
+  const label = operation.tags?.[0]?.name ?? "";
+  const whole = follow(message.payload);
+  const lists = whole.type === "array" ? [whole] : (whole.oneOf ?? []).filter((part) => part.type === "array");
+  const shape = lists.length ? el("div", {}, `${typeOf(whole)}`, lists.map((list) => fields(list.items))) : fields(message.payload);
+  const examples = (message.examples ?? []).map(({ payload }) => el("pre", {}, JSON.stringify(payload, null, 2)));
+  return el("section", { id, class: "event" },
+    el("h3", {}, el("span", { class: `method ${label.toLowerCase()}` }, label), message.name),
+    el("p", {}, prose(message.summary)),
+    el("details", {}, el("summary", {}, message.contentType === "application/json" ? "Payload" : `Payload: ${message.contentType}`), shape),
+    examples.length ? el("details", {}, el("summary", {}, "Examples"), examples) : "");
+}
+
+/** Every interface that is no request: a channel, and what goes over it. */
+function drawEvents(contents, main) {
+  root = events;
+  const label = ([, operation]) => operation.tags?.[0]?.name ?? "";
+  const operations = Object.entries(events.operations ?? {}).sort((a, b) => label(a).localeCompare(label(b)));
+  for (const [key, channel] of Object.entries(events.channels ?? {})) {
+    const server = follow(channel.servers?.[0]);
+    const query = channel.bindings?.ws?.query;
+    contents.append(el("h2", {}, channel.title));
+    main.append(el("h2", { id: `channel-${key}` }, channel.title),
+      el("p", {}, el("code", {}, server.pathname ? `${server.pathname} namespace ${channel.address}` : `${server.protocol} ${channel.address}`)),
+      el("p", {}, prose(channel.description)),
+      query?.properties ? el("details", {}, el("summary", {}, "In the address"), fields(query)) : "");
+    for (const [id, operation] of operations.filter(([, one]) => one.channel.$ref === `#/channels/${key}`)) {
+      const message = follow(follow(operation.messages[0]));
+      const text = `${operation.tags?.[0]?.name ?? ""} ${message.name}`;
+      contents.append(el("a", { href: `#${id}`, title: operation.summary }, text));
+      main.append(messageOf(id, operation, message));
+    }
+  }
+}
+
 function errors() {
-  const rows = (description["x-codes"] ?? []).map((code) =>
+  const rows = (descriptions[0]?.["x-codes"] ?? []).map((code) =>
     [el("code", {}, code.code), String(code.status), code.again ? "yes" : "no", prose(code.about), code.remedy]);
   return el("section", { id: "codes" }, el("h2", {}, "Codes"),
     el("p", {}, "Every refusal has one of these. Programs decide by the code, never by the message."),
     table(["code", "status", "again", "what it means", "what to do"], rows) ?? "");
 }
 
-function draw() {
+/** Every request of one document. */
+function drawRequests(document, contents, main) {
+  root = document;
   const found = [];
-  for (const [path, item] of Object.entries(description.paths)) {
+  for (const [path, item] of Object.entries(document.paths)) {
     for (const method of METHODS) {
       const operation = item[method];
       if (operation) found.push({ tag: operation.tags?.[0] ?? "", method, path, operation });
     }
   }
-  const contents = byId("contents");
-  const main = byId("main");
-  byId("version").textContent = description.info.version;
-  contents.replaceChildren();
-  main.replaceChildren(el("p", {}, prose(description.info.description)));
-  for (const tag of description.tags ?? []) {
+  main.append(el("p", {}, prose(document.info.description)));
+  const known = document.tags ?? [];
+  const others = [...new Set(found.map((entry) => entry.tag))].filter((name) => !known.some((tag) => tag.name === name));
+  for (const tag of [...known, ...others.map((name) => ({ name }))]) {
     const own = found.filter((entry) => entry.tag === tag.name);
     contents.append(el("h2", {}, tag.name));
     main.append(el("h2", { id: `tag-${tag.name}` }, tag.name), el("p", { class: "faint" }, tag.description ?? ""));
@@ -213,6 +264,16 @@ function draw() {
       main.append(operationOf(method, path, operation));
     }
   }
+}
+
+function draw() {
+  const contents = byId("contents");
+  const main = byId("main");
+  byId("version").textContent = descriptions[0].info.version;
+  contents.replaceChildren();
+  main.replaceChildren();
+  for (const document of descriptions) drawRequests(document, contents, main);
+  drawEvents(contents, main);
   contents.append(el("h2", {}, "more"), el("a", { href: "#codes" }, "Codes"));
   main.append(errors());
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
@@ -220,14 +281,17 @@ function draw() {
 
 async function read() {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const response = await fetch("/doc/openapi.json", { headers });
-  if (!response.ok) {
-    const problem = await response.json();
+  const [first, ...more] = await Promise.all(
+    ["openapi", "thethings", "asyncapi"].map((name) => fetch(`/doc/${name}.json`, { headers })));
+  if (!first.ok) {
+    const problem = await first.json();
     byId("main").replaceChildren(el("p", {}, `The gateway does not show it: ${problem.detail}. Give a key or token above.`));
     byId("told").textContent = "";
     return;
   }
-  description = await response.json();
+  const [own, things, said] = await Promise.all([first, ...more].map((response) => response.json()));
+  descriptions = [own, things];
+  events = said;
   draw();
   byId("told").textContent = token ? "Requests of this page carry it." : "";
 }

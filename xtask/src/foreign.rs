@@ -30,7 +30,8 @@ fn folder() -> anyhow::Result<PathBuf> {
 }
 
 /// What the lesson's samples ask for, beside what the examples have, a reader of streams, what drives
-/// a browser, what forwards Thingsee arrays, and Socket.IO clients of each generation.
+/// a browser, what forwards Thingsee arrays, Socket.IO clients of each generation, and what judges
+/// descriptions of events.
 const SAMPLE_MODULES: &[&str] = &[
     "ws@8.18.3",
     "protobufjs@7.5.4",
@@ -41,6 +42,7 @@ const SAMPLE_MODULES: &[&str] = &[
     "socket.io-client-2@npm:socket.io-client@2.5.0",
     "socket.io-client-3@npm:socket.io-client@3.1.3",
     "socket.io-client-4@npm:socket.io-client@4.8.1",
+    "@asyncapi/parser@3.6.3",
 ];
 
 /// A Socket.IO client of another language.
@@ -67,9 +69,12 @@ pub(crate) fn install_clients() -> anyhow::Result<Clients> {
     let node = folder()?.join("node");
     let modules = node.join("node_modules");
     let missing = |name: &&str| !modules.join(name).is_dir();
-    // An alias stands before its package; a package before its version.
-    let folders = SAMPLE_MODULES.iter().filter_map(|module| module.split('@').next());
-    if folders.collect::<Vec<_>>().iter().any(missing) {
+    // An alias stands before its package, a package before its version, and a scope before both.
+    let folder_of = |module: &&'static str| {
+        let end = module.get(1..).and_then(|rest| rest.find('@')).map(|at| at + 1);
+        module.get(..end.unwrap_or(module.len()))
+    };
+    if SAMPLE_MODULES.iter().filter_map(folder_of).collect::<Vec<_>>().iter().any(missing) {
         fs::create_dir_all(&node)?;
         let mut arguments = vec!["install", "--no-audit", "--no-fund", "--no-package-lock"];
         arguments.extend(SAMPLE_MODULES);

@@ -5,6 +5,7 @@
 pub mod admin;
 mod admit;
 mod asks;
+mod asyncapi;
 mod auth;
 mod catchup;
 mod commands;
@@ -19,7 +20,6 @@ mod hub;
 mod idle;
 mod ingest;
 mod integrations;
-#[allow(dead_code, reason = "the namespace of its clients is what asks")]
 mod kamea;
 mod ledger;
 mod link;

@@ -13,7 +13,7 @@ use axum::{
 };
 
 use super::{Caller, Problem, unauthorized};
-use crate::{rest, thethings};
+use crate::{asyncapi::asyncapi, rest, thethings};
 use fieldgate_core::fault::{Code, Fault};
 use utoipa::openapi::OpenApi;
 
@@ -30,6 +30,8 @@ pub(super) fn routes(caller: &Caller) -> Router<Caller> {
         .route("/doc/openapi.yaml", get(|| async { yaml(rest::openapi()) }))
         .route("/doc/thethings.json", get(|| async { Json(thethings::openapi()) }))
         .route("/doc/thethings.yaml", get(|| async { yaml(thethings::openapi()) }))
+        .route("/doc/asyncapi.json", get(events))
+        .route("/doc/asyncapi.yaml", get(events_yaml))
         .layer(from_fn_with_state(caller.clone(), known))
         .route("/doc", get(|| file(page, include_str!("../../../../console/doc/index.html"))))
         .route("/doc/", get(|| async { Redirect::permanent("/doc") }))
@@ -65,8 +67,21 @@ async fn file(kind: &'static str, text: &'static str) -> Response {
 }
 
 fn yaml(description: &OpenApi) -> Response {
+    written(description.to_yaml())
+}
+
+/// What is no request, as it is configured now.
+async fn events(State(caller): State<Caller>) -> Response {
+    Json(asyncapi(&caller.shared().config.kamea)).into_response()
+}
+
+async fn events_yaml(State(caller): State<Caller>) -> Response {
+    written(yaml_serde::to_string(&asyncapi(&caller.shared().config.kamea)))
+}
+
+fn written(text: Result<String, impl std::fmt::Display>) -> Response {
     let kind = (header::CONTENT_TYPE, "application/yaml");
-    match description.to_yaml() {
+    match text {
         Ok(text) => ([kind], text).into_response(),
         Err(error) => {
             let fault = Fault::new(Code::Busy, format!("the description was not written: {error}"));

@@ -14,7 +14,9 @@ fn the_description_is_for_this_machine_or_whoever_is_known() {
     let token = gateway.device("lamp-1");
     let status =
         |path: &str, headers: &str| exchange(&gateway.address, "GET", path, headers, "").status;
-    for path in ["/doc/openapi.json", "/doc/openapi.yaml"] {
+    for path in
+        ["/doc/openapi.json", "/doc/openapi.yaml", "/doc/asyncapi.json", "/doc/asyncapi.yaml"]
+    {
         assert_eq!(status(path, ""), 200, "from this machine");
         assert_eq!(status(path, ELSEWHERE), 401, "from elsewhere");
         let wrong = format!("{ELSEWHERE}Authorization: Bearer wrong\r\n");
@@ -63,12 +65,23 @@ fn a_browser_draws_every_address_and_sends_a_request() {
             &gateway.address,
             &key,
         ]));
-    let (_, described) = gateway.get("/doc/openapi.json", None);
-    let described: Value = serde_json::from_str(&described).unwrap();
-    let paths = described["paths"].as_object().unwrap().values();
-    let count: usize = paths.map(|item| item.as_object().unwrap().len()).sum();
+    let read = |path: &str| {
+        let (_, described) = gateway.get(path, None);
+        serde_json::from_str::<Value>(&described).unwrap()
+    };
+    let count_of = |document: &Value| {
+        let paths = document["paths"].as_object().unwrap().values();
+        paths.map(|item| item.as_object().unwrap().len()).sum::<usize>()
+    };
+    let described = read("/doc/openapi.json");
+    let count = count_of(&described) + count_of(&read("/doc/thethings.json"));
     let drawn: Value = serde_json::from_str(&visit.line()).unwrap();
     assert_eq!(drawn["sections"], count, "each address and method has its section");
+    let events = read("/doc/asyncapi.json");
+    let operations = events["operations"].as_object().unwrap().values();
+    let sent = operations.clone().filter(|operation| operation["action"] == "send").count();
+    assert_eq!(drawn["sent"], sent, "what a client sends is PUB");
+    assert_eq!(drawn["received"], operations.len() - sent, "what it receives is SUB");
     assert_eq!(drawn["codes"], described["x-codes"].as_array().unwrap().len());
     assert_eq!(drawn["broken"], false);
     assert_eq!(visit.line(), "201 Created");

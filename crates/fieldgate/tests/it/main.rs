@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod asyncapi;
 mod audit;
 mod bounds;
 mod cli;

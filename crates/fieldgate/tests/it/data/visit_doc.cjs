@@ -11,7 +11,9 @@ const { chromium } = require("playwright-core");
   await page.goto(`http://${address}/doc`);
   await page.waitForSelector("#codes td");
   console.log(JSON.stringify({
-    sections: await page.locator("main section h3").count(),
+    sections: await page.locator("main section:not(.event) h3").count(),
+    sent: await page.locator("main section.event h3 .pub").count(),
+    received: await page.locator("main section.event h3 .sub").count(),
     codes: await page.locator("#codes tbody tr").count(),
     broken: (await page.locator("main").textContent()).includes("[object"),
   }));
