@@ -2,7 +2,7 @@
 //!
 //! Pure. Invariant: a payload is never re-encoded; what a sender wrote is what a receiver reads.
 
-use std::{borrow::Cow, fmt, ops::Deref};
+use std::{borrow::Cow, collections::HashSet, fmt, ops::Deref};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fieldgate_core::fault::{Code, Fault};
@@ -94,6 +94,26 @@ fn after_string(bytes: &[u8], at: usize) -> usize {
         }
     }
     bytes.len()
+}
+
+/// Up to so many names are compared pair by pair, which needs no table.
+const PAIRWISE_MAX: usize = 16;
+
+/// A name that occurs twice.
+pub(crate) fn repeated<'a>(
+    names: impl ExactSizeIterator<Item = &'a str> + Clone,
+) -> Option<&'a str> {
+    if names.len() <= PAIRWISE_MAX {
+        let mut rest = names;
+        while let Some(name) = rest.next() {
+            if rest.clone().any(|other| other == name) {
+                return Some(name);
+            }
+        }
+        return None;
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    names.into_iter().find(|name| !seen.insert(*name))
 }
 
 /// The beginning of a text that came from outside, short enough for an error message.

@@ -4,8 +4,6 @@
 //! Invariant: where nothing is refused the payload is the sender's, byte for byte; where something
 //! is, what stands keeps its bytes. Source: `resources.md` 1.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use fieldgate_core::fault::{Code, Fault};
 use serde::Deserialize;
@@ -20,8 +18,6 @@ use crate::readings::is_name;
 
 /// Longest unit, in bytes.
 const UNIT_BYTES_MAX: usize = 32;
-/// Up to so many names are compared pair by pair, which needs no table.
-const PAIRWISE_MAX: usize = 16;
 
 /// What stands of a frame, and what does not.
 #[derive(Debug)]
@@ -76,7 +72,7 @@ fn members(field: &str, data: &RawValue, limits: &Limits) -> Result<Readings, Fa
     let Members(members) = serde_json::from_str(data.get())
         .map_err(|_| bad_value(format!("the field {field:?} is an object of resources")))?;
     check_count(members.len(), limits)?;
-    if let Some(twice) = repeated(members.iter().map(|(name, _)| name.as_ref())) {
+    if let Some(twice) = json::repeated(members.iter().map(|(name, _)| name.as_ref())) {
         return Err(bad_value(format!("the resource {:?} occurs twice", json::clip(twice))));
     }
     if members.iter().all(|(name, value)| check_reading(name, value.get()).is_ok()) {
@@ -109,20 +105,6 @@ fn rest(mut payload: Vec<u8>, end: &[u8], faults: Vec<Option<Fault>>) -> Result<
     }
     payload.extend_from_slice(end);
     Ok(Readings { payload: payload.into(), refused })
-}
-
-fn repeated<'a>(names: impl ExactSizeIterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    if names.len() <= PAIRWISE_MAX {
-        let mut rest = names;
-        while let Some(name) = rest.next() {
-            if rest.clone().any(|other| other == name) {
-                return Some(name);
-            }
-        }
-        return None;
-    }
-    let mut seen = HashSet::with_capacity(names.len());
-    names.into_iter().find(|name| !seen.insert(*name))
 }
 
 /// Checks one reading: the name's bounds, and that every number in it is finite.

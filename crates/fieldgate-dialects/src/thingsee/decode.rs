@@ -4,25 +4,32 @@
 //! for byte, its original. Absent: the meaning of ids and fields; what this release does not know is
 //! kept. Invariant: one bad element never costs its neighbours; it is refused at its place.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, hash::Hasher as _, ops::Range};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use fieldgate_core::{
     dialect::{Draft, Target},
     fault::{Code, Fault},
-    id::{DeviceId, MSG_ID_BYTES_MAX, MsgId, SEQ_MAX, UnixMs},
-    json::{Member, members, string},
+    id::{DeviceId, InvalidId, MSG_ID_BYTES_MAX, MsgId, SEQ_MAX, UnixMs},
+    json::string,
     message::{Content, Priority, Qos},
 };
-use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
+use siphasher::sip::SipHasher13;
 
-use super::{HEADER, Limits, cbor};
-use crate::json::{self, base64_encode, clip};
+use super::{
+    HEADER, Limits, cbor,
+    scan::{Member, NotJson, Scanner},
+};
+use crate::json::{self, base64_encode, clip, write_number};
 
 /// Longest name of a field, in bytes.
 const NAME_BYTES_MAX: usize = 128;
+/// Elements share one piece of memory up to so many bytes: one that is kept for long keeps no more
+/// than this of its neighbours.
+const SHARED_BYTES_MAX: usize = 1_024;
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// One element that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +56,12 @@ pub type Elements = Vec<Result<Element, Fault>>;
 /// - `too_large`: it has more than `limits.batch_len_max` elements; none is looked at.
 pub fn decode_text(text: &str, limits: &Limits) -> Result<Elements, Fault> {
     json::check_depth(text, limits.json_depth_max)?;
-    if text.trim_start().starts_with('{') {
-        let one: &RawValue = serde_json::from_str(text).map_err(|error| json::fault_of(&error))?;
-        return Ok(vec![element(one.get(), limits)]);
+    let mut reader = Reader::new(limits);
+    match reader.frame(text) {
+        Ok(()) => Ok(reader.end()),
+        Err(Unread::Fault(fault)) => Err(fault),
+        Err(Unread::NotJson) => Err(why_unread(text)),
     }
-    let all = elements(text, limits.batch_len_max)?;
-    Ok(all.into_iter().map(|one| element(one.get(), limits)).collect())
 }
 
 /// Decodes a binary frame: CBOR, bare or in a zlib stream; an array of maps, or one map.
@@ -69,45 +76,18 @@ pub fn decode_text(text: &str, limits: &Limits) -> Result<Elements, Fault> {
 /// - `bad_json`: it nests deeper than `limits.json_depth_max`.
 pub fn decode_binary(bytes: &[u8], limits: &Limits) -> Result<Elements, Fault> {
     let all = cbor::to_json(bytes, limits)?;
-    Ok(all.into_iter().map(|one| element(&one?, limits)).collect())
-}
-
-/// The elements of an array as they were written, at most `len_max`.
-fn elements(text: &str, len_max: usize) -> Result<Vec<&RawValue>, Fault> {
-    struct Collect(usize);
-    impl<'de> Visitor<'de> for Collect {
-        type Value = Vec<&'de RawValue>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array of messages, or one message")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
-            let mut elements = Vec::new();
-            while let Some(element) = all.next_element::<&'de RawValue>()? {
-                if elements.len() == self.0 {
-                    return Err(A::Error::custom(TOO_MANY));
-                }
-                elements.push(element);
+    let mut reader = Reader::new(limits);
+    for one in &all {
+        match one {
+            Ok(text) => {
+                let read = reader.element(&mut Scanner::new(text));
+                read.map_err(|NotJson| no_object())?;
             }
-            Ok(elements)
+            Err(fault) => reader.elements.push(Err(fault.clone())),
         }
     }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = deserializer.deserialize_seq(Collect(len_max));
-    let read = read.and_then(|elements| deserializer.end().map(|()| elements));
-    read.map_err(|error| {
-        if error.to_string().starts_with(TOO_MANY) {
-            too_many(len_max)
-        } else if error.is_data() {
-            Fault::new(Code::BadJson, "a frame is an array of messages, or one message")
-        } else {
-            json::fault_of(&error)
-        }
-    })
+    Ok(reader.end())
 }
-
-const TOO_MANY: &str = "too many elements";
 
 /// A frame of more elements than there may be.
 pub(super) fn too_many(len_max: usize) -> Fault {
@@ -119,74 +99,243 @@ pub(super) fn bad(text: impl Into<Cow<'static, str>>) -> Fault {
     Fault::new(Code::BadValue, text)
 }
 
+fn no_object() -> Fault {
+    bad("an element is no JSON object")
+}
+
+/// Why a text is no frame.
+fn why_unread(text: &str) -> Fault {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Err(error) => json::fault_of(&error),
+        Ok(IgnoredAny) => {
+            Fault::new(Code::BadJson, "a frame is an array of messages, or one message")
+        }
+    }
+}
+
+/// Why a frame is refused whole.
+enum Unread {
+    NotJson,
+    Fault(Fault),
+}
+
+impl From<NotJson> for Unread {
+    fn from(NotJson: NotJson) -> Self {
+        Self::NotJson
+    }
+}
+
+/// A field that is no header.
+#[derive(Debug)]
+struct Field<'a> {
+    name: Cow<'a, str>,
+    /// In quotes.
+    written_name: Cow<'a, str>,
+    value: &'a str,
+}
+
 /// What stands in the header of an element.
 #[derive(Debug, Default)]
-struct Header<'a> {
+struct Header {
+    /// By their place in [`HEADER`].
+    seen: [bool; HEADER.len()],
     id: Option<u32>,
     event: Option<i32>,
     time: Option<UnixMs>,
     device: Option<DeviceId>,
     gateway: Option<DeviceId>,
-    fields: Vec<Member<'a>>,
 }
 
-/// Reads one element; `text` is one JSON value.
-fn element(text: &str, limits: &Limits) -> Result<Element, Fault> {
-    let all = members(text).ok_or_else(|| bad("an element is no JSON object"))?;
-    if all.len() > limits.resources_max + HEADER.len() {
-        let text = format!("{} fields exceed the limit of {}", all.len(), limits.resources_max);
-        return Err(Fault::new(Code::TooLarge, text));
+/// The ids in the element before: those of a frame mostly have the same, and share them then.
+#[derive(Debug, Default)]
+struct Ids {
+    device: Option<DeviceId>,
+    gateway: Option<DeviceId>,
+}
+
+/// Where the bytes of an element are.
+#[derive(Debug)]
+struct Span {
+    element: usize,
+    payload: Range<usize>,
+    original: Range<usize>,
+}
+
+/// Reads elements, one after another.
+struct Reader<'a> {
+    limits: &'a Limits,
+    elements: Elements,
+    /// What the elements of `spans` say, until they share it.
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+    /// Of one element.
+    fields: Vec<Field<'a>>,
+    key: Vec<u8>,
+    ids: Ids,
+}
+
+impl<'a> Reader<'a> {
+    fn new(limits: &'a Limits) -> Self {
+        Self {
+            limits,
+            elements: Vec::new(),
+            bytes: Vec::with_capacity(SHARED_BYTES_MAX),
+            spans: Vec::new(),
+            fields: Vec::with_capacity(8),
+            key: Vec::with_capacity(MSG_ID_BYTES_MAX),
+            ids: Ids::default(),
+        }
     }
-    let header = header(all)?;
-    let missing = |name| Fault::new(Code::MissingField, format!("an element needs {name}"));
-    let id = header.id.ok_or_else(|| missing("tsmId"))?;
-    let device = header.device.clone().ok_or_else(|| missing("tsmTuid"))?;
-    let payload = payload(id, &header.fields)?;
-    let reference =
-        header.time.map(|time| reference(&device, id, time, header.event, &payload)).transpose()?;
-    let draft = Draft {
-        target: Target::Telemetry(Some(device.clone())),
-        timestamp: header.time,
-        reference,
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload,
-        original: Some(Bytes::copy_from_slice(text.as_bytes())),
-    };
-    Ok(Element { device, gateway: header.gateway, draft })
+
+    fn end(mut self) -> Elements {
+        self.share();
+        self.elements
+    }
+
+    fn frame(&mut self, text: &'a str) -> Result<(), Unread> {
+        let mut scanner = Scanner::new(text);
+        match scanner.peek() {
+            Some(b'{') => self.element(&mut scanner)?,
+            Some(b'[') => self.array(&mut scanner)?,
+            _ => return Err(Unread::NotJson),
+        }
+        if scanner.peek().is_some() { Err(Unread::NotJson) } else { Ok(()) }
+    }
+
+    fn array(&mut self, scanner: &mut Scanner<'a>) -> Result<(), Unread> {
+        scanner.expect(b'[')?;
+        if scanner.take(b']') {
+            return Ok(());
+        }
+        loop {
+            if self.elements.len() >= self.limits.batch_len_max {
+                return Err(Unread::Fault(too_many(self.limits.batch_len_max)));
+            }
+            self.element(scanner)?;
+            if !scanner.take(b',') {
+                return Ok(scanner.expect(b']')?);
+            }
+        }
+    }
+
+    /// Reads the value that begins here, which stands or falls as a whole.
+    fn element(&mut self, scanner: &mut Scanner<'a>) -> Result<(), NotJson> {
+        if scanner.peek() != Some(b'{') {
+            scanner.value()?;
+            self.elements.push(Err(no_object()));
+            return Ok(());
+        }
+        let (mut header, mut fault, mut count) = (Header::default(), None, 0_usize);
+        let count_max = self.limits.resources_max + HEADER.len();
+        self.fields.clear();
+        let (fields, ids) = (&mut self.fields, &mut self.ids);
+        let text = scanner.object(|member| {
+            count += 1;
+            if fault.is_none() && count <= count_max {
+                fault = header.take(member, ids, fields).err();
+            }
+        })?;
+        let made = if count > count_max {
+            let text = format!("{count} fields exceed the limit of {}", self.limits.resources_max);
+            Err(Fault::new(Code::TooLarge, text))
+        } else {
+            fault.map_or_else(|| self.made(text, header), Err)
+        };
+        self.elements.push(made);
+        Ok(())
+    }
+
+    /// An element of what was read of it; its bytes are added with [`Self::share`].
+    fn made(&mut self, text: &str, header: Header) -> Result<Element, Fault> {
+        let missing = |name| Fault::new(Code::MissingField, format!("an element needs {name}"));
+        let id = header.id.ok_or_else(|| missing("tsmId"))?;
+        let device = header.device.ok_or_else(|| missing("tsmTuid"))?;
+        self.fields.iter_mut().for_each(|field| field.tell_apart(id));
+        if let Some(twice) = json::repeated(self.fields.iter().map(|field| &*field.name)) {
+            return Err(bad(format!("the field {:?} occurs twice", clip(twice))));
+        }
+        if self.bytes.len() + 2 * text.len() > SHARED_BYTES_MAX {
+            self.share();
+        }
+        let from = self.bytes.len();
+        write_payload(&mut self.bytes, &self.fields);
+        let middle = self.bytes.len();
+        let payload = self.bytes.get(from..).unwrap_or_default();
+        let event = header.event;
+        let reference = header.time.map(|time| {
+            write_key(&mut self.key, (&device, id, time, event), payload);
+            reference(&self.key)
+        });
+        let reference = reference.transpose()?;
+        self.bytes.extend_from_slice(text.as_bytes());
+        let (payload, original) = (from..middle, middle..self.bytes.len());
+        self.spans.push(Span { element: self.elements.len(), payload, original });
+        let draft = Draft {
+            target: Target::Telemetry(Some(device.clone())),
+            timestamp: header.time,
+            reference,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            priority: Priority::Normal,
+            expires: None,
+            content: Content::Json,
+            payload: Bytes::new(),
+            original: None,
+        };
+        Ok(Element { device, gateway: header.gateway, draft })
+    }
+
+    /// Gives the elements that wait for them their bytes, in one piece of memory.
+    fn share(&mut self) {
+        let all = Bytes::copy_from_slice(&self.bytes);
+        self.bytes.clear();
+        for Span { element, payload, original } in self.spans.drain(..) {
+            if let Some(Ok(element)) = self.elements.get_mut(element) {
+                element.draft.payload = all.slice(payload);
+                element.draft.original = Some(all.slice(original));
+            }
+        }
+    }
 }
 
-fn header(all: Vec<Member<'_>>) -> Result<Header<'_>, Fault> {
-    let mut header = Header::default();
-    let mut seen: Vec<&str> = Vec::new();
-    for member in all {
-        let Some(name) = &member.name else {
-            return Err(bad("the name of a field is no text"));
-        };
-        if let Some(known) = HEADER.iter().find(|known| *known == name) {
-            if seen.contains(known) {
+impl Field<'_> {
+    /// `state` and `status` mean something else in each id, and get it behind their name.
+    fn tell_apart(&mut self, id: u32) {
+        if matches!(&*self.name, "state" | "status") {
+            self.name = format!("{}.{id}", self.name).into();
+            self.written_name = format!("\"{}\"", self.name).into();
+        }
+    }
+}
+
+impl Header {
+    /// Takes a member of an element, or leaves it to its fields.
+    fn take<'a>(
+        &mut self,
+        member: Member<'a>,
+        ids: &mut Ids,
+        fields: &mut Vec<Field<'a>>,
+    ) -> Result<(), Fault> {
+        let Member { name, written_name, value, is_finite } = member;
+        let name = name.ok_or_else(|| bad("the name of a field is no text"))?;
+        let mut known = HEADER.iter().zip(&mut self.seen);
+        if let Some((known, seen)) = known.find(|(known, _)| **known == name) {
+            if std::mem::replace(seen, true) {
                 return Err(bad(format!("{known} occurs twice")));
             }
-            seen.push(known);
-            header.set(known, member.value)?;
-            continue;
+            return self.set(known, value, ids);
         }
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
             return Err(bad("a field's name is 1 to 128 bytes without control characters"));
         }
-        if !json::numbers_are_finite(member.value) {
-            return Err(bad(format!("the value of {:?} is not a finite number", clip(name))));
+        if !is_finite {
+            return Err(bad(format!("the value of {:?} is not a finite number", clip(&name))));
         }
-        header.fields.push(member);
+        fields.push(Field { name, written_name: written_name.into(), value });
+        Ok(())
     }
-    Ok(header)
-}
 
-impl Header<'_> {
-    fn set(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+    fn set(&mut self, name: &str, value: &str, ids: &mut Ids) -> Result<(), Fault> {
         let whole = || bad(format!("{name} is a whole number, not {}", clip(value)));
         match name {
             "tsmId" => self.id = Some(value.parse().map_err(|_| whole())?),
@@ -195,14 +344,24 @@ impl Header<'_> {
             "tsmTuid" => {
                 let text = string(value)
                     .ok_or_else(|| bad(format!("tsmTuid is a string, not {}", clip(value))))?;
-                let id = text.parse::<DeviceId>().map_err(|error| bad(error.to_string()))?;
+                let id = known(&mut ids.device, &text).map_err(|error| bad(error.to_string()))?;
                 self.device = Some(id);
             }
             // It is not stable, and nothing hangs on it: where it is none, the element stands.
-            "tsmGw" => self.gateway = string(value).and_then(|text| text.parse().ok()),
+            "tsmGw" => {
+                self.gateway = string(value).and_then(|text| known(&mut ids.gateway, &text).ok());
+            }
             _ => (),
         }
         Ok(())
+    }
+}
+
+/// The id that a text is: the last one, if it is that.
+fn known(last: &mut Option<DeviceId>, text: &str) -> Result<DeviceId, InvalidId> {
+    match last {
+        Some(last) if last.as_str() == text => Ok(last.clone()),
+        _ => Ok(last.insert(text.parse()?).clone()),
     }
 }
 
@@ -219,55 +378,66 @@ fn time(value: &str) -> Result<UnixMs, Fault> {
     Ok(UnixMs(ms))
 }
 
-/// The fields of an element as readings. `state` and `status` mean something else in each id, and get
-/// it behind their name.
-fn payload(id: u32, fields: &[Member<'_>]) -> Result<Bytes, Fault> {
-    let names: Vec<Cow<'_, str>> = fields.iter().map(|field| written_name(field, id)).collect();
-    let mut sorted: Vec<_> = names.iter().filter_map(|name| string(name)).collect();
-    sorted.sort_unstable();
-    if let Some(twice) = sorted.array_windows().find_map(|[a, b]| (a == b).then_some(a)) {
-        return Err(bad(format!("the field {:?} occurs twice", clip(twice))));
+/// The fields of an element as readings.
+fn write_payload(out: &mut Vec<u8>, fields: &[Field<'_>]) {
+    let mut before = b'{';
+    for field in fields {
+        out.push(before);
+        out.extend_from_slice(field.written_name.as_bytes());
+        out.push(b':');
+        out.extend_from_slice(field.value.as_bytes());
+        before = b',';
     }
-    let mut payload = Vec::with_capacity(128);
-    for (field, name) in fields.iter().zip(&names) {
-        payload.push(if payload.is_empty() { b'{' } else { b',' });
-        payload.extend_from_slice(name.as_bytes());
-        payload.push(b':');
-        payload.extend_from_slice(field.value.as_bytes());
+    if fields.is_empty() {
+        out.push(before);
     }
-    if payload.is_empty() {
-        payload.push(b'{');
-    }
-    payload.push(b'}');
-    Ok(payload.into())
-}
-
-/// The name of a reading, in quotes.
-fn written_name<'a>(field: &Member<'a>, id: u32) -> Cow<'a, str> {
-    match field.name.as_deref() {
-        Some(name @ ("state" | "status")) => format!("\"{name}.{id}\"").into(),
-        _ => Cow::Borrowed(field.written_name),
-    }
+    out.push(b'}');
 }
 
 /// What a repeat of an element is known by: the vendor's key `tsmTuid:tsmId:tsmTs:tsmEv`, and a mark of
 /// the fields. One device says several things of one id and time (its neighbours, parts of something
 /// long), which the key alone would take for one.
-fn reference(
-    device: &DeviceId,
-    id: u32,
-    time: UnixMs,
-    event: Option<i32>,
+///
+/// The mark is the same in every process, so that a repeat is known over a restart, and is no secret:
+/// who can choose fields could make two sets of one mark. They would have to be of one device, id,
+/// time and event, which stand in the key as they are, and the second would be taken for the first:
+/// who can write them can as well not send the second.
+fn write_key(
+    key: &mut Vec<u8>,
+    (device, id, time, event): (&DeviceId, u32, UnixMs, Option<i32>),
     payload: &[u8],
-) -> Result<MsgId, Fault> {
-    let hash = digest(&SHA256, payload);
-    let mark = hash.as_ref().iter().take(4).fold(0_u32, |mark, b| mark << 8 | u32::from(*b));
-    let event = event.map_or_else(String::new, |event| event.to_string());
-    let mut key = format!("{device}:{id}:{}:{event}:{mark:08x}", time.0);
-    if key.len() > MSG_ID_BYTES_MAX {
-        key = base64_encode(digest(&SHA256, key.as_bytes()).as_ref());
+) {
+    key.clear();
+    key.extend_from_slice(device.as_str().as_bytes());
+    key.push(b':');
+    write_number(key, id.into());
+    key.push(b':');
+    write_number(key, time.0);
+    key.push(b':');
+    if let Some(event) = event {
+        if event < 0 {
+            key.push(b'-');
+        }
+        write_number(key, event.unsigned_abs().into());
     }
-    key.parse().map_err(|error: fieldgate_core::id::InvalidId| bad(error.to_string()))
+    key.push(b':');
+    let mut hasher = SipHasher13::new();
+    hasher.write(payload);
+    let mark = hasher.finish();
+    let digit = |nth: u32| HEX.get(usize::try_from(mark >> (4 * nth) & 0xF).ok()?);
+    key.extend((0..8).rev().filter_map(digit));
+}
+
+/// The key as an id: one that is too long for it is hashed.
+fn reference(key: &[u8]) -> Result<MsgId, Fault> {
+    let hashed;
+    let text = if key.len() > MSG_ID_BYTES_MAX {
+        hashed = base64_encode(digest(&SHA256, key).as_ref());
+        &hashed
+    } else {
+        std::str::from_utf8(key).unwrap_or_default()
+    };
+    text.parse().map_err(|error: InvalidId| bad(error.to_string()))
 }
 
 #[cfg(test)]

@@ -202,6 +202,42 @@ fn one_bad_element_never_costs_its_neighbours() {
     }
 }
 
+/// Elements share memory; each has its own bytes of it.
+#[test]
+fn elements_of_one_frame_keep_apart() {
+    let text = |nth: usize| {
+        let long = "x".repeat(nth * 7 % 1_500);
+        format!(r#"{{"tsmId":{nth}, "tsmTuid":"d{}","text":"{long}","state":{nth}}}"#, nth % 3)
+    };
+    let bad = |nth: usize| nth % 4 == 1;
+    let texts = (1..=300).map(|nth| if bad(nth) { "7".to_owned() } else { text(nth) });
+    let all = decoded(&format!("[{}]", texts.collect::<Vec<_>>().join(",")));
+    assert_eq!(all.len(), 300);
+    for (element, nth) in all.iter().zip(1_usize..) {
+        let Ok(element) = element else {
+            assert!(bad(nth), "{nth}");
+            continue;
+        };
+        assert_eq!(original(element), text(nth));
+        assert_eq!(element, &one(&text(nth)));
+        assert_eq!(element.device.as_str(), format!("d{}", nth % 3));
+        assert!(payload(element).ends_with(&format!(r#"","state.{nth}":{nth}}}"#)));
+    }
+}
+
+/// Of a thousand neighbours of one moment no two are taken for one; what is said twice is.
+#[test]
+fn the_mark_tells_fields_apart() {
+    let reference = |rssi: u32| {
+        let text = format!(r#"{{"tsmId":1,"tsmEv":-1,"tsmTs":9,"tsmTuid":"d","rssi":{rssi}}}"#);
+        one(&text).draft.reference.unwrap()
+    };
+    let all: std::collections::BTreeSet<_> = (0..1_000).map(reference).collect();
+    assert_eq!(all.len(), 1_000);
+    // The same in every process: what came before a restart is known behind it.
+    assert_eq!(reference(7).as_str(), "d:1:9000:-1:8847ace2");
+}
+
 #[test]
 fn a_frame_that_cannot_be_read_is_refused_whole() {
     let limits =
