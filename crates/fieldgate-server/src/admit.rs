@@ -16,34 +16,60 @@ use fieldgate_store::{AppendError, Log, Record, state::Admit};
 
 use crate::fabric::Shared;
 
+/// A topic that its sender may write.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    topic: Topic,
+    kind: Kind,
+}
+
+impl Way {
+    /// Whether there may be such a topic, and this principal may write it.
+    pub(crate) fn to(shared: &Shared, principal: &Principal, topic: Topic) -> Result<Self, Fault> {
+        shared.config.limits.check_topic(topic.as_str())?;
+        if topic.as_str().starts_with('$') {
+            let text = "topics that start with $ belong to the gateway";
+            return Err(Fault::new(Code::BadTopic, text));
+        }
+        if !principal.may_publish(&topic) {
+            return Err(Fault::new(Code::NotAllowed, format!("no right to publish to {topic}")));
+        }
+        Ok(Self { kind: topic.kind(), topic })
+    }
+}
+
 /// Makes a message of a draft: rights, times, lane. `own_telemetry` keeps where a device's own
 /// telemetry goes, once it sent some.
 pub(crate) fn admit(
     shared: &Shared,
     own_telemetry: &OnceCell<Topic>,
     principal: &Principal,
+    mut draft: Draft,
+    time: UnixMs,
+) -> Result<Message, Fault> {
+    let target = std::mem::replace(&mut draft.target, Target::Telemetry(None));
+    let way = Way::to(shared, principal, topic_of(own_telemetry, principal, target)?)?;
+    admit_to(shared, principal, way, draft, time)
+}
+
+/// The same where it was looked at where it goes; what the draft says of that counts for nothing.
+pub(crate) fn admit_to(
+    shared: &Shared,
+    principal: &Principal,
+    way: Way,
     draft: Draft,
     time: UnixMs,
 ) -> Result<Message, Fault> {
-    let limits = &shared.config.limits;
+    let Way { topic, kind } = way;
     let bytes = draft.original.as_ref().map_or(0, Bytes::len).max(draft.payload.len());
-    if bytes > limits.message_bytes_max {
+    if bytes > shared.config.limits.message_bytes_max {
         let text = format!("{bytes} bytes exceed limits.message_bytes_max");
         return Err(Fault::new(Code::TooLarge, text));
-    }
-    let topic = topic_of(own_telemetry, principal, draft.target)?;
-    limits.check_topic(topic.as_str())?;
-    if topic.as_str().starts_with('$') {
-        return Err(Fault::new(Code::BadTopic, "topics that start with $ belong to the gateway"));
-    }
-    if !principal.may_publish(&topic) {
-        return Err(Fault::new(Code::NotAllowed, format!("no right to publish to {topic}")));
     }
     if draft.expires.is_some_and(|expires| expires <= time) {
         return Err(Fault::new(Code::Expired, "expires is in the past"));
     }
     let Stamp { timestamp, is_given, device_timestamp } = decide_time(draft.timestamp, time);
-    let kind = topic.kind();
     let may_command = || {
         topic.device().and_then(|id| id.parse().ok()).is_some_and(|id| principal.may_command(&id))
     };

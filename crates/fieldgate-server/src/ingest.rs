@@ -12,25 +12,24 @@ mod post;
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
 };
 
 use fieldgate_core::{
     access::{Identity, Principal},
-    dialect::{Draft, Target},
     fault::{Code, Fault},
-    id::{DeviceId, MsgId, Seq, UnixMs},
-    message::Message,
+    id::{DeviceId, Seq, UnixMs},
     topic::Topic,
 };
 use fieldgate_dialects::thingsee::{self, Element, Elements};
 use fieldgate_store::{
     AppendError, Log, Record,
     audit::Author,
-    registry::{Change, RegistryChange},
+    registry::{Change, Origin, RegistryChange},
 };
 
 use crate::{
-    admit::admit,
+    admit::{Way, admit_to},
     fabric::{Shared, now},
     ledger::DropReason,
 };
@@ -72,10 +71,8 @@ pub(crate) struct Taken {
 
 /// What a device is to a source.
 enum Standing {
-    /// It brought it, and through this gateway before.
-    Own {
-        gateway: Option<String>,
-    },
+    /// It brought it.
+    Own(Arc<Origin>),
     /// There is no such device.
     New,
     Foreign,
@@ -90,9 +87,7 @@ fn source_of(principal: &Principal) -> Option<&str> {
 
 fn standing(shared: &Shared, principal: &Principal, source: &str, device: &DeviceId) -> Standing {
     match shared.state.origin(&principal.tenant, device) {
-        Some(origin) if origin.source == source => {
-            Standing::Own { gateway: origin.gateway.clone() }
-        }
+        Some(origin) if origin.source == source => Standing::Own(origin),
         Some(_) => Standing::Foreign,
         None if shared.state.device(&principal.tenant, device).is_some() => Standing::Foreign,
         None => Standing::New,
@@ -142,14 +137,16 @@ fn bring(
     elements: &Elements,
 ) -> Result<Option<Brought>, AppendError> {
     let Some(source) = source_of(principal) else { return Ok(None) };
-    let mut seen = HashSet::new();
+    let (mut before, mut seen) = (None, HashSet::new());
     let new: Vec<&Element> = elements
         .iter()
         .filter_map(|element| element.as_ref().ok())
-        .filter(|element| seen.insert(&element.device))
+        // Most of a frame is about the device of the element before.
+        .filter(|element| before.replace(&element.device) != Some(&element.device))
         .filter(|element| {
             matches!(standing(shared, principal, source, &element.device), Standing::New)
         })
+        .filter(|element| seen.insert(&element.device))
         .collect();
     if new.is_empty() || full(shared, principal, source).is_some() {
         return Ok(None);
@@ -180,24 +177,26 @@ fn take(
 ) -> Result<Taken, AppendError> {
     let time = now();
     let mut taken = Taken::default();
-    let mut messages = Vec::with_capacity(elements.len());
+    let mut records = Vec::with_capacity(elements.len());
     let mut moved = Vec::new();
-    let mut gate =
-        Gate { shared, principal, brought, full: OnceCell::new(), known: HashMap::new() };
+    let mut gate = Gate::new(shared, principal, brought);
     for (index, element) in elements.into_iter().enumerate() {
         let admitted = element.and_then(|element| {
-            if gate.pass(&element)? && shared.gateways.may_tell(principal, &element, time) {
+            let Passed { origin, way } = gate.pass(&element.device)?;
+            let gateway = element.gateway.as_ref().map(DeviceId::as_str);
+            let has_moved = gateway.is_some() && gateway != origin.gateway.as_deref();
+            if has_moved && shared.gateways.may_tell(principal, &element, time) {
                 moved.extend(source_of(principal).map(|name| change(principal, name, &element)));
             }
-            admit_element(shared, principal, element, time)
+            admit_to(shared, principal, way, element.draft, time)
         });
         match admitted {
-            Ok(message) => messages.push(message),
+            Ok(message) => records.push(Record::Message(message)),
             Err(fault) => taken.refused.push((index, fault)),
         }
     }
-    taken.accepted_count = messages.len();
-    taken.last = append_each(shared, principal, messages, time)?;
+    taken.accepted_count = records.len();
+    taken.last = append_each(shared, principal, records, time)?;
     if !moved.is_empty()
         && let Err(error) = shared.log.append(moved, time)
     {
@@ -207,15 +206,12 @@ fn take(
     Ok(taken)
 }
 
-fn admit_element(
-    shared: &Shared,
-    principal: &Principal,
-    element: Element,
-    time: UnixMs,
-) -> Result<Message, Fault> {
-    // That it is the source's own was looked at.
-    let target = Target::Topic(Topic::of_device(&element.device, "telemetry"));
-    admit(shared, &OnceCell::new(), principal, Draft { target, ..element.draft }, time)
+/// What is known of a device that may pass.
+#[derive(Clone)]
+struct Passed {
+    origin: Arc<Origin>,
+    /// To its telemetry.
+    way: Way,
 }
 
 /// Who of a frame's devices may pass.
@@ -224,29 +220,39 @@ struct Gate<'a> {
     principal: &'a Principal,
     brought: Option<&'a Brought>,
     full: OnceCell<Option<Fault>>,
-    /// The gateways of the devices that were looked at, or why one may not pass.
-    known: HashMap<DeviceId, Result<Option<String>, Fault>>,
+    /// The device that was asked about last: most of a frame is about the same.
+    last: Option<(DeviceId, Result<Passed, Fault>)>,
+    /// Those that were asked about before.
+    known: HashMap<DeviceId, Result<Passed, Fault>>,
 }
 
-impl Gate<'_> {
-    /// Whether an element came through another gateway than its device did before.
-    fn pass(&mut self, element: &Element) -> Result<bool, Fault> {
-        if !self.known.contains_key(&element.device) {
-            let looked = self.look(&element.device);
-            self.known.insert(element.device.clone(), looked);
-        }
-        let found = self.known.get(&element.device).cloned();
-        let before = found.unwrap_or_else(|| Err(undecided()))?;
-        let gateway = element.gateway.as_ref().map(DeviceId::as_str);
-        Ok(gateway.is_some() && gateway != before.as_deref())
+impl<'a> Gate<'a> {
+    fn new(shared: &'a Shared, principal: &'a Principal, brought: Option<&'a Brought>) -> Self {
+        let (full, known) = (OnceCell::new(), HashMap::new());
+        Self { shared, principal, brought, full, last: None, known }
     }
 
-    fn look(&self, device: &DeviceId) -> Result<Option<String>, Fault> {
+    fn pass(&mut self, device: &DeviceId) -> Result<Passed, Fault> {
+        if let Some((last, found)) = &self.last
+            && last == device
+        {
+            return found.clone();
+        }
+        let found = self.known.get(device).cloned().unwrap_or_else(|| self.look(device));
+        let before = self.last.replace((device.clone(), found.clone()));
+        self.known.extend(before);
+        found
+    }
+
+    fn look(&self, device: &DeviceId) -> Result<Passed, Fault> {
         let Some(source) = source_of(self.principal) else {
             return Err(Fault::new(Code::NotAllowed, "this is no source"));
         };
         match standing(self.shared, self.principal, source, device) {
-            Standing::Own { gateway } => Ok(gateway),
+            Standing::Own(origin) => {
+                let topic = Topic::of_device(device, "telemetry");
+                Ok(Passed { origin, way: Way::to(self.shared, self.principal, topic)? })
+            }
             Standing::Foreign => {
                 let text = format!("device {device} is not of the source {source}");
                 Err(Fault::new(Code::NotAllowed, text))
@@ -273,29 +279,21 @@ fn undecided() -> Fault {
 }
 
 /// Appends messages that each stand alone; the newest number of them, those that were stored before
-/// too.
+/// too. All of them wait for their sync, so the router is not woken before.
 fn append_each(
     shared: &Shared,
     principal: &Principal,
-    messages: Vec<Message>,
+    records: Vec<Record>,
     time: UnixMs,
 ) -> Result<Seq, AppendError> {
-    let ids: Vec<Option<MsgId>> = messages.iter().map(|one| one.reference.clone()).collect();
-    let ids: Vec<Option<&MsgId>> = ids.iter().map(Option::as_ref).collect();
-    let mut messages: Vec<Option<Message>> = messages.into_iter().map(Some).collect();
-    let numbers = shared.state.window().admit_each(
+    shared.state.window().admit_each(
         &principal.tenant,
         &principal.name,
-        &ids,
+        records,
         time,
         |seq| shared.log.is_refused(seq),
-        |fresh| {
-            let fresh = fresh.iter().filter_map(|place| messages.get_mut(*place)?.take());
-            shared.log.append(fresh.map(Record::Message).collect(), time)
-        },
-    )?;
-    shared.log.announce();
-    Ok(numbers.into_iter().max().unwrap_or_default())
+        |fresh| shared.log.append(fresh, time),
+    )
 }
 
 /// Writes down what was refused.

@@ -8,7 +8,7 @@
 mod places;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::{BuildHasherDefault, Hasher},
     ops::RangeInclusive,
     sync::{
@@ -20,7 +20,7 @@ use std::{
 use fieldgate_core::id::{MsgId, Seq, TenantId, UnixMs};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use crate::{control::EAGER_WINDOW, port::AppendError};
+use crate::{control::EAGER_WINDOW, port::AppendError, record::Record};
 use places::Places;
 
 const SHARD_COUNT: usize = 16;
@@ -140,9 +140,9 @@ impl Window {
         })
     }
 
-    /// Takes messages of one sender, each with an id of its own or none, of which each stands alone:
-    /// `append` gives numbers to those that are new, by their places, in this order. Returns the
-    /// number of each; of one that comes twice, both times the same.
+    /// Takes records of one sender, of which each stands alone and those that are acknowledged have an
+    /// id or none: `append` gives numbers to those that are new, in their order. Returns the newest
+    /// number of them all, those that were there before too.
     ///
     /// # Errors
     ///
@@ -151,42 +151,42 @@ impl Window {
         &self,
         tenant: &TenantId,
         sender: &str,
-        msgids: &[Option<&MsgId>],
+        mut records: Vec<Record>,
         now: UnixMs,
         is_refused: impl Fn(Seq) -> bool,
-        append: impl FnOnce(&[usize]) -> Result<RangeInclusive<u64>, AppendError>,
-    ) -> Result<Vec<Seq>, AppendError> {
+        append: impl FnOnce(Vec<Record>) -> Result<RangeInclusive<u64>, AppendError>,
+    ) -> Result<Seq, AppendError> {
         let of_sender = self.of_sender(tenant, sender);
         let sender = of_sender.finish();
         self.with(sender, |window, share| {
             window.forget(now);
-            let mut fresh = Vec::with_capacity(msgids.len());
-            let mut taken = Vec::with_capacity(msgids.len());
-            let mut ids = HashMap::<u128, usize, BuildHasherDefault<Hashed>>::default();
-            for (place, msgid) in msgids.iter().enumerate() {
-                let id = msgid.map(|msgid| id_of(of_sender, msgid));
-                let known = id.and_then(|id| window.seq_of(id)).filter(|seq| !is_refused(*seq));
-                taken.push(match (known, id) {
-                    (Some(seq), _) => Ok(seq),
-                    (None, Some(id)) => Err(*ids.entry(id).or_insert_with(|| {
-                        fresh.push(place);
-                        fresh.len() - 1
-                    })),
-                    (None, None) => {
-                        fresh.push(place);
-                        Err(fresh.len() - 1)
+            let (mut newest, mut count) = (Seq(0), 0);
+            let mut new = Vec::with_capacity(records.len());
+            let mut twice = HashSet::<u128, BuildHasherDefault<Hashed>>::default();
+            records.retain(|record| {
+                if let Some((_, msgid)) = record.repeatable() {
+                    let id = id_of(of_sender, msgid);
+                    if let Some(seq) = window.seq_of(id).filter(|seq| !is_refused(*seq)) {
+                        newest = newest.max(seq);
+                        return false;
                     }
-                });
+                    if !twice.insert(id) {
+                        return false;
+                    }
+                    new.push((id, count));
+                }
+                count += 1;
+                true
+            });
+            if records.is_empty() {
+                return Ok(newest);
             }
-            let first = if fresh.is_empty() { 0 } else { *append(&fresh)?.start() };
-            let seq = |nth: usize| Seq(first + nth as u64);
-            let mut new: Vec<_> = ids.into_iter().collect();
-            // In the order of numbers, so that the oldest is forgotten first.
-            new.sort_unstable_by_key(|(_, nth)| *nth);
+            let range = append(records)?;
             for (id, nth) in new {
-                window.insert(KnownId { sender, id, seq: seq(nth), arrived: now }, share);
+                let seq = Seq(*range.start() + nth);
+                window.insert(KnownId { sender, id, seq, arrived: now }, share);
             }
-            Ok(taken.into_iter().map(|known| known.unwrap_or_else(seq)).collect())
+            Ok(newest.max(Seq(*range.end())))
         })
     }
 
@@ -326,6 +326,8 @@ pub(crate) const fn is_current(arrived: UnixMs, now: UnixMs) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use fieldgate_core::message::{Message, Qos};
+
     use super::*;
 
     fn learn(window: &Window, sender: &str, number: u64) {
@@ -361,40 +363,42 @@ mod tests {
         assert_eq!(admit(5, 1, WINDOW_MS + 10), Admit::New(5..=5));
     }
 
+    fn record(id: &str) -> Record {
+        let message = fieldgate_core::testing::message("t", Qos::AtLeastOnce, "");
+        Record::Message(Message { reference: id.parse().ok(), ..message })
+    }
+
     #[test]
     fn of_several_each_is_taken_once() {
         let window = Window::new([7; 16]);
         let tenant = TenantId::default_tenant();
         let admit = |ids: &[&str], first: u64, refused: u64| {
-            let ids: Vec<Option<MsgId>> = ids.iter().map(|id| id.parse().ok()).collect();
-            let ids: Vec<_> = ids.iter().map(Option::as_ref).collect();
             let mut appended = Vec::new();
-            let append = |fresh: &[usize]| {
-                appended = fresh.to_vec();
+            let append = |fresh: Vec<Record>| {
+                let id = |record: &Record| record.repeatable().map(|(_, id)| id.to_string());
+                appended = fresh.iter().map(|record| id(record).unwrap_or_default()).collect();
                 Ok(first..=first + fresh.len() as u64 - 1)
             };
             let is_refused = |seq| seq == Seq(refused);
-            let seqs = window.admit_each(&tenant, "a", &ids, UnixMs(0), is_refused, append);
-            let seqs: Vec<u64> = seqs.unwrap().into_iter().map(|seq| seq.0).collect();
-            (seqs, appended)
+            let records = ids.iter().map(|id| record(id)).collect();
+            let newest = window.admit_each(&tenant, "a", records, UnixMs(0), is_refused, append);
+            (newest.unwrap().0, appended.join(" "))
         };
-        assert_eq!(admit(&["a", "", "b", "a", ""], 1, 0), (vec![1, 2, 3, 1, 4], vec![0, 1, 2, 4]));
-        assert_eq!(admit(&["b", "c", "", "a"], 5, 0), (vec![3, 5, 6, 1], vec![1, 2]));
-        assert_eq!(admit(&["a", "b"], 7, 0), (vec![1, 3], vec![]));
+        let told = |newest, appended: &str| (newest, appended.to_owned());
+        assert_eq!(admit(&["a", "", "b", "a", ""], 1, 0), told(4, "a  b "));
+        assert_eq!(admit(&["b", "c", "", "a"], 5, 0), told(6, "c "));
+        assert_eq!(admit(&["a", "b"], 7, 0), told(3, ""));
+        assert_eq!(admit(&["c"], 7, 0), told(5, ""));
+        assert_eq!(admit(&[], 7, 0), told(0, ""));
         // One that was refused is stored when it comes again; so is all of what found no room.
-        assert_eq!(admit(&["a", "b"], 7, 3), (vec![1, 7], vec![1]));
-        let [id] = ["d"].map(|id| id.parse::<MsgId>().unwrap());
-        let full = window.admit_each(
-            &tenant,
-            "a",
-            &[Some(&id)],
-            UnixMs(0),
-            |_| false,
-            |_| Err(AppendError::Full),
-        );
+        assert_eq!(admit(&["a", "b"], 7, 3), told(7, "b"));
+        let records = vec![record("d")];
+        let full = |_| Err(AppendError::Full);
+        let full = window.admit_each(&tenant, "a", records, UnixMs(0), |_| false, full);
         assert_eq!(full, Err(AppendError::Full));
-        assert_eq!(admit(&["d"], 8, 0), (vec![8], vec![0]));
+        assert_eq!(admit(&["d"], 8, 0), told(8, "d"));
         // What one call knows, the other does too.
+        let id = "d".parse().unwrap();
         let alone = window.admit(&tenant, &Arc::from("a"), &id, UnixMs(0), |_| false, || Ok(9..=9));
         assert_eq!(alone, Ok(Admit::Repeat(Seq(8))));
     }
