@@ -74,8 +74,10 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         }
         notes.note(shared, &steps);
         notes.tell(shared);
+        // An echo answers a command that was applied before it, and mostly none is open at all.
+        let may_echo = shared.state.has_open_commands();
         for step in steps.drain(..) {
-            notice(shared, &mut pursuit, &mut echoes, &step);
+            notice(shared, &mut pursuit, may_echo.then_some(&mut echoes), &step);
         }
         // Before reports are looked at: an echo says more than that the values are there.
         echoes.run(shared);
@@ -140,7 +142,7 @@ fn route(routing: &crate::fabric::Routing, entry: &Arc<Entry>, outgoing: &mut [V
 }
 
 /// What connections must hear of beside their subscriptions.
-fn notice(shared: &Shared, pursuit: &mut Pursuit, echoes: &mut Echoes, step: &Followed) {
+fn notice(shared: &Shared, pursuit: &mut Pursuit, echoes: Option<&mut Echoes>, step: &Followed) {
     match step {
         Followed::Gap(range, reason) => {
             for inbox in &shared.inboxes {
@@ -157,7 +159,9 @@ fn notice(shared: &Shared, pursuit: &mut Pursuit, echoes: &mut Echoes, step: &Fo
             }
             let Some(message) = message_of(entry) else { return };
             pursuit.heard(shared, message);
-            echoes.heard(shared, message);
+            if let Some(echoes) = echoes {
+                echoes.heard(shared, message);
+            }
             if message.kind != Kind::Command {
                 return;
             }

@@ -106,6 +106,10 @@ impl Commands {
         self.by_seq.insert(command.entry.seq, command);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_seq.is_empty()
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = (Seq, OpenCommand)> {
         self.by_seq.iter().map(|(seq, command)| (*seq, command.clone()))
     }

@@ -453,6 +453,12 @@ impl State {
         of_topic.is_some_and(|retained| retained.seq == entry.seq)
     }
 
+    /// Whether any device of any tenant has an open command.
+    #[must_use]
+    pub fn has_open_commands(&self) -> bool {
+        !self.read().commands.is_empty()
+    }
+
     /// The commands that wait for this device, oldest first.
     #[must_use]
     pub fn open_commands(&self, tenant: &TenantId, device: &DeviceId) -> Vec<OpenCommand> {
