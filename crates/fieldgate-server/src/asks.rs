@@ -121,15 +121,7 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
             link.outbox.wait(ws::close_echo(code));
             link.close(CloseReason::PeerClosed);
         }
-        (Event::Ping(payload), _) => {
-            match ingest::is_stored(&hub.shared, link) {
-                None => return Outcome::Full,
-                Some(false) => return Outcome::Done,
-                Some(true) => (),
-            }
-            hub.touch(link);
-            link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::pong_frame(payload)));
-        }
+        (Event::Ping(payload), _) => return ingest::on_ping(hub, link, payload),
         (Event::Pong(_), _) => (),
         (Event::Text(text), None) => return prove::on_first(hub, link, text),
         (Event::Binary(_), None) => link.close(CloseReason::ProtocolError),

@@ -35,7 +35,7 @@ use crate::{
 };
 
 pub(crate) use gateways::Gateways;
-pub(crate) use link::{is_stored, on_frame};
+pub(crate) use link::{on_frame, on_ping};
 pub(crate) use post::{answer, source_at};
 
 /// So many devices are made together: more would be too much for one group in the log.

@@ -100,6 +100,8 @@ pub(crate) struct Link {
     pub(crate) brought: RefCell<Option<Box<Brought>>>,
     /// Of a source: the newest number of what it sent: a pong waits until that is stored.
     pub(crate) taken: Cell<Seq>,
+    /// Of a source: up to which number of those a pong waits.
+    pub(crate) ponged: Cell<Seq>,
     /// Where a device's own telemetry goes, once it sent some.
     pub(crate) own_telemetry: OnceCell<Topic>,
     pub(crate) started: Instant,
@@ -157,6 +159,7 @@ impl Link {
             session,
             brought: RefCell::default(),
             taken: Cell::new(Seq(0)),
+            ponged: Cell::new(Seq(0)),
             own_telemetry: OnceCell::new(),
             started: Instant::now(),
             peer,

@@ -16,6 +16,7 @@ use fieldgate_core::{
     id::{MsgId, Seq},
     message::Qos,
 };
+use fieldgate_dialects::ws;
 use fieldgate_store::{Log, state::CommandMoved};
 
 use super::Hub;
@@ -36,6 +37,8 @@ pub(crate) enum Then {
         command: Seq,
         byte_len: usize,
     },
+    /// A ping of a source is answered, with what it said.
+    Pong(Box<[u8]>),
     /// A change of the registry: only its turn tells whether it was made.
     Decided {
         reference: Option<MsgId>,
@@ -111,6 +114,8 @@ impl Hub {
             Then::Ack { reference, .. } => Some(reference),
             Then::CommandAccepted { reference, .. } | Then::Decided { reference, .. } => reference,
             Then::SendCommand { byte_len, .. } => return commands::sent(link, byte_len),
+            // Who hears of no pong sends again what was before it.
+            Then::Pong(_) => return,
         };
         let fault = Fault::new(Code::StorageUnavailable, "the disk failed: nothing is stored");
         self.answer(link, &Answer::Error { fault, reference, refused: Vec::new() });
@@ -125,11 +130,18 @@ impl Hub {
                 self.answer(link, &Answer::CommandAccepted { reference, seq, device_count });
             }
             Then::Decided { reference, told } => self.tell_outcome(link, seq, reference, told),
+            Then::Pong(payload) => self.pong(link, &payload),
             Then::SendCommand { command, byte_len } => {
                 commands::sent(link, byte_len);
                 self.send_command(link, command, false);
             }
         }
+    }
+
+    /// Answers a ping.
+    pub(crate) fn pong(&self, link: &Rc<Link>, payload: &[u8]) {
+        self.touch(link);
+        link.outbox.push_tick(|tick| tick.extend_from_slice(&ws::pong_frame(payload)));
     }
 
     fn tell_outcome(&self, link: &Rc<Link>, seq: Seq, reference: Option<MsgId>, told: bool) {

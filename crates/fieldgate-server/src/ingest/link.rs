@@ -14,7 +14,7 @@ use super::{bring, limits_of, set_aside, take};
 use crate::{
     asks::Outcome,
     fabric::{Shared, append_fault, now},
-    hub::Hub,
+    hub::{Hub, Then},
     link::Link,
 };
 
@@ -102,14 +102,21 @@ fn on_elements(
     }
 }
 
-/// Whether what stood of the newest array of a source is on stable storage; nothing while that is not
-/// known. Of everybody else there is nothing to wait for.
-pub(crate) fn is_stored(shared: &Shared, link: &Link) -> Option<bool> {
+/// Answers a ping: of a source once what stood of its newest array is on stable storage, and never if
+/// it was refused. What comes behind the ping is read meanwhile. One pong an array waits at most: a
+/// ping behind another one, with nothing between them, is read when the first was answered.
+pub(crate) fn on_ping(hub: &Hub, link: &Rc<Link>, payload: &[u8]) -> Outcome {
     let taken = link.taken.get();
-    if taken > shared.log.frontier().durable {
-        return None;
+    if taken == Seq(0) {
+        hub.pong(link, payload);
+        return Outcome::Done;
     }
-    Some(taken == Seq(0) || !shared.log.is_refused(taken))
+    let is_open = taken > hub.shared.log.frontier().durable;
+    if is_open && link.ponged.replace(taken) == taken {
+        return Outcome::Full;
+    }
+    hub.when_durable(link, taken.0..=taken.0, Then::Pong(payload.into()));
+    Outcome::Done
 }
 
 fn refuse(shared: &Shared, principal: &Principal, refused: &[(usize, Fault)]) {

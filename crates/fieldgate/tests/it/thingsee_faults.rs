@@ -4,11 +4,12 @@ use fieldgate_core::{
     id::{TenantId, UnixMs},
     message::{Content, Message, Priority, Qos},
 };
+use fieldgate_dialects::ws::{Opcode, frame_masked};
 use fieldgate_store::{Log as _, Record, Store, StoreOptions, log::LogOptions};
 use serde_json::{Value, json};
 
 use crate::{
-    support::{Gateway, Wire, exchange, post, wait_for},
+    support::{Gateway, Seen, Wire, exchange, post, wait_for},
     thingsee_in::{DEVICE, TOKEN, connect, dropped, element, gateway, history},
 };
 
@@ -17,6 +18,35 @@ fn bring(gateway: &Gateway, body: &str) -> (u16, Value) {
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
     let answer = exchange(&gateway.address, "POST", "/ingest/thingsee/cloud", &bearer, body);
     (answer.status, serde_json::from_str(&answer.body).unwrap())
+}
+
+#[test]
+fn every_ping_behind_an_array_is_answered_in_order_when_it_is_stored() {
+    let mut gateway = gateway(&[]);
+    let key = gateway.key("operator");
+    let mut cloud = connect(&gateway);
+    let (mut sent, mut pings) = (Vec::new(), Vec::new());
+    let mut ping = |sent: &mut Vec<u8>, text: String| {
+        sent.extend(frame_masked(Opcode::Ping, text.as_bytes(), [1, 2, 3, 4]));
+        pings.push(text);
+    };
+    ping(&mut sent, "before all".to_owned());
+    for n in 0..300 {
+        let array = json!([element("a", n, 1_520_416_221 + n)]).to_string();
+        sent.extend(frame_masked(Opcode::Text, array.as_bytes(), [1, 2, 3, 4]));
+        // Also two with nothing between them, and an array that nobody asks about.
+        for nth in 0..n % 3 {
+            ping(&mut sent, format!("{n} {nth}"));
+        }
+    }
+    ping(&mut sent, "behind all".to_owned());
+    cloud.raw(&sent).unwrap();
+    for text in pings {
+        assert_eq!(cloud.see(), Seen::Pong(text.into_bytes()));
+    }
+    gateway.kill();
+    gateway.up();
+    assert_eq!(history(&gateway, "a", &key).len(), 300);
 }
 
 #[test]
