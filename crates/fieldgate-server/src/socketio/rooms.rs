@@ -12,7 +12,7 @@ use std::{
 use fieldgate_core::{
     access::Principal,
     dialect::Subscribe,
-    id::{DeviceId, Seq},
+    id::{DeviceId, Position, Seq},
     message::Qos,
     topic::{Filter, Topic},
 };
@@ -28,16 +28,31 @@ use crate::{
     thethings::{Seen, devices_of},
 };
 
+/// So many devices are told of before the socket and other work of this thread are looked at.
+const DEVICES_AT_ONCE: usize = 64;
 /// What carries the values of any device.
 const EVERY: [&str; 2] = ["devices/+/telemetry", "devices/+/state/reported"];
 
 /// The rooms of a session.
 #[derive(Debug, Default)]
 pub(super) struct Entered {
-    /// Up to where the past of each was told; nothing while it is.
-    rooms: BTreeMap<Room, Option<Seq>>,
+    rooms: BTreeMap<Room, Stay>,
     /// For how many looks the marks of the past have stood.
     age: u8,
+    /// Rooms whose last values are to be told, and whether a task does it: one at a time, so that who
+    /// enters and leaves again and again costs no more than once.
+    owed: BTreeSet<Room>,
+    is_telling: bool,
+    entered_count: u64,
+}
+
+/// Being in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stay {
+    /// Which one, of a room that was left and entered again.
+    number: u64,
+    /// Up to where its past was told; nothing while it is.
+    told: Option<Seq>,
 }
 
 /// The topics of a device that carry its values.
@@ -95,8 +110,12 @@ pub(super) fn may_enter(
 
 fn all_filters(hub: &Hub, session: &Session, principal: &Principal) -> BTreeSet<Filter> {
     let state = session.state.borrow();
-    let rooms = state.joined.iter().flat_map(|joined| joined.rooms.rooms.keys());
-    rooms.flat_map(|room| filters(hub, principal, room)).collect()
+    let rooms = || state.joined.iter().flat_map(|joined| joined.rooms.rooms.keys());
+    let is_resource = |room: &&Room| matches!(room, Room::Resource(_));
+    // Resources are all of the same devices.
+    let others = rooms().filter(|room| !is_resource(room));
+    let all = rooms().find(is_resource).into_iter().chain(others);
+    all.flat_map(|room| filters(hub, principal, room)).collect()
 }
 
 /// Follows what the rooms of a session are made of, and nothing else.
@@ -115,7 +134,7 @@ fn follow(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
 
 /// Says to the hub which events are for a session.
 fn settle(hub: &Hub, link: &Link, joined: &Joined) {
-    let told = |(room, told): (&Room, &Option<Seq>)| told.map(|told| (room.clone(), told));
+    let told = |(room, stay): (&Room, &Stay)| stay.told.map(|told| (room.clone(), told));
     let rooms = joined.rooms.rooms.iter().filter_map(told).collect();
     let (namespace, positions) = (joined.namespace.clone(), joined.positions);
     hub.enter_rooms(link, Rooms { namespace, positions, rooms });
@@ -123,30 +142,31 @@ fn settle(hub: &Hub, link: &Link, joined: &Joined) {
 
 /// Enters a room: tells its past, then what comes.
 pub(super) fn enter(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: Room) {
-    let since = {
+    let (number, since) = {
         let mut state = session.state.borrow_mut();
         let Some(joined) = &mut state.joined else { return };
         if joined.rooms.rooms.contains_key(&room) {
             return;
         }
-        joined.rooms.rooms.insert(room.clone(), None);
-        joined.since
+        joined.rooms.entered_count += 1;
+        let number = joined.rooms.entered_count;
+        joined.rooms.rooms.insert(room.clone(), Stay { number, told: None });
+        (number, joined.since)
     };
     follow(hub, link, session);
-    let Some(after) = since else { return begin(hub, link, session, &room) };
+    let Some(after) = since else { return begin(hub, link, session, &room, number) };
     let (hub, link) = (Rc::clone(hub), Rc::clone(link));
     tokio::task::spawn_local(async move {
-        tell_past(&hub, &link, room, after).await;
+        tell_past(&hub, &link, room, number, after).await;
         hub.flush();
     });
 }
 
 /// Begins with the last values, and with what comes from now on.
-fn begin(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room) {
+fn begin(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room, number: u64) {
     let routed = hub.shared.routing().routed;
-    let one = enter_from(hub, link, session, room, routed);
-    let Some((principal, one)) = link.principal().zip(one) else { return };
-    tell_last(hub, link, devices(hub, &principal, room), one);
+    enter_from(hub, link, session, room, number, routed);
+    owe(hub, link, session, [room.clone()]);
 }
 
 /// A room alone, as its link gets its events.
@@ -158,57 +178,79 @@ fn alone(session: &Session, room: &Room, told: Seq) -> Option<Rooms> {
 }
 
 /// A link gets what comes behind this number, if it has not left the room meanwhile.
-fn enter_from(hub: &Hub, link: &Link, session: &Session, room: &Room, told: Seq) -> Option<Rooms> {
-    {
-        let mut state = session.state.borrow_mut();
-        let joined = state.joined.as_mut()?;
-        *joined.rooms.rooms.get_mut(room)? = Some(told);
-        joined.rooms.age = 0;
-        settle(hub, link, joined);
-    }
-    alone(session, room, told)
+fn enter_from(hub: &Hub, link: &Link, session: &Session, room: &Room, number: u64, told: Seq) {
+    let mut state = session.state.borrow_mut();
+    let Some(joined) = &mut state.joined else { return };
+    let stay = joined.rooms.rooms.get_mut(room).filter(|stay| stay.number == number);
+    let Some(stay) = stay else { return };
+    stay.told = Some(told);
+    joined.rooms.age = 0;
+    settle(hub, link, joined);
 }
 
 /// Tells what the log has of a room behind a position; where it has not all of it, the last values.
-async fn tell_past(
-    hub: &Rc<Hub>,
-    link: &Rc<Link>,
-    room: Room,
-    after: fieldgate_core::id::Position,
-) {
+async fn tell_past(hub: &Rc<Hub>, link: &Rc<Link>, room: Room, number: u64, after: Position) {
     let (Some(session), Some(principal)) = (&link.session, link.principal()) else { return };
-    let is_in = || {
-        let state = session.state.borrow();
-        state.joined.as_ref().is_some_and(|joined| joined.rooms.rooms.get(&room) == Some(&None))
-    };
+    let waiting = Some(Stay { number, told: None });
     let Some(one) = alone(session, &room, Seq(0)) else { return };
     let held = hub.hold_rooms(one);
     let wanted = (filters(hub, &principal, &room), held.form());
-    let done = || link.is_closing() || !is_in();
+    let done = || link.is_closing() || stay_in(session, &room) != waiting;
     match catchup::tell_past(hub, link, wanted, after, &done).await {
-        Ok(Some(reached)) => {
-            enter_from(hub, link, session, &room, reached);
-        }
+        Ok(Some(reached)) => enter_from(hub, link, session, &room, number, reached),
         Ok(None) => (),
-        Err(catchup::Foreign) => begin(hub, link, session, &room),
+        Err(catchup::Foreign) if done() => (),
+        Err(catchup::Foreign) => begin(hub, link, session, &room, number),
     }
 }
 
-/// Sends the last values of devices as events of one room.
-fn tell_last(hub: &Rc<Hub>, link: &Rc<Link>, devices: Vec<DeviceId>, room: Rooms) {
+fn stay_in(session: &Session, room: &Room) -> Option<Stay> {
+    let state = session.state.borrow();
+    state.joined.as_ref()?.rooms.rooms.get(room).copied()
+}
+
+/// Has the last values of rooms told, as the socket takes them.
+fn owe(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, rooms: impl IntoIterator<Item = Room>) {
+    {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return };
+        joined.rooms.owed.extend(rooms);
+        if joined.rooms.owed.is_empty() || std::mem::replace(&mut joined.rooms.is_telling, true) {
+            return;
+        }
+    }
     let (hub, link) = (Rc::clone(hub), Rc::clone(link));
     tokio::task::spawn_local(async move {
-        let held = hub.hold_rooms(room);
-        for some in devices.chunks(64) {
-            link.room().await;
-            if link.is_closing() {
-                return;
-            }
-            some.iter().for_each(|device| hub.tell_last_values(&link, device, held.form()));
-            hub.flush();
-            tokio::task::yield_now().await;
+        let Some(session) = &link.session else { return };
+        while let Some(room) = next_owed(session) {
+            tell_last(&hub, &link, session, &room).await;
         }
     });
+}
+
+fn next_owed(session: &Session) -> Option<Room> {
+    let mut state = session.state.borrow_mut();
+    let entered = &mut state.joined.as_mut()?.rooms;
+    let next = entered.owed.pop_first();
+    entered.is_telling = next.is_some();
+    next
+}
+
+/// Sends the last values of a room's devices as its events, until it is left.
+async fn tell_last(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room) {
+    let (Some(principal), Some(stay)) = (link.principal(), stay_in(session, room)) else { return };
+    let Some(one) = alone(session, room, Seq(0)) else { return };
+    let held = hub.hold_rooms(one);
+    for some in devices(hub, &principal, room).chunks(DEVICES_AT_ONCE) {
+        link.room().await;
+        let number = stay_in(session, room).map(|now| now.number);
+        if link.is_closing() || number != Some(stay.number) {
+            return;
+        }
+        some.iter().for_each(|device| hub.tell_last_values(link, device, held.form()));
+        hub.flush();
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Leaves the room of this topic, if the session is in it.
@@ -254,7 +296,7 @@ pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
     super::kamea::on_tick(hub, link, session);
     let mut state = session.state.borrow_mut();
     let Some(joined) = &mut state.joined else { return };
-    let is_marked = joined.rooms.rooms.values().any(|told| told.is_some_and(|told| told > Seq(0)));
+    let is_marked = joined.rooms.rooms.values().any(|stay| stay.told > Some(Seq(0)));
     if !is_marked || link.behind.get() || link.outbox.has_waiting() {
         return;
     }
@@ -263,23 +305,19 @@ pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
         return;
     }
     // What was on its way when they were entered has passed: now those in the same rooms are alike.
-    joined.rooms.rooms.values_mut().flatten().for_each(|told| *told = Seq(0));
+    let stays = joined.rooms.rooms.values_mut();
+    stays.filter_map(|stay| stay.told.as_mut()).for_each(|told| *told = Seq(0));
     settle(hub, link, joined);
 }
 
 /// Numbers did not come: the last values stand for them.
 fn tell_all_last(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
-    let Some(principal) = link.principal() else { return };
     let rooms: Vec<Room> = {
         let state = session.state.borrow();
         let rooms = state.joined.iter().flat_map(|joined| joined.rooms.rooms.keys());
         rooms.cloned().collect()
     };
-    for room in rooms {
-        if let Some(one) = alone(session, &room, Seq(0)) {
-            tell_last(hub, link, devices(hub, &principal, &room), one);
-        }
-    }
+    owe(hub, link, session, rooms);
 }
 
 impl Joined {
