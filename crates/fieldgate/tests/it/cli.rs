@@ -134,7 +134,7 @@ const ENDS: &[(&str, &str, i32, &str)] = &[
     ("device credential list one --data {folder} --json", "", 0, ""),
     ("device credential remove one nothing --yes --data {folder} --json", "", 1, "not_found"),
     ("device activation add --data {folder} --json", "", 0, ""),
-    ("device activation add --kind toy --data {folder} --json", "", 1, "bad_value"),
+    ("device activation add --kind toy --data {folder} --json", "", 2, "bad_value"),
     ("device activation list --data {folder} --json", "", 0, ""),
     ("device activation remove nothing --yes --data {folder} --json", "", 1, "not_found"),
     ("device remove one --data {folder} --json", "", 2, "usage"),

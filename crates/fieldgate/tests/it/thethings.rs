@@ -322,6 +322,32 @@ fn a_guess_at_a_token_or_a_code_counts_against_its_address() {
 }
 
 #[test]
+fn what_costs_too_much_is_refused_before_it_does() {
+    let gateway = Gateway::with(&[
+        "limits.frame_bytes_max=20000",
+        "limits.batch_len_max=10",
+        "limits.messages_per_second=1",
+        "limits.message_burst=5",
+    ]);
+    let token = thing(&gateway, "a");
+    let path = format!("/v2/things/{token}");
+    let values = |count: usize| json!({"values": vec![json!({"key": "a", "value": 1}); count]});
+    assert_eq!(post(&gateway, &path, &"x".repeat(30_000)).0, 400, "too long");
+    let deep = format!("{{\"values\":[{{\"key\":\"a\",\"value\":{}1}}]}}", "[".repeat(5_000));
+    assert_eq!(post(&gateway, &path, &deep).0, 400, "too deep");
+    assert_eq!(post(&gateway, &path, &values(11).to_string()).0, 400, "too many");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let fields = "values[][key]=a&".repeat(1_000);
+    assert_eq!(ask(&gateway, "POST", &path, form, &fields).0, 400, "too many fields");
+    let nested = format!("a{}=1", "[b]".repeat(1_000));
+    assert_eq!(ask(&gateway, "POST", &path, form, &nested).0, 400, "nested too deep");
+    // The same key again and again is a message each: a full bucket gives them, and is in debt.
+    assert_eq!(post(&gateway, &path, &values(10).to_string()).0, 201);
+    let (status, refused) = post(&gateway, &path, &values(1).to_string());
+    assert_eq!((status, &refused["code"]), (429, &json!(429)));
+}
+
+#[test]
 fn codes_and_things_are_there_after_a_kill() {
     let mut gateway = Gateway::start();
     let kept = code(&gateway, &["--device", "kept"]);
