@@ -116,6 +116,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_several_the_one_that_fits_is_found_whatever_its_place() {
+        let turn = || async { Turn::wait().await.unwrap() };
+        let mut kept = Vec::new();
+        for password in ["first horse", "second horse"] {
+            kept.push(turn().await.hash(password.to_owned()).await.unwrap());
+        }
+        for (password, expected) in
+            [("first horse", Some(0)), ("second horse", Some(1)), ("nobody's", None), ("", None)]
+        {
+            let found = turn().await.find(password.to_owned(), kept.clone(), 3).await.unwrap();
+            assert_eq!(found, expected, "{password}");
+        }
+        let none = turn().await.find("first horse".to_owned(), Vec::new(), 1).await.unwrap();
+        assert_eq!(none, None);
+    }
+
+    #[tokio::test]
     async fn a_password_fits_its_own_hash_and_nobody_has_one() {
         let turn = || async { Turn::wait().await.unwrap() };
         let kept = turn().await.hash("correct horse".to_owned()).await.unwrap();
