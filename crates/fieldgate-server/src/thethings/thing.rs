@@ -225,8 +225,9 @@ async fn describe(
     let shared = thing.visitor.shared();
     let wrapped = format!("{{\"values\":[{{\"value\":{body}}}]}}");
     // The same checks as for any other value; what it is wrapped in nests three deep.
-    let limits = limits_of(shared);
-    let limits = thethings::Limits { json_depth_max: limits.json_depth_max + 3, ..limits };
+    let mut limits = limits_of(shared);
+    let thethings::Limits { json_depth_max, .. } = &mut limits;
+    *json_depth_max += 3;
     let written: Vec<Written> = {
         let values = thethings::read_values(&wrapped, Some(DESCRIPTION), &limits)?;
         thethings::messages(&values)
