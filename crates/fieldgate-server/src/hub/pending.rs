@@ -1,4 +1,5 @@
-//! What waits until a record is durable, or applied too: acknowledgements, and frames of commands.
+//! What waits until a record is durable, or applied too: acknowledgements, pongs to sources, and
+//! frames of commands.
 //!
 //! In number order, on the hub's thread. Nothing leaves before the log says that it is stored; what
 //! changes commands or retained messages is acknowledged once the state has it, so that whoever
