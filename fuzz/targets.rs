@@ -285,7 +285,7 @@ pub(crate) fn socketio_packet(data: &[u8]) {
             pushed += 1;
             match waiting.push(bytes) {
                 Ok(Ok(whole)) => {
-                    assert_eq!(whole.attachments.len(), packet.head.attachment_count);
+                    assert_eq!(whole.attachment_count, packet.head.attachment_count);
                     assert_eq!(pushed, packet.head.attachment_count);
                 }
                 Ok(Err(waiting)) => attaching = Some(waiting),

@@ -94,10 +94,14 @@ impl Link {
             let socket = socket.try_clone()?;
             link.stream = Stream::Tls(Box::new(StreamOwned::new(session, socket)));
         }
+        let protocol = match protocol {
+            "" => String::new(),
+            named => format!("Sec-WebSocket-Protocol: {named}\r\n"),
+        };
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
+             {protocol}\r\n"
         );
         link.send_raw(request.as_bytes())?;
         // The server speaks only after the client here, so that nothing follows the blank line.

@@ -224,7 +224,11 @@ async fn guarded(caller: &Caller, routes: Router, request: Request) -> Response 
         Err(fault) => return Problem::new(StatusCode::BAD_REQUEST, fault).into_response(),
     };
     let mut response = if is_preflight(&request) {
-        preflight()
+        let mut response = preflight();
+        if socketio::is_ours(request.uri().path()) {
+            socketio::allow_origin(request.headers(), &mut response);
+        }
+        response
     } else {
         dispatch(caller, client, routes, request).await
     };

@@ -367,13 +367,13 @@ impl Hub {
         if fresh == *principal {
             return;
         }
-        let is_left = |s: &Rc<Subscription>| fresh.may_subscribe(&s.filter);
-        let keeps_all = link.subscriptions.borrow().values().all(is_left);
-        link.set_principal(fresh);
-        if !keeps_all {
-            return link.close(CloseReason::RightsWithdrawn);
-        }
+        let fresh = link.set_principal(fresh);
+        // Rooms may be of fewer devices from now on.
         socketio::on_rights(self, &link);
+        let is_left = |s: &Rc<Subscription>| fresh.may_subscribe(&s.filter);
+        if !link.subscriptions.borrow().values().all(is_left) {
+            link.close(CloseReason::RightsWithdrawn);
+        }
     }
 
     /// The groups of these tenants may have other devices.

@@ -187,7 +187,8 @@ impl Link {
 
     /// Numbers will not come. A form that can say so does.
     pub(crate) fn note_hole(&self) {
-        self.hole.set(self.form.get().is_told_by_state());
+        let form = self.form.get();
+        self.hole.set(form.is_told_by_state() || form.is_session());
     }
 
     /// Whether it only receives: it sends nothing, and takes no commands.

@@ -30,7 +30,7 @@ use serde::Deserialize;
 
 use crate::{asks::Outcome, fabric::Shared, hub::Hub, link::Link, sink::Socket};
 
-pub(crate) use http::{Probing, Sessions, answer, is_ours};
+pub(crate) use http::{Probing, Sessions, allow_origin, answer, is_ours};
 pub(crate) use rooms::{on_rights, on_tick};
 pub(crate) use upgrade::upgrade;
 
@@ -63,6 +63,8 @@ struct Joined {
     positions: bool,
     /// Where its client was before: its rooms begin there.
     since: Option<Position>,
+    /// Until when rooms are entered that it was in before, in ms of its link.
+    since_until_ms: Option<u64>,
     rooms: rooms::Entered,
     kamea: kamea::Asked,
     bearer: Option<Arc<str>>,
@@ -316,7 +318,7 @@ fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>
     {
         let state = session.state.borrow();
         if state.joined.is_some() || state.has_left {
-            let text = "this connection serves another namespace: use one of its own (forceNew)";
+            let text = "this connection served a namespace already: use one of its own (forceNew)";
             return refuse(hub, link, name, text);
         }
     }
@@ -342,6 +344,7 @@ fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>
         namespace,
         positions,
         since,
+        since_until_ms: None,
         rooms: rooms::Entered::default(),
         kamea: kamea::Asked::default(),
         bearer,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use fieldgate_core::{
     dialect::Delivery,
-    id::{DeviceId, Seq},
+    id::{DeviceId, Position, Seq},
 };
 
 use super::{write_event_end, write_event_start};
@@ -48,13 +48,24 @@ impl Namespace {
     }
 }
 
+/// What tells a client where it may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Positions {
+    /// Nothing: it did not ask.
+    Silent,
+    /// The event's own.
+    Own,
+    /// This one, up to which it has everything of all its rooms.
+    Safe(Position),
+}
+
 /// The rooms that a connection is in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rooms {
     /// Where.
     pub namespace: Namespace,
-    /// Whether its events end with their position.
-    pub positions: bool,
+    /// What its events end with.
+    pub positions: Positions,
     /// The rooms; of each, up to which number its past was told another way.
     pub rooms: BTreeMap<Room, Seq>,
 }
@@ -101,8 +112,13 @@ impl Rooms {
             if !write(text) {
                 return;
             }
-            if self.positions && !delivery.marks.retain {
-                text.extend_from_slice(format!(",\"{}\"", delivery.position).as_bytes());
+            let position = match self.positions {
+                Positions::Own if !delivery.marks.retain => Some(delivery.position),
+                Positions::Safe(position) => Some(position),
+                Positions::Own | Positions::Silent => None,
+            };
+            if let Some(position) = position {
+                text.extend_from_slice(format!(",\"{position}\"").as_bytes());
             }
             write_event_end(text);
             ws::write_header(out, Opcode::Text, text.len());

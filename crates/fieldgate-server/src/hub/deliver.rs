@@ -209,9 +209,12 @@ impl Hub {
         frame: Bytes,
         (seq, message, qos): (Seq, &Message, Qos),
     ) -> bool {
-        let slow = subscription.slow(qos, message);
+        // A session's position moves with every event: nothing is left out or goes ahead.
+        let is_session = link.session.is_some();
+        let slow = if is_session { Slow::Overflow } else { subscription.slow(qos, message) };
+        let priority = if is_session { Priority::Normal } else { message.priority };
         let late = || Item::late(seq, qos, message);
-        let way = link.outbox.way(message.priority, late_byte_len(message));
+        let way = link.outbox.way(priority, late_byte_len(message));
         let item = match &slow {
             // What it will say is not known yet.
             _ if way.is_ahead() => late(),
@@ -264,6 +267,9 @@ impl Hub {
     /// Lets a critical message overtake what a link reads from the log; without room ahead it comes
     /// in its turn.
     fn overtake(&self, link: &Rc<Link>, seq: Seq, message: &Message) {
+        if link.session.is_some() {
+            return;
+        }
         let Some(qos) = subscriptions::granted(link, seq, message) else { return };
         let way = link.outbox.way(message.priority, late_byte_len(message));
         if seq < link.log_next.get() || !way.is_ahead() || !link.overtook.borrow_mut().insert(seq) {

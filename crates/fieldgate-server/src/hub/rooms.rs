@@ -102,13 +102,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use fieldgate_core::id::Seq;
-    use fieldgate_dialects::socketio::{Namespace, Room};
+    use fieldgate_dialects::socketio::{Namespace, Positions, Room};
 
     use super::*;
 
     fn rooms(name: &str) -> Rooms {
         let rooms = BTreeMap::from([(Room::Resource(name.into()), Seq(0))]);
-        Rooms { namespace: Namespace::Things, positions: false, rooms }
+        Rooms { namespace: Namespace::Things, positions: Positions::Silent, rooms }
     }
 
     #[test]

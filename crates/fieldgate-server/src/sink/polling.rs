@@ -40,7 +40,9 @@ struct State {
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
     has_poll: bool,
-    /// Another transport is being tried: a poll that finds nothing ends at once.
+    has_post: bool,
+    /// Another transport is being tried; once that answers, a poll that finds nothing ends at once.
+    has_probe: bool,
     is_probed: bool,
     is_over: bool,
     /// The client is gone.
@@ -124,8 +126,13 @@ impl Exchange {
             return None;
         };
         state.has_poll = false;
+        let is_ended = state.is_ended;
         drop(state);
         self.room.notify_one();
+        if is_ended {
+            // Who has ended waits until the last of it was polled.
+            self.arrived.notify_one();
+        }
         Some(polled)
     }
 
@@ -149,6 +156,16 @@ impl Exchange {
         }
     }
 
+    /// Whether a body may be read for it: one at a time. [`Self::end_post`] makes room for the next.
+    pub(crate) fn begin_post(&self) -> bool {
+        !std::mem::replace(&mut self.state().has_post, true)
+    }
+
+    /// The body was dealt with.
+    pub(crate) fn end_post(&self) {
+        self.state().has_post = false;
+    }
+
     /// Whether requests may come for it.
     pub(crate) fn is_open(&self) -> bool {
         let state = self.state();
@@ -159,17 +176,19 @@ impl Exchange {
     pub(crate) fn begin_probe(&self) -> bool {
         let mut state = self.state();
         let open = !(state.is_over || state.is_gone || state.is_ended);
-        open && !std::mem::replace(&mut state.is_probed, true)
+        open && !std::mem::replace(&mut state.has_probe, true)
     }
 
     /// A poll that waits has to end, so that its client can go over.
     pub(crate) fn release_poll(&self) {
+        self.state().is_probed = true;
         self.something.notify_waiters();
     }
 
     /// The other transport was not taken.
     pub(crate) fn end_probe(&self) {
-        self.state().is_probed = false;
+        let mut state = self.state();
+        (state.has_probe, state.is_probed) = (false, false);
     }
 }
 
@@ -245,11 +264,7 @@ impl Polling {
                     return Ok(());
                 }
             }
-            tokio::select! {
-                biased;
-                () = self.exchange.arrived.notified() => (),
-                () = self.exchange.room.notified() => (),
-            }
+            self.exchange.arrived.notified().await;
         }
     }
 

@@ -133,7 +133,7 @@ impl Asked {
 
 /// Answers a request.
 pub(crate) async fn answer(caller: &Caller, request: Request) -> Response {
-    let origin = request.headers().get(header::ORIGIN).cloned();
+    let asked_with = request.headers().clone();
     let mut response = match Asked::read(request.uri()) {
         Ok(asked) if asked.is_websocket => {
             websocket(caller, request, asked).unwrap_or_else(IntoResponse::into_response)
@@ -141,15 +141,19 @@ pub(crate) async fn answer(caller: &Caller, request: Request) -> Response {
         Ok(asked) => polling(caller, request, asked).await,
         Err(wrong) => wrong.into_response(),
     };
-    if let Some(origin) = origin {
-        // Clients of the older versions ask with cookies, of which there are none here: any page may.
-        let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        let yes = HeaderValue::from_static("true");
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
-        headers.insert(header::VARY, HeaderValue::from_static("origin"));
-    }
+    allow_origin(&asked_with, &mut response);
     response
+}
+
+/// Lets a page of any origin read an answer. Clients of the older versions ask with cookies, of which
+/// there are none here, and take no other permission.
+pub(crate) fn allow_origin(asked_with: &HeaderMap, response: &mut Response) {
+    let Some(origin) = asked_with.get(header::ORIGIN) else { return };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    let yes = HeaderValue::from_static("true");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+    headers.insert(header::VARY, HeaderValue::from_static("origin"));
 }
 
 fn session(engine: Engine, sid: &Arc<str>, headers: &HeaderMap, uri: &Uri) -> Box<Session> {
@@ -308,6 +312,22 @@ async fn post(shared: &Shared, exchange: &Exchange, asked: &Asked, request: Requ
     if !exchange.is_open() {
         return Wrong::Session.into_response();
     }
+    if !exchange.begin_post() {
+        // Nobody could tell in which order they are meant.
+        end(shared, exchange);
+        return Wrong::Request.into_response();
+    }
+    let answer = take_body(shared, exchange, asked, request).await;
+    exchange.end_post();
+    answer
+}
+
+async fn take_body(
+    shared: &Shared,
+    exchange: &Exchange,
+    asked: &Asked,
+    request: Request,
+) -> Response {
     let limits = &shared.config.limits;
     let content = request.headers().get(header::CONTENT_TYPE).cloned();
     let is_bytes = content.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet"));

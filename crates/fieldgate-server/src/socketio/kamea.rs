@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use fieldgate_core::close::CloseReason;
+use fieldgate_core::{close::CloseReason, id::DeviceId};
 use fieldgate_dialects::{
     kamea::{ACCESS_DENIED, INTERNAL_SERVER_ERROR, Request, TELEMETRIES, UNSUBSCRIBE, request},
     socketio::{Namespace, Room},
@@ -23,6 +23,9 @@ use crate::{
     link::Link,
 };
 
+/// Most rights that a guest collects in one connection.
+const GRANTS_MAX: usize = 3_072;
+
 /// What a session asked for.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
@@ -30,8 +33,9 @@ pub(super) struct Asked {
     pending: Option<Arc<Mutex<Option<Verdict>>>>,
     /// What it may see, and under which name here.
     open: Vec<(Request, Room)>,
-    /// When all of that was asked for again, in ms of its link.
+    /// When all of that was asked for again, in ms of its link, and whether it still is.
     asked_ms: u64,
+    is_asking: bool,
 }
 
 pub(super) fn on_event(
@@ -49,7 +53,7 @@ pub(super) fn on_event(
         UNSUBSCRIBE => match read() {
             Ok(request) => {
                 let names = request.devices();
-                names.for_each(|device| rooms::leave(hub, link, session, device.as_str()));
+                names.for_each(|device| leave(hub, link, session, &device));
                 acknowledge(hub, link, call.id, b"{\"status\":\"success\"}");
             }
             Err(why) => fail(hub, link, &why),
@@ -146,7 +150,15 @@ fn admit(
             let mut grown = (*principal).clone();
             let new = room.principal.grants.into_iter();
             grown.grants.extend(new.filter(|grant| !principal.grants.contains(grant)));
+            if grown.grants.len() > GRANTS_MAX {
+                return Err("too many devices for one connection");
+            }
             link.set_principal(grown);
+            // What was decided elsewhere may be withdrawn by now.
+            hub.recheck(link.id);
+            if link.is_closing() {
+                return Ok(());
+            }
         }
     }
     let entered = Room::Telemetries(room.device);
@@ -170,44 +182,69 @@ pub(super) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
         let Some(joined) = &mut state.joined else { return };
         let now = link.age_ms();
         let is_due = now >= joined.kamea.asked_ms + authorization.recheck_s.saturating_mul(1_000);
-        if !authorization.is_asked() || joined.kamea.open.is_empty() || !is_due {
+        let is_idle = joined.kamea.open.is_empty() || joined.kamea.is_asking;
+        if !authorization.is_asked() || is_idle || !is_due {
             return;
         }
-        joined.kamea.asked_ms = now;
+        (joined.kamea.asked_ms, joined.kamea.is_asking) = (now, true);
         (joined.kamea.open.clone(), joined.bearer.clone())
     };
     let (hub, link) = (Rc::clone(hub), Rc::clone(link));
     tokio::task::spawn_local(async move {
         for (request, room) in open {
-            let (shared, bearer) = (Arc::clone(&hub.shared), bearer.clone());
-            let asked = request.clone();
-            let decided = hub
-                .shared
-                .runtime
-                .spawn(async move { authorize(&shared, bearer.as_deref(), None, &asked).await });
-            let Some(session) = link.session.as_ref().filter(|_| !link.is_closing()) else {
-                return;
-            };
-            match decided.await {
-                Ok(Verdict::Allowed(_)) => (),
-                Ok(Verdict::Denied) => deny(&hub, &link),
-                Ok(Verdict::Failed(why)) => {
-                    fail(&hub, &link, &why);
-                    close(&hub, &link, session, &request, &room);
-                }
-                Err(_) => close(&hub, &link, session, &request, &room),
-            }
+            ask_again(&hub, &link, bearer.clone(), request, &room).await;
             hub.flush();
+        }
+        let Some(session) = &link.session else { return };
+        if let Some(joined) = &mut session.state.borrow_mut().joined {
+            joined.kamea.is_asking = false;
         }
     });
 }
 
-/// Nobody says that a client may still see a device: it does not.
-fn close(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, request: &Request, room: &Room) {
-    if let Some(joined) = &mut session.state.borrow_mut().joined {
-        joined.kamea.open.retain(|(open, _)| open != request);
+async fn ask_again(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    bearer: Option<Arc<str>>,
+    request: Request,
+    room: &Room,
+) {
+    let is_there = |session: &Session| !link.is_closing() && is_open(session, room);
+    let Some(session) = link.session.as_deref().filter(|session| is_there(session)) else { return };
+    let shared = Arc::clone(&hub.shared);
+    let asking = async move { authorize(&shared, bearer.as_deref(), None, &request).await };
+    let decided = hub.shared.runtime.spawn(asking).await;
+    // It may have left meanwhile.
+    if !is_there(session) {
+        return;
     }
+    match decided {
+        Ok(Verdict::Allowed(_)) => (),
+        Ok(Verdict::Denied) => deny(hub, link),
+        Ok(Verdict::Failed(why)) => {
+            fail(hub, link, &why);
+            close(hub, link, session, room);
+        }
+        Err(_) => close(hub, link, session, room),
+    }
+}
+
+fn is_open(session: &Session, room: &Room) -> bool {
+    let state = session.state.borrow();
+    state.joined.as_ref().is_some_and(|joined| joined.kamea.open.iter().any(|(_, of)| of == room))
+}
+
+/// A client wants to see a device no more.
+fn leave(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, device: &DeviceId) {
+    if let Some(joined) = &mut session.state.borrow_mut().joined {
+        joined.kamea.open.retain(|(_, room)| *room != Room::Telemetries(device.clone()));
+    }
+    rooms::leave(hub, link, session, device.as_str());
+}
+
+/// Nobody says that a client may still see a device: it does not.
+fn close(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room) {
     if let Room::Telemetries(device) = room {
-        rooms::leave(hub, link, session, device.as_str());
+        leave(hub, link, session, device);
     }
 }

@@ -16,7 +16,7 @@ use fieldgate_core::{
     message::Qos,
     topic::{Filter, Topic},
 };
-use fieldgate_dialects::socketio::{Namespace, Room, Rooms};
+use fieldgate_dialects::socketio::{Namespace, Positions, Room, Rooms};
 
 use super::{Joined, Session};
 use crate::{
@@ -30,6 +30,10 @@ use crate::{
 
 /// So many devices are told of before the socket and other work of this thread are looked at.
 const DEVICES_AT_ONCE: usize = 64;
+/// Most filters that the rooms of one connection are made of, two or three for each device.
+const FILTERS_MAX: usize = 1_536;
+/// How long after its first room a client that comes back enters those that it was in.
+const RETURN_MS: u64 = 1_000;
 /// What carries the values of any device.
 const EVERY: [&str; 2] = ["devices/+/telemetry", "devices/+/state/reported"];
 
@@ -44,6 +48,15 @@ pub(super) struct Entered {
     owed: BTreeSet<Room>,
     is_telling: bool,
     entered_count: u64,
+    /// Whether its position was held back at the last look.
+    is_held: bool,
+}
+
+impl Entered {
+    /// Whether the past of a room is being told.
+    fn is_pending(&self) -> bool {
+        self.rooms.values().any(|stay| stay.told.is_none())
+    }
 }
 
 /// Being in a room.
@@ -99,11 +112,14 @@ pub(super) fn may_enter(
 ) -> Result<(), (u16, &'static str)> {
     let max = hub.shared.config.limits.topics_per_connection_max;
     let Some(principal) = link.principal() else { return Ok(()) };
+    let count = session.state.borrow().joined.as_ref().map_or(0, |joined| joined.rooms.rooms.len());
+    if count >= max {
+        return Err((400, "above limits.topics_per_connection_max"));
+    }
     let mut wanted = all_filters(hub, session, &principal);
     wanted.extend(filters(hub, &principal, room));
-    let count = session.state.borrow().joined.as_ref().map_or(0, |joined| joined.rooms.rooms.len());
-    if wanted.len() > max || count >= max {
-        return Err((400, "above limits.topics_per_connection_max"));
+    if wanted.len() > FILTERS_MAX {
+        return Err((400, "the rooms of one connection are made of 512 devices at most"));
     }
     Ok(())
 }
@@ -136,7 +152,7 @@ fn follow(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
 fn settle(hub: &Hub, link: &Link, joined: &Joined) {
     let told = |(room, stay): (&Room, &Stay)| stay.told.map(|told| (room.clone(), told));
     let rooms = joined.rooms.rooms.iter().filter_map(told).collect();
-    let (namespace, positions) = (joined.namespace.clone(), joined.positions);
+    let (namespace, positions) = (joined.namespace.clone(), joined.positions_at(link.age_ms()));
     hub.enter_rooms(link, Rooms { namespace, positions, rooms });
 }
 
@@ -151,7 +167,12 @@ pub(super) fn enter(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: Roo
         joined.rooms.entered_count += 1;
         let number = joined.rooms.entered_count;
         joined.rooms.rooms.insert(room.clone(), Stay { number, told: None });
-        (number, joined.since)
+        let now = link.age_ms();
+        let until = *joined.since_until_ms.get_or_insert(now + RETURN_MS);
+        let since = joined.since.filter(|_| now < until);
+        // What others get meanwhile must not move it beyond what it misses of this one.
+        settle(hub, link, joined);
+        (number, since)
     };
     follow(hub, link, session);
     let Some(after) = since else { return begin(hub, link, session, &room, number) };
@@ -170,10 +191,10 @@ fn begin(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room, number:
 }
 
 /// A room alone, as its link gets its events.
-fn alone(session: &Session, room: &Room, told: Seq) -> Option<Rooms> {
+fn alone(link: &Link, session: &Session, room: &Room, told: Seq) -> Option<Rooms> {
     let state = session.state.borrow();
     let joined = state.joined.as_ref()?;
-    let (namespace, positions) = (joined.namespace.clone(), joined.positions);
+    let (namespace, positions) = (joined.namespace.clone(), joined.positions_at(link.age_ms()));
     Some(Rooms { namespace, positions, rooms: BTreeMap::from([(room.clone(), told)]) })
 }
 
@@ -192,7 +213,7 @@ fn enter_from(hub: &Hub, link: &Link, session: &Session, room: &Room, number: u6
 async fn tell_past(hub: &Rc<Hub>, link: &Rc<Link>, room: Room, number: u64, after: Position) {
     let (Some(session), Some(principal)) = (&link.session, link.principal()) else { return };
     let waiting = Some(Stay { number, told: None });
-    let Some(one) = alone(session, &room, Seq(0)) else { return };
+    let Some(one) = alone(link, session, &room, Seq(0)) else { return };
     let held = hub.hold_rooms(one);
     let wanted = (filters(hub, &principal, &room), held.form());
     let done = || link.is_closing() || stay_in(session, &room) != waiting;
@@ -239,7 +260,7 @@ fn next_owed(session: &Session) -> Option<Room> {
 /// Sends the last values of a room's devices as its events, until it is left.
 async fn tell_last(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room) {
     let (Some(principal), Some(stay)) = (link.principal(), stay_in(session, room)) else { return };
-    let Some(one) = alone(session, room, Seq(0)) else { return };
+    let Some(one) = alone(link, session, room, Seq(0)) else { return };
     let held = hub.hold_rooms(one);
     for some in devices(hub, &principal, room).chunks(DEVICES_AT_ONCE) {
         link.room().await;
@@ -263,7 +284,11 @@ pub(super) fn leave(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, topic: &s
     {
         let mut state = session.state.borrow_mut();
         let Some(joined) = &mut state.joined else { return };
+        let before = joined.rooms.rooms.len();
         joined.rooms.rooms.retain(|room, _| !is_meant(room));
+        if joined.rooms.rooms.len() == before {
+            return;
+        }
         settle(hub, link, joined);
     }
     follow(hub, link, session);
@@ -282,20 +307,42 @@ pub(super) fn leave_all(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
 
 /// The rights of a session's principal changed: it may see other devices.
 pub(crate) fn on_rights(hub: &Rc<Hub>, link: &Rc<Link>) {
-    if let Some(session) = &link.session {
-        follow(hub, link, session);
+    let (Some(session), Some(principal)) = (&link.session, link.principal()) else { return };
+    {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return };
+        if joined.namespace != Namespace::Things {
+            // Who may no longer see a device of Kamea is sent away.
+            return;
+        }
+        let seen = devices_of(&hub.shared, &principal);
+        joined.rooms.rooms.retain(|room, _| match room {
+            Room::Thing(device, _) => seen.has(device),
+            Room::Resource(_) | Room::Telemetries(_) => true,
+        });
+        settle(hub, link, joined);
     }
+    follow(hub, link, session);
 }
 
 /// Looks at a session twice a second.
 pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
     let Some(session) = &link.session else { return };
-    if link.hole.take() {
+    // Behind what is still to be told, so that the last values are the last.
+    let is_pending = {
+        let state = session.state.borrow();
+        state.joined.as_ref().is_some_and(|joined| joined.rooms.is_pending())
+    };
+    if !is_pending && !link.behind.get() && link.hole.take() {
         tell_all_last(hub, link, session);
     }
     super::kamea::on_tick(hub, link, session);
     let mut state = session.state.borrow_mut();
     let Some(joined) = &mut state.joined else { return };
+    if joined.rooms.is_held != joined.is_held_at(link.age_ms()) {
+        joined.rooms.is_held = !joined.rooms.is_held;
+        settle(hub, link, joined);
+    }
     let is_marked = joined.rooms.rooms.values().any(|stay| stay.told > Some(Seq(0)));
     if !is_marked || link.behind.get() || link.outbox.has_waiting() {
         return;
@@ -321,6 +368,22 @@ fn tell_all_last(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
 }
 
 impl Joined {
+    /// Whether its client may not go on behind its newest event yet: it may still enter rooms that it
+    /// was in, or misses something of one.
+    fn is_held_at(&self, now_ms: u64) -> bool {
+        let returns = self.since_until_ms.is_none_or(|until| now_ms < until);
+        self.since.is_some() && (returns || self.rooms.is_pending())
+    }
+
+    /// What its events end with.
+    fn positions_at(&self, now_ms: u64) -> Positions {
+        match self.since {
+            _ if !self.positions => Positions::Silent,
+            Some(since) if self.is_held_at(now_ms) => Positions::Safe(since),
+            Some(_) | None => Positions::Own,
+        }
+    }
+
     /// Which tenant its `tenantId` is, once it has named one.
     pub(super) fn tenant_id(&self) -> Option<&str> {
         match &self.namespace {

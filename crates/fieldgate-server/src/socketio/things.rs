@@ -99,6 +99,9 @@ fn authenticate(hub: &Rc<Hub>, link: &Rc<Link>, token: Option<String>) -> Result
         Some(_) => Err((403, "this connection is somebody else's")),
         None => {
             asks::welcome(hub, link, found);
+            if link.is_closing() {
+                return Err((503, "there is no place for this connection"));
+            }
             Ok(())
         }
     }

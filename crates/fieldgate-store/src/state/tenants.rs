@@ -188,9 +188,8 @@ impl Inner {
         match &change.change {
             Change::DeviceAdd(device) => self.add_device(&tenant_id, device, limits),
             Change::DeviceRemove(id) => {
-                let id: DeviceId = id.parse().map_err(invalid)?;
-                self.remove_device(&tenant_id, &id)?;
-                Ok(changed(id.as_str().to_owned()))
+                let names = self.remove_device(&tenant_id, &id.parse().map_err(invalid)?)?;
+                Ok(names.into_iter().flat_map(changed).collect())
             }
             Change::DeviceRotate { id, credential, hash } => {
                 self.rotate(&tenant_id, id, credential, hash)
@@ -227,8 +226,8 @@ impl Inner {
                 Ok(Vec::new())
             }
             Change::Edit { expected, edit } => {
-                let (effects, touched) = tenant.edit(&tenant_id, *expected, edit, limits)?;
-                self.touched = touched;
+                let effects;
+                (effects, self.touched) = tenant.edit(&tenant_id, *expected, edit, limits)?;
                 Ok(effects)
             }
             Change::Integration { name, expected, step } => {
@@ -295,8 +294,8 @@ impl Inner {
         Ok(Vec::new())
     }
 
-    fn remove_device(&mut self, tenant_id: &TenantId, id: &DeviceId) -> Result<(), Fault> {
-        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
+    fn remove_device(&mut self, of: &TenantId, id: &DeviceId) -> Result<Vec<String>, Fault> {
+        let tenant = self.tenants.entry(of.clone()).or_default();
         let device = tenant.devices.remove(id).ok_or_else(|| no_such("device", id.as_str()))?;
         tenant.profile_bytes = tenant.profile_bytes.saturating_sub(device.profile_bytes());
         device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
@@ -305,9 +304,12 @@ impl Inner {
         tenant.guards.remove(id);
         tenant.desired.remove(id);
         tenant.integrations.forget_device(id);
-        self.touched = tenant.scenes.forget(tenant_id, id.as_str());
-        self.touched.extend(tenant.things.forget_device(tenant_id, id));
-        Ok(())
+        self.touched = tenant.scenes.forget(of, id.as_str());
+        let people = tenant.things.forget_device(id);
+        self.touched.extend(people.iter().map(|user| RowKey::Account(of.clone(), user.clone())));
+        // Whoever linked it sees nothing of what gets its name later.
+        let people = people.into_iter().map(|user| format!("user:{user}"));
+        Ok(people.chain([id.as_str().to_owned()]).collect())
     }
 
     /// The rows that a change may touch.
@@ -415,11 +417,9 @@ impl Inner {
 
     /// Every other row, by key.
     pub(super) fn rows(&self) -> Vec<(RowKey, Row)> {
-        let mut rows: Vec<_> = self
-            .known
-            .iter()
-            .map(|(id, info)| (RowKey::Tenant(id.clone()), Row::Tenant(*info)))
-            .collect();
+        let known = self.known.iter();
+        let mut rows: Vec<_> =
+            known.map(|(id, info)| (RowKey::Tenant(id.clone()), Row::Tenant(*info))).collect();
         for (id, tenant) in &self.tenants {
             rows.extend(tenant.rows(id));
         }

@@ -144,7 +144,7 @@ impl Things {
     }
 
     /// Ends every link to a device that goes; tells whose.
-    pub(super) fn forget_device(&mut self, tenant: &TenantId, id: &DeviceId) -> Vec<RowKey> {
+    pub(super) fn forget_device(&mut self, id: &DeviceId) -> Vec<String> {
         let linked = self.accounts.iter().filter(|(_, a)| a.things.contains(id.as_str()));
         let users: Vec<String> = linked.map(|(user, _)| user.clone()).collect();
         for user in &users {
@@ -152,7 +152,7 @@ impl Things {
                 Arc::make_mut(account).things.remove(id.as_str());
             }
         }
-        users.into_iter().map(|user| RowKey::Account(tenant.clone(), user)).collect()
+        users
     }
 }
 

@@ -38,6 +38,20 @@ async fn what_is_written_waits_for_a_poll_up_to_the_bound() {
 }
 
 #[tokio::test]
+async fn room_is_for_who_writes_though_who_reads_waits_too() {
+    let (polling, exchange) = ends();
+    polling.try_write(&[0; OUT_BYTES_MAX]).unwrap();
+    let both = async {
+        tokio::select! {
+            biased;
+            read = polling.readable() => panic!("nothing came: {read:?}"),
+            written = polling.writable() => written.unwrap(),
+        }
+    };
+    tokio::join!(both, exchange.poll());
+}
+
+#[tokio::test]
 async fn a_poll_waits_for_what_is_written_and_a_second_one_is_told() {
     let (polling, exchange) = ends();
     let waiting = {
@@ -108,6 +122,8 @@ async fn pair() -> (Socket, TcpStream) {
 async fn what_waits_goes_over_in_both_directions() {
     let (polling, exchange) = ends();
     assert!(exchange.begin_probe() && !exchange.begin_probe());
+    assert!(timeout(SHORT, exchange.something.notified()).await.is_err());
+    exchange.release_poll();
     assert_eq!(exchange.poll().await, Polled::Nothing, "so that its client can go over");
     polling.try_write(b"for a poll").unwrap();
     assert!(exchange.post(b"from a body").await);
