@@ -269,8 +269,8 @@ fn a_device_that_connects_tells_what_it_is_in_before_it_gets_what_is_wished() {
     drop(lamp);
     let mut lamp = gateway.as_device("lamp", &token);
     report(&mut lamp, &json!({"bri": 255}));
-    report(&mut lamp, &json!({"bri": 7}));
     wait_for_desired(&gateway, &key, &json!({}));
+    report(&mut lamp, &json!({"bri": 7}));
     lamp.send(&json!({"type": "ping"}));
     assert_eq!(lamp.next()["type"], "pong");
 }
