@@ -167,6 +167,12 @@ acts! {
     ThingLink = "thing.link", Access;
     /// A person ended such a link.
     ThingUnlink = "thing.unlink", Access;
+    /// Apps may make keys for themselves on the deCONZ interface, for a while.
+    DeconzUnlock = "deconz.unlock", Admin;
+    /// An app got a key of the deCONZ interface.
+    DeconzKeyAdd = "deconz_key.add", Admin;
+    /// The key of an app was revoked.
+    DeconzKeyRemove = "deconz_key.remove", Admin;
 }
 
 impl FromStr for Act {

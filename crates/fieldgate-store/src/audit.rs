@@ -277,6 +277,9 @@ pub(crate) fn told(change: &RegistryChange) -> Option<Said> {
         Change::Integration { name, step, .. } => of_integration(name, step, said)?,
         // A source may bring thousands: they would push out what administrators did.
         Change::SourceDevice { .. } => return None,
+        // What the gateway numbers is nobody's act.
+        Change::Parts { .. } => return None,
+        Change::Bridge(step) => said(step.act()?, step.id()).with("name", step.name()),
         Change::Account { user, step } => said(step.act()?, user).with("thing", step.thing()),
         Change::Activation { id, step } => said(step.act(), id).with("device", step.device()),
     })

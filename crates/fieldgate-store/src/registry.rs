@@ -2,6 +2,7 @@
 //!
 //! Types only; `state` applies changes in seq order. Secrets are here as hashes alone.
 
+mod bridge;
 mod edit;
 mod group;
 mod guard;
@@ -26,6 +27,8 @@ use fieldgate_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{audit::Author, secret::PasswordHash};
+pub(crate) use bridge::bridge_id;
+pub use bridge::{BridgeKey, BridgeStep, PartNumbers, Parts, Seen, bridge_name};
 pub use edit::{Edit, tag_of};
 pub use group::{Group, GroupStep, Numbers};
 pub use integration::{
@@ -332,6 +335,17 @@ pub enum Change {
         /// How.
         step: ActivationStep,
     },
+    /// Parts of a device get numbers for deCONZ apps; those that have one keep it.
+    Parts {
+        /// Whose.
+        device: String,
+        /// Whether it is a light, its word and its instance, in the order to number them.
+        parts: Vec<(bool, String, u8)>,
+        /// What an app says that its sensor is; `None` leaves that.
+        clip: Option<String>,
+    },
+    /// The keys of deCONZ apps change.
+    Bridge(BridgeStep),
 }
 
 /// How what a person is let in with changes.
@@ -379,6 +393,7 @@ impl RegistryChange {
             Change::Scene { step, .. } => step.memory_bytes(),
             Change::Integration { step, .. } => step.memory_bytes(),
             Change::Activation { step, .. } => step.memory_bytes(),
+            Change::Parts { parts, clip, .. } => bridge::parts_bytes(parts, clip.as_ref()),
             Change::DeviceRemove(_)
             | Change::DeviceRotate { .. }
             | Change::KeyAdd(_)
@@ -399,7 +414,8 @@ impl RegistryChange {
             | Change::TenantSet(_)
             | Change::TenantRemove
             | Change::SourceDevice { .. }
-            | Change::Account { .. } => 0,
+            | Change::Account { .. }
+            | Change::Bridge(_) => 0,
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a secret is known in clear only while it is made or checked; nothing here prints one.
 
+mod token;
+
 use std::{
     fmt,
     fs::OpenOptions,
@@ -19,18 +21,16 @@ use fieldgate_core::id::{DeviceId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::{NonceHash, Sealed, SecretHash};
+pub use token::{THING_TOKEN_LEN, TokenKind, is_thing_token, make_token, random_text};
 
 /// Shortest token of a user's own, in bytes (`cli.md`, `device add --token-stdin`).
 pub const OWN_TOKEN_BYTES_MIN: usize = 16;
 /// Longest secret to sign with, in bytes.
 pub const SIGNING_BYTES_MAX: usize = 256;
-/// Length of a thing's token, in base64url characters.
-pub const THING_TOKEN_LEN: usize = 43;
 /// Shortest password of a person, in characters.
 pub const PASSWORD_CHARS_MIN: usize = 8;
 /// Longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// The key under which every credential is hashed, and what must be used again is sealed.
 pub struct MasterKey {
@@ -126,6 +126,12 @@ impl MasterKey {
     #[must_use]
     pub fn hash_activation(&self, code: &str) -> SecretHash {
         self.hash_parts(&["activation", code])
+    }
+
+    /// Hashes the key of a deCONZ app: it counts on that interface alone.
+    #[must_use]
+    pub fn hash_bridge(&self, token: &str) -> SecretHash {
+        self.hash_parts(&["bridge", token])
     }
 
     /// Hashes a part of a sign-in: each kind counts as what it is alone.
@@ -313,12 +319,6 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Tells whether this is written as a thing's token is.
-#[must_use]
-pub fn is_thing_token(token: &str) -> bool {
-    token.len() == THING_TOKEN_LEN && token.bytes().all(|byte| ALPHABET.contains(&byte))
-}
-
 /// What of a sign-in is hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignInPart {
@@ -328,60 +328,6 @@ pub enum SignInPart {
     Refresh,
     /// A code to sign in with once.
     Link,
-}
-
-/// What a token is for; its prefix says so to people and scanners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenKind {
-    /// A device's: `fg_d_…`.
-    Device,
-    /// An API key: `fg_k_…`.
-    Key,
-    /// One that a person who signed in shows: `fg_a_…`.
-    Access,
-    /// A code to sign in with once: `fg_l_…`.
-    Link,
-    /// A secret that a device signs with: `fg_h_…`.
-    Signing,
-    /// What opens one connection: `fg_t_…`.
-    Ticket,
-    /// One that a source shows: `fg_s_…`.
-    Source,
-    /// A code that makes a device: `fg_c_…`.
-    Activation,
-    /// A thing's, for the thethings.iO dialect: 43 characters and no prefix, as things send it.
-    Thing,
-}
-
-/// Makes a token of 256 random bits.
-///
-/// # Errors
-///
-/// If there is no randomness.
-pub fn make_token(kind: TokenKind) -> io::Result<String> {
-    let prefix = match kind {
-        TokenKind::Device => "fg_d_",
-        TokenKind::Key => "fg_k_",
-        TokenKind::Access => "fg_a_",
-        TokenKind::Link => "fg_l_",
-        TokenKind::Signing => "fg_h_",
-        TokenKind::Ticket => "fg_t_",
-        TokenKind::Source => "fg_s_",
-        TokenKind::Activation => "fg_c_",
-        TokenKind::Thing => "",
-    };
-    Ok(format!("{prefix}{}", random_text(THING_TOKEN_LEN)?))
-}
-
-/// Makes random text of `len` characters, 6 bits each.
-///
-/// # Errors
-///
-/// If there is no randomness.
-pub fn random_text(len: usize) -> io::Result<String> {
-    let bytes = random::<64>()?;
-    let letter = |byte: &u8| ALPHABET.get(usize::from(byte & 63)).copied().map(char::from);
-    Ok(bytes.iter().take(len).filter_map(letter).collect())
 }
 
 /// What is stored of a password: Argon2id in the PHC string format, salt and costs included.

@@ -22,8 +22,8 @@ use crate::{
     port::Log,
     record::Entry,
     registry::{
-        Account, Activation, ApiKey, Asides, Device, Group, Guard, Integration, Numbers, Origin,
-        Progress, Scene, SignIns, TenantInfo, User,
+        Account, Activation, ApiKey, Asides, BridgeKey, Device, Group, Guard, Integration, Numbers,
+        Origin, PartNumbers, Parts, Progress, Scene, SignIns, TenantInfo, User,
     },
 };
 
@@ -50,6 +50,9 @@ pub(crate) enum RowKey {
     Origin(TenantId, DeviceId),
     Account(TenantId, String),
     Activation(TenantId, String),
+    Parts(TenantId, DeviceId),
+    PartNumbers(TenantId),
+    BridgeKey(TenantId, String),
 }
 
 /// What stands in a row.
@@ -75,6 +78,9 @@ pub(crate) enum Row {
     Origin(Arc<Origin>),
     Account(Arc<Account>),
     Activation(Arc<Activation>),
+    Parts(Arc<Parts>),
+    PartNumbers(PartNumbers),
+    BridgeKey(Arc<BridgeKey>),
 }
 
 /// What was changed since the last time; `None`: the row is gone.

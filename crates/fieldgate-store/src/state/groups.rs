@@ -198,7 +198,10 @@ impl Tenant {
             | RowKey::Asides(..)
             | RowKey::Origin(..)
             | RowKey::Account(..)
-            | RowKey::Activation(..) => None,
+            | RowKey::Activation(..)
+            | RowKey::Parts(..)
+            | RowKey::PartNumbers(_)
+            | RowKey::BridgeKey(..) => None,
         }
     }
 

@@ -205,7 +205,9 @@ impl Inner {
             | Change::Integration { .. }
             | Change::SourceDevice { .. }
             | Change::Account { .. }
-            | Change::Activation { .. } => Ok(Vec::new()),
+            | Change::Activation { .. }
+            | Change::Parts { .. }
+            | Change::Bridge(_) => Ok(Vec::new()),
         }
     }
 

@@ -258,7 +258,10 @@ impl Integrations {
             | RowKey::Scene(..)
             | RowKey::Desired(..)
             | RowKey::Account(..)
-            | RowKey::Activation(..) => None,
+            | RowKey::Activation(..)
+            | RowKey::Parts(..)
+            | RowKey::PartNumbers(_)
+            | RowKey::BridgeKey(..) => None,
         }
     }
 

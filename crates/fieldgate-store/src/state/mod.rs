@@ -5,6 +5,7 @@
 //! look-up, never over IO. Invariant: the same log gives the same state.
 
 mod audit;
+mod bridge;
 pub(crate) mod changes;
 mod commands;
 mod desired;
@@ -38,6 +39,7 @@ use fieldgate_core::{
 };
 use subtle::ConstantTimeEq;
 
+pub use bridge::{ADDRESSES_MAX, BRIDGE_KEYS_MAX, CLIP_BYTES_MAX, NUMBERED_DEVICES_MAX};
 pub use commands::{CommandMoved, OpenCommand, OpenCount};
 pub use groups::{GROUPS_PER_DEVICE_MAX, Grouped};
 pub use guards::{SIGNING_MAX, SigningSecret};
@@ -427,6 +429,9 @@ impl State {
         if principal.identity == Identity::User {
             let name = principal.name.strip_prefix("user:")?;
             return tenant.signed_in(&principal.tenant, name, principal.proof?, now);
+        }
+        if let Some(bridge) = tenant.bridge.fresh(&principal.tenant, principal) {
+            return bridge;
         }
         let name = principal.name.strip_prefix("key:").unwrap_or(&principal.name);
         let key = tenant.keys.get(name)?;

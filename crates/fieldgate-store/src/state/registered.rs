@@ -189,7 +189,8 @@ impl Owner {
             | Self::Key(tenant, _)
             | Self::User(tenant, _)
             | Self::Source(tenant, _)
-            | Self::Activation(tenant, _) => tenant,
+            | Self::Activation(tenant, _)
+            | Self::Bridge(tenant, _) => tenant,
         }
     }
 }
@@ -210,8 +211,9 @@ mod tests {
         port::{Followed, Log as _},
         record::{Entry, Record},
         registry::{
-            AccountStep, Activation, ActivationStep, ApiKey, Device, GroupStep, HmacSecret,
-            Integration, IntegrationKind, IntegrationStep, Sealed, Start, User,
+            AccountStep, Activation, ActivationStep, ApiKey, BridgeKey, BridgeStep, Device,
+            GroupStep, HmacSecret, Integration, IntegrationKind, IntegrationStep, Sealed, Start,
+            User,
         },
         secret::{MasterKey, hash_password},
         state::changes::Row,
@@ -296,6 +298,7 @@ mod tests {
             self.change(tenant, signing).unwrap();
             self.fill_integrations(tenant);
             self.fill_things(tenant);
+            self.fill_bridge(tenant);
             self.message(tenant, "a/b", true);
             self.message(tenant, "devices/lamp/commands", false);
             self.message(tenant, "devices/lamp/state/reported", false);
@@ -309,6 +312,15 @@ mod tests {
             let code = Activation { id, hash, ends_ms, ..Activation::default() };
             let add = ActivationStep::Add(code);
             self.change(tenant, Change::Activation { id: "one".to_owned(), step: add }).unwrap();
+        }
+
+        fn fill_bridge(&mut self, tenant: &str) {
+            let hash = self.state.master_key().hash_bridge(&format!("{tenant} hub"));
+            let (id, name) = ("one".to_owned(), "hub".to_owned());
+            let key = BridgeKey { id, name, hash, ..BridgeKey::default() };
+            self.change(tenant, Change::Bridge(BridgeStep::KeyAdd(key))).unwrap();
+            let (device, parts) = ("lamp".to_owned(), vec![(true, "light".to_owned(), 1)]);
+            self.change(tenant, Change::Parts { device, parts, clip: None }).unwrap();
         }
 
         fn fill_integrations(&mut self, tenant: &str) {
@@ -381,6 +393,8 @@ mod tests {
             assert!(verify(&life.state, "acme lamp").is_none());
             assert!(life.state.source_of(None, "acme source").is_err());
             assert!(life.state.activation_of("acme code", UnixMs(0)).is_none());
+            assert!(life.state.verify_bridge_key("acme hub").is_none());
+            assert!(life.state.all_parts(&acme()).is_empty());
             assert_eq!(life.state.all_integrations().len(), 1, "the other tenant's alone");
             assert!(!life.state.has_tenant(&acme()));
             life.check_written();
@@ -397,6 +411,8 @@ mod tests {
         gone(&life);
         let default = TenantId::default_tenant();
         assert_eq!(life.state.tenant_counts(&default), before, "the other has what it had");
+        assert_eq!(life.state.all_parts(&default).len(), 1);
+        assert!(life.state.verify_bridge_key("default hub").is_some());
         assert_eq!(verify(&life.state, "key of default"), Some(default));
     }
 

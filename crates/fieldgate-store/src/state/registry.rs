@@ -3,7 +3,10 @@
 //! Called in seq order by the one thread that applies the log. Conditions are decided here, when the
 //! record's turn comes.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fieldgate_core::{
     fault::{Code, Fault},
@@ -14,7 +17,7 @@ use super::{
     Effect, State,
     tenants::{Inner, Owner, Tenant, no_such},
 };
-use crate::registry::{ApiKey, Change, SignIns, User};
+use crate::registry::{ApiKey, Change, SecretHash, SignIns, User};
 
 /// Most people of a tenant.
 const USERS_MAX: usize = 10_000;
@@ -90,12 +93,37 @@ impl Tenant {
             | Change::Integration { .. }
             | Change::SourceDevice { .. }
             | Change::Account { .. }
-            | Change::Activation { .. } => Ok(Vec::new()),
+            | Change::Activation { .. }
+            | Change::Parts { .. }
+            | Change::Bridge(_) => Ok(Vec::new()),
         }
     }
 }
 
 impl Inner {
+    /// Replaces all secrets of a device by one.
+    pub(super) fn rotate(
+        &mut self,
+        tenant_id: &TenantId,
+        id: &str,
+        credential: &str,
+        hash: &SecretHash,
+    ) -> Result<Vec<Effect>, Fault> {
+        let key: DeviceId = id.parse().map_err(|_| no_such("device", id))?;
+        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
+        let device = tenant.devices.get_mut(&key).ok_or_else(|| no_such("device", id))?;
+        device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
+        let device = Arc::make_mut(device);
+        device.credentials = BTreeMap::from([(credential.to_owned(), *hash)]);
+        // The new secret may what one of the old ones might.
+        if !device.describing.is_empty() {
+            device.describing = BTreeSet::from([credential.to_owned()]);
+        }
+        tenant.tidy_guard(&key);
+        self.owners.insert(*hash, Owner::Device(tenant_id.clone(), key));
+        Ok(vec![Effect::RightsChanged { tenant: tenant_id.clone(), name: id.into() }])
+    }
+
     pub(super) fn add_key(
         &mut self,
         tenant_id: &TenantId,
@@ -164,7 +192,9 @@ impl Inner {
             | Change::Integration { .. }
             | Change::SourceDevice { .. }
             | Change::Account { .. }
-            | Change::Activation { .. } => return Ok(Vec::new()),
+            | Change::Activation { .. }
+            | Change::Parts { .. }
+            | Change::Bridge(_) => return Ok(Vec::new()),
         };
         let missing = || no_such("device", id);
         let key: DeviceId = id.parse().map_err(|_| missing())?;

@@ -4,7 +4,7 @@
 //! names its owner, and of nothing else.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -20,6 +20,7 @@ use fieldgate_core::{
 use super::{
     Effect, StateLimits,
     audit::Trails,
+    bridge::Bridge,
     changes::{Row, RowKey},
     commands::Commands,
     groups::Groups,
@@ -57,6 +58,7 @@ pub(super) struct Tenant {
     pub(super) desired: BTreeMap<DeviceId, Arc<Desired>>,
     pub(super) integrations: Integrations,
     pub(super) things: Things,
+    pub(super) bridge: Bridge,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +71,8 @@ pub(super) enum Owner {
     Source(TenantId, String),
     /// A code that makes a device.
     Activation(TenantId, String),
+    /// A deCONZ app, by its key.
+    Bridge(TenantId, String),
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +126,7 @@ impl Tenant {
         }
         rows.extend(self.integrations.rows(id));
         rows.extend(self.things.rows(id));
+        rows.extend(self.bridge.rows(id));
         rows
     }
 }
@@ -139,8 +144,9 @@ impl Inner {
             Owner::User(tenant, name) => {
                 self.tenants.get(tenant)?.signed_in(tenant, name, proof_of(hash), now)
             }
-            // They count where they are for alone: `State::source_of`, `State::activation_of`.
-            Owner::Source(..) | Owner::Activation(..) => None,
+            // They count where they are for alone: `State::source_of`, `State::activation_of`,
+            // `State::verify_bridge_key`.
+            Owner::Source(..) | Owner::Activation(..) | Owner::Bridge(..) => None,
         }
     }
 
@@ -240,31 +246,12 @@ impl Inner {
             Change::Activation { id, step } => {
                 self.change_activation(&tenant_id, id, step, arrived, limits)
             }
+            Change::Parts { device, parts, clip } => {
+                tenant.change_parts(&tenant_id, device, parts, clip.as_ref())
+            }
+            Change::Bridge(step) => self.change_bridge(&tenant_id, step, arrived),
             Change::TenantAdd(_) | Change::TenantSet(_) | Change::TenantRemove => Ok(Vec::new()),
         }
-    }
-
-    /// Replaces all secrets of a device by one.
-    pub(super) fn rotate(
-        &mut self,
-        tenant_id: &TenantId,
-        id: &str,
-        credential: &str,
-        hash: &SecretHash,
-    ) -> Result<Vec<Effect>, Fault> {
-        let key: DeviceId = id.parse().map_err(|_| no_such("device", id))?;
-        let tenant = self.tenants.entry(tenant_id.clone()).or_default();
-        let device = tenant.devices.get_mut(&key).ok_or_else(|| no_such("device", id))?;
-        device.credentials.values().for_each(|hash| drop(self.owners.remove(hash)));
-        let device = Arc::make_mut(device);
-        device.credentials = BTreeMap::from([(credential.to_owned(), *hash)]);
-        // The new secret may what one of the old ones might.
-        if !device.describing.is_empty() {
-            device.describing = BTreeSet::from([credential.to_owned()]);
-        }
-        tenant.tidy_guard(&key);
-        self.owners.insert(*hash, Owner::Device(tenant_id.clone(), key));
-        Ok(vec![Effect::RightsChanged { tenant: tenant_id.clone(), name: id.into() }])
     }
 
     pub(super) fn add_device(
@@ -305,6 +292,7 @@ impl Inner {
         tenant.desired.remove(id);
         tenant.integrations.forget_device(id);
         self.touched = tenant.scenes.forget(of, id.as_str());
+        self.touched.extend(tenant.bridge.forget_device(of, id));
         let people = tenant.things.forget_device(id);
         self.touched.extend(people.iter().map(|user| RowKey::Account(of.clone(), user.clone())));
         // Whoever linked it sees nothing of what gets its name later.
@@ -356,6 +344,11 @@ impl Inner {
             }
             Change::Activation { id, .. } => vec![RowKey::Activation(tenant, id.clone())],
             Change::SignIns { user, .. } => vec![RowKey::SignIns(tenant, user.clone())],
+            Change::Parts { device: id, .. } => {
+                let Some(id) = of(id) else { return Vec::new() };
+                vec![RowKey::Parts(tenant.clone(), id), RowKey::PartNumbers(tenant)]
+            }
+            Change::Bridge(step) => vec![RowKey::BridgeKey(tenant, step.id().to_owned())],
             Change::Group { .. }
             | Change::Edit { .. }
             | Change::Scene { .. }
@@ -407,6 +400,9 @@ impl Inner {
             | RowKey::Origin(tenant, _) => self.tenants.get(tenant)?.integrations.row(key),
             RowKey::Account(tenant, user) => self.tenants.get(tenant)?.things.account_row(user),
             RowKey::Activation(tenant, id) => self.tenants.get(tenant)?.things.activation_row(id),
+            RowKey::Parts(tenant, device) => self.tenants.get(tenant)?.bridge.parts_row(device),
+            RowKey::PartNumbers(tenant) => self.tenants.get(tenant)?.bridge.numbers_row(),
+            RowKey::BridgeKey(tenant, id) => self.tenants.get(tenant)?.bridge.key_row(id),
         }
     }
 

@@ -299,7 +299,7 @@ impl Inner {
                 let things = &mut self.tenants.entry(tenant_id).or_default().things;
                 things.activations.insert(id, activation);
             }
-            (key, row) => self.restore_integration(key, row),
+            (key, row) => self.restore_bridge(key, row),
         }
     }
 }

@@ -42,6 +42,9 @@ const ASIDES: u8 = b'a';
 const ORIGIN: u8 = b'o';
 const ACCOUNT: u8 = b'm';
 const ACTIVATION: u8 = b'v';
+const PARTS: u8 = b'e';
+const PART_NUMBERS: u8 = b'l';
+const BRIDGE_KEY: u8 = b'b';
 /// Bytes of one known id in a row.
 const ID_BYTES: usize = 40;
 
@@ -114,6 +117,9 @@ pub(crate) fn encode_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::Origin(tenant, id) => (Table::Registry, named(tenant, Some(ORIGIN), id.as_str())),
         RowKey::Account(tenant, name) => (Table::Registry, named(tenant, Some(ACCOUNT), name)),
         RowKey::Activation(tenant, id) => (Table::Registry, named(tenant, Some(ACTIVATION), id)),
+        RowKey::Parts(tenant, id) => (Table::Registry, named(tenant, Some(PARTS), id.as_str())),
+        RowKey::PartNumbers(tenant) => (Table::Registry, named(tenant, Some(PART_NUMBERS), "")),
+        RowKey::BridgeKey(tenant, id) => (Table::Registry, named(tenant, Some(BRIDGE_KEY), id)),
     }
 }
 
@@ -144,6 +150,9 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
         Row::Origin(origin) => put(&**origin, &mut out),
         Row::Account(account) => put(&**account, &mut out),
         Row::Activation(activation) => put(&**activation, &mut out),
+        Row::Parts(parts) => put(&**parts, &mut out),
+        Row::PartNumbers(numbers) => put(numbers, &mut out),
+        Row::BridgeKey(key) => put(&**key, &mut out),
     }
     out
 }
@@ -275,6 +284,17 @@ fn decode_registry(key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
         ACTIVATION => {
             let activation = Arc::new(take(versioned(value)?)?);
             Ok((RowKey::Activation(tenant, name.to_owned()), Row::Activation(activation)))
+        }
+        PARTS => {
+            let id = name.parse().map_err(|_| BadRow)?;
+            Ok((RowKey::Parts(tenant, id), Row::Parts(Arc::new(take(versioned(value)?)?))))
+        }
+        PART_NUMBERS => {
+            Ok((RowKey::PartNumbers(tenant), Row::PartNumbers(take(versioned(value)?)?)))
+        }
+        BRIDGE_KEY => {
+            let key = Arc::new(take(versioned(value)?)?);
+            Ok((RowKey::BridgeKey(tenant, name.to_owned()), Row::BridgeKey(key)))
         }
         _ => Err(BadRow),
     }

@@ -22,9 +22,9 @@ use crate::{
     port::{Log as _, ReadFilter},
     record::{CommandChange, Record},
     registry::{
-        AccountStep, Activation, ActivationStep, Change, Device, GroupStep, HmacSecret,
-        Integration, IntegrationKind, IntegrationStep, RegistryChange, Report, Sealed, Start,
-        Target,
+        AccountStep, Activation, ActivationStep, BridgeKey, BridgeStep, Change, Device, GroupStep,
+        HmacSecret, Integration, IntegrationKind, IntegrationStep, RegistryChange, Report, Sealed,
+        Start, Target,
     },
     secret::MasterKey,
     state::{State, StateLimits},
@@ -74,6 +74,11 @@ enum Step {
         device: u8,
         how: u8,
     },
+    /// Something that deCONZ apps see of a device, or of their keys.
+    Bridge {
+        id: u8,
+        how: u8,
+    },
     Retain {
         topic: u8,
         len: u8,
@@ -117,6 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0u8..3, 0u8..4, 0u8..6)
             .prop_map(|(id, device, how)| Step::Person { id, device, how }),
         4 => (0u8..3, 0u8..4, 0u8..3).prop_map(|(id, device, how)| Step::Code { id, device, how }),
+        5 => (0u8..4, 0u8..6).prop_map(|(id, how)| Step::Bridge { id, how }),
         5 => (0u8..5, 0u8..3).prop_map(|(topic, len)| Step::Retain { topic, len }),
         3 => (0u8..3).prop_map(Step::Command),
         3 => (0u64..6, proptest::sample::select(states))
@@ -290,7 +296,8 @@ impl Gateway {
             | Step::Integrate { .. }
             | Step::Bring { .. }
             | Step::Person { .. }
-            | Step::Code { .. } => panic!("{step:?} changes the registry"),
+            | Step::Code { .. }
+            | Step::Bridge { .. } => panic!("{step:?} changes the registry"),
         }
     }
 }
@@ -337,6 +344,7 @@ fn change_of(step: &Step, state: &State) -> Option<Change> {
         },
         Step::Person { id, device, how } => person(*id, *device, *how),
         Step::Code { id, device, how } => code(*id, *device, *how),
+        Step::Bridge { id, how } => bridge(*id, *how),
         Step::Retain { .. }
         | Step::Command(_)
         | Step::Report { .. }
@@ -380,6 +388,24 @@ fn code(id: u8, device: u8, how: u8) -> Change {
         }),
     };
     Change::Activation { id: name, step }
+}
+
+fn bridge(id: u8, how: u8) -> Change {
+    let name = format!("b{id}");
+    Change::Bridge(match how {
+        0 => BridgeStep::KeyRemove(name),
+        1 => BridgeStep::Seen { id: name, address: format!("::{id}"), read: id.into() },
+        2 | 3 => {
+            let (id, hash) = (name.clone(), [200 + id; 32]);
+            BridgeStep::KeyAdd(BridgeKey { id, name, hash, ..BridgeKey::default() })
+        }
+        _ => {
+            let part = |instance| (how == 4, "light".to_owned(), instance);
+            let clip = (how == 5).then(|| name.clone());
+            let parts = vec![part(how), part(id + 5)];
+            return Change::Parts { device: id.to_string(), parts, clip };
+        }
+    })
 }
 
 fn integrate(id: u8, how: u8, number: u64, state: &State) -> Change {

@@ -127,6 +127,31 @@ fn what_is_kept_of_integrations_survives_the_round_trip() {
 }
 
 #[test]
+fn what_is_kept_for_deconz_apps_survives_the_round_trip() {
+    use crate::registry::{BridgeKey, PartNumbers, Parts, Seen};
+    let tenant = TenantId::default_tenant;
+    let parts = Parts {
+        address: [7; 8],
+        numbers: [(("light".to_owned(), 1), 3), (("battery".to_owned(), 15), 9)].into(),
+        clip: Some("{}".to_owned()),
+    };
+    let key = BridgeKey {
+        id: "hub-1".to_owned(),
+        name: "hub#1".to_owned(),
+        hash: [5; 32],
+        created_ms: 1,
+        used_ms: 2,
+        addresses: [("::1".to_owned(), Seen { at_ms: 2, read: 3 })].into(),
+    };
+    let numbers = PartNumbers { light: 3, sensor: 9 };
+    survive([
+        (RowKey::Parts(tenant(), "lamp".parse().unwrap()), Row::Parts(Arc::new(parts))),
+        (RowKey::PartNumbers(tenant()), Row::PartNumbers(numbers)),
+        (RowKey::BridgeKey(tenant(), "hub-1".to_owned()), Row::BridgeKey(Arc::new(key))),
+    ]);
+}
+
+#[test]
 fn an_ended_command_is_no_row() {
     let entry = entry(9, "devices/lamp/commands");
     let mut bytes = vec![V1, CommandState::Completed as u8];
