@@ -45,6 +45,8 @@ pub struct Config {
     pub thethings: Thethings,
     /// Kamea clients.
     pub kamea: Kamea,
+    /// The deCONZ interface.
+    pub deconz: Deconz,
     /// Stopping.
     pub drain: Drain,
     /// Logging.
@@ -89,6 +91,8 @@ section! {
     Listen {
         /// Addresses of HTTP and WebSocket; port 0 takes a free one.
         http: Vec<String> = vec!["127.0.0.1:8080".to_owned()],
+        /// Addresses of the deCONZ interface, REST and push; without one it is off.
+        deconz: Vec<String> = Vec::new(),
         /// Addresses that serve `/metrics` alone, without a key.
         metrics: Vec<String> = Vec::new(),
         /// `"loopback"`: without TLS only loopback may be bound; or a list of listeners that may be plain.
@@ -135,12 +139,14 @@ section! {
     }
 }
 
+mod deconz;
 mod issuers;
 mod kamea;
 mod limits;
 mod paths;
 mod things;
 
+pub use deconz::{Deconz, WsPort};
 pub use issuers::{Algorithm, Issuer};
 pub(crate) use issuers::{Right, discovery_address, is_loopback, key_address};
 pub use kamea::{Authorization, Kamea};
@@ -224,8 +230,8 @@ impl Config {
         let of_paths = self.thingsee.wrong().into_iter().map(|why| ("thingsee.paths", why));
         let of_apps = self.thethings.wrong_apps().into_iter().map(|why| ("thethings.apps", why));
         let simple = self.simple_contradictions().into_iter().map(owned);
-        let of_kamea = self.kamea.wrong();
-        simple.chain(of_issuers).chain(of_paths).chain(of_apps).chain(of_kamea).collect()
+        let of_dialects = self.kamea.wrong().into_iter().chain(self.deconz.wrong());
+        simple.chain(of_issuers).chain(of_paths).chain(of_apps).chain(of_dialects).collect()
     }
 
     fn simple_contradictions(&self) -> Vec<(&'static str, &'static str)> {

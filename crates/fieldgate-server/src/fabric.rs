@@ -32,6 +32,7 @@ use fieldgate_store::{
 use crate::{
     auth::Auth,
     config::{Config, LiveConfig},
+    deconz::unlock::Unlock,
     deliver::Deliveries,
     documents::Documents,
     forwarded::Proxies,
@@ -106,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     /// Who says what Kamea clients may see.
     pub(crate) kamea: Service,
+    /// Whether deCONZ apps may make keys for themselves.
+    pub(crate) unlock: Unlock,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -296,6 +299,7 @@ impl Fabric {
             runtime: tokio::runtime::Handle::current(),
             sessions: Sessions::default(),
             kamea: Service::default(),
+            unlock: Unlock::default(),
             repeats: Repeats::default(),
             next_worker: AtomicUsize::new(0),
             for_durable: Waiters::default(),

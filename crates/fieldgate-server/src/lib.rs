@@ -10,6 +10,7 @@ mod auth;
 mod catchup;
 mod commands;
 pub mod config;
+mod deconz;
 mod deliver;
 mod documents;
 mod downlinks;

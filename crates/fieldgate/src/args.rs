@@ -177,6 +177,9 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Vec<String>,
+    /// A further port of the deCONZ push socket, or `auto` for the first free one that its apps know.
+    #[arg(long, value_name = "N|auto", value_parser = ws_port)]
+    pub(crate) ws_port: Option<String>,
     /// Written once every listener accepts.
     #[arg(long, value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -347,6 +350,12 @@ fn qos(text: &str) -> Result<u8, String> {
         "2" => Err("QoS 2 comes with a later release: take 1".to_owned()),
         _ => Err("write 0 or 1".to_owned()),
     }
+}
+
+/// Reads a port, or `auto`.
+fn ws_port(text: &str) -> Result<String, String> {
+    let is_port = text == "auto" || text.parse::<u16>().is_ok();
+    is_port.then(|| text.to_owned()).ok_or_else(|| "write a port, or auto".to_owned())
 }
 
 /// Reads `500ms`, `30s`, `5m`, `2h`, `90d`.

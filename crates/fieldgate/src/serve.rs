@@ -28,6 +28,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         let list: Vec<_> = args.listen.iter().map(|address| format!("{address:?}")).collect();
         flags.push(format!("listen.http=[{}]", list.join(", ")));
     }
+    flags.extend(args.ws_port.iter().map(|port| format!("deconz.ws_port={port}")));
     let sources = config::sources(&args.sources, &flags);
     let config = config::read(&sources)?;
     let set_level = log(&config)?;

@@ -7,8 +7,8 @@ use serde_json::{Map, json};
 use toml::{Table, Value};
 
 use super::{
-    AuthConfig, Authorization, Config, Doc, Drain, Heartbeat, Kamea, Limits, Listen, LogConfig,
-    Retention, StoreConfig, Thethings, Thingsee, Tls, issuers, kamea, paths, things,
+    AuthConfig, Authorization, Config, Deconz, Doc, Drain, Heartbeat, Kamea, Limits, Listen,
+    LogConfig, Retention, StoreConfig, Thethings, Thingsee, Tls, issuers, kamea, paths, things,
 };
 
 /// A section as its type has it.
@@ -28,7 +28,7 @@ pub(super) struct AboutField {
 }
 
 /// The sections, in the order of the template.
-const SECTIONS: [(&str, About); 14] = [
+const SECTIONS: [(&str, About); 15] = [
     ("listen", Listen::ABOUT),
     ("listen.tls", Tls::ABOUT),
     ("heartbeat", Heartbeat::ABOUT),
@@ -41,21 +41,23 @@ const SECTIONS: [(&str, About); 14] = [
     ("thethings", Thethings::ABOUT),
     ("kamea", Kamea::ABOUT),
     ("kamea.authorization", Authorization::ABOUT),
+    ("deconz", Deconz::ABOUT),
     ("drain", Drain::ABOUT),
     ("log", LogConfig::ABOUT),
 ];
 
 /// Keys that take one of a few words.
-pub(super) const CHOICES: [(&str, &[&str]); 5] = [
+pub(super) const CHOICES: [(&str, &[&str]); 6] = [
     ("store.durability", &["fsync", "os"]),
     ("kamea.authorization.mode", &["builtin", "http"]),
     ("kamea.authorization.method", &["POST", "PUT", "GET"]),
+    ("deconz.push", &["known", "open"]),
     ("log.format", &["text", "json"]),
     ("log.level", &["off", "error", "warn", "info", "debug", "trace"]),
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 37] = [
+pub(super) const LIVE: [&str; 41] = [
     "listen.hosts",
     "listen.origins",
     "heartbeat.ping_ms",
@@ -91,6 +93,10 @@ pub(super) const LIVE: [&str; 37] = [
     "kamea.authorization.answer",
     "kamea.authorization.timeout_ms",
     "kamea.authorization.recheck_s",
+    "deconz.name",
+    "deconz.notify_all",
+    "deconz.push",
+    "deconz.basic_config",
     "drain.grace_ms",
     "log.level",
 ];
@@ -106,6 +112,7 @@ pub(super) enum Kind {
     Time,
     File,
     Plaintext,
+    WsPort,
     Issuers,
     Paths,
     Apps,
@@ -127,6 +134,7 @@ impl Kind {
             "Vec<String>" => Self::Texts,
             "Option<PathBuf>" => Self::File,
             "Plaintext" => Self::Plaintext,
+            "WsPort" => Self::WsPort,
             "Vec<Issuer>" => Self::Issuers,
             "BTreeMap<String,String>" if path == "kamea.tenants" => Self::TenantIds,
             "BTreeMap<String,String>" => Self::Paths,
@@ -148,6 +156,7 @@ impl Kind {
             Self::Time => "milliseconds, or a time such as \"7d\"".to_owned(),
             Self::File => "a path in quotes".to_owned(),
             Self::Plaintext => "\"loopback\", or a list of listeners".to_owned(),
+            Self::WsPort => "a port, \"auto\", or \"\" for none".to_owned(),
             Self::Issuers => format!("a list of tables such as {}", issuers::EXAMPLE),
             Self::Paths => format!("a table of texts such as {}", paths::EXAMPLE),
             Self::Apps => format!("a table of tables such as {}", things::EXAMPLE),
@@ -176,6 +185,10 @@ impl Kind {
                 {"type": "string", "pattern": "^ *[0-9]+ *(?:[dhmsDHMS]|[mM][sS]) *$"},
             ]}),
             Self::Plaintext => json!({"anyOf": [{"const": "loopback"}, texts]}),
+            Self::WsPort => json!({"anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 65535},
+                {"enum": ["", "auto"]},
+            ]}),
             Self::Issuers => issuers::schema(),
             Self::Paths | Self::TenantIds => {
                 json!({"type": "object", "additionalProperties": {"type": "string"}})

@@ -313,3 +313,41 @@ fn a_template_that_is_none_is_told_with_what_is_wrong_about_it() {
     let config = set(&[&format!("kamea.body={body}")]).unwrap();
     assert_eq!(config.kamea.body, body.parse().unwrap());
 }
+
+#[test]
+fn a_port_of_the_push_socket_is_a_number_or_a_word() {
+    let port = |pair: &str| set(&[&format!("deconz.ws_port={pair}")]).map(|c| c.deconz.ws_port);
+    for (written, read) in [
+        ("", WsPort::None),
+        ("\"\"", WsPort::None),
+        ("auto", WsPort::Auto),
+        ("8088", WsPort::Port(8088)),
+        ("0", WsPort::Port(0)),
+    ] {
+        assert_eq!(port(written), Ok(read), "{written}");
+    }
+    for written in ["some", "65536", "-1", "8088,443", "true"] {
+        let text = port(written).unwrap_err()[0].to_string();
+        let expected = "write a port, \"auto\", or \"\" for none";
+        assert!(text.contains("`deconz.ws_port` cannot be") && text.ends_with(expected), "{text}");
+    }
+    // What is in force is written down and read back when it changes.
+    let config = set(&["deconz.ws_port=8088", "listen.deconz=127.0.0.1:0"]).unwrap();
+    let told = LiveConfig::from(Config::default()).reload(&config);
+    assert_eq!(told.needs_restart, ["listen.deconz", "deconz.ws_port"]);
+}
+
+#[test]
+fn what_is_wrong_about_deconz_is_told_with_its_place() {
+    let told = errors_of(
+        "[deconz]\ntenant = \"A\"\npush = \"all\"\npush_allow = [\"x\"]\nname = \"\"\nport = 1\n",
+    );
+    let expected = [
+        "f.toml:3:8: `deconz.push` cannot be \"all\": write one of \"known\", \"open\"",
+        "f.toml:6:1: there is no key `deconz.port`; did you mean `deconz.ws_port`?",
+        "f.toml:2:10: `deconz.tenant` cannot be \"A\": a tenant name is 1 to 64 of a-z 0-9 -",
+        "f.toml:5:8: `deconz.name` is 1 to 64 bytes without control characters",
+        "f.toml:4:14: `deconz.push_allow` is a list of addresses and networks such as \"10.0.0.0/8\"",
+    ];
+    assert_eq!(told, expected);
+}
