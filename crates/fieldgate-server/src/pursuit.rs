@@ -121,9 +121,13 @@ impl Pursuit {
         if self.due.is_empty() {
             return;
         }
-        let time = Instant::now();
+        let (time, applied) = (Instant::now(), shared.applied());
         self.due.retain(|key, due| {
             if due.at > time {
+                return true;
+            }
+            // What was met is wished no more, whatever the device said next.
+            if shared.wishes.is_ending(&key.0, &key.1, applied) {
                 return true;
             }
             // Who is gone is looked at when it comes again. A full log: in the next turn.

@@ -44,6 +44,8 @@ struct Pending {
     tenant: TenantId,
     device: DeviceId,
     patch: Bytes,
+    /// It withdraws what was met.
+    is_end: bool,
 }
 
 /// What is on its way. There are as many as the log's intake holds, at most.
@@ -57,6 +59,12 @@ pub(crate) struct Wishes {
 impl Wishes {
     fn pending(&self) -> MutexGuard<'_, Vec<Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a device met a wish that is in the state still, as its end is on its way.
+    pub(crate) fn is_ending(&self, tenant: &TenantId, device: &DeviceId, applied: Seq) -> bool {
+        let ends = |one: &Pending| one.is_end && one.seq > applied && one.is_of(tenant, device);
+        self.pending().iter().any(ends)
     }
 }
 
@@ -139,7 +147,7 @@ impl Pending {
         patch: Bytes,
     ) -> Self {
         let seq = Seq(*range.start());
-        Self { seq, tenant: tenant.clone(), device: device.clone(), patch }
+        Self { seq, tenant: tenant.clone(), device: device.clone(), patch, is_end: false }
     }
 
     fn is_of(&self, tenant: &TenantId, device: &DeviceId) -> bool {
@@ -245,7 +253,10 @@ pub(crate) fn meet(shared: &Shared, tenant: &TenantId, device: &DeviceId, met: &
     let (patch, time) = (Bytes::from(patch), now());
     let record = record(tenant, device, &WISHES_NAME.into(), None, &patch, time);
     match shared.log.append(vec![record], time) {
-        Ok(range) => pending.push(Pending::new(&range, tenant, device, patch)),
+        Ok(range) => {
+            let end = Pending::new(&range, tenant, device, patch);
+            pending.push(Pending { is_end: true, ..end });
+        }
         Err(error) => {
             tracing::debug!(%error, %device, "a wish that is met stays");
             shared.state.watch(tenant, device);
