@@ -122,6 +122,14 @@ impl Caller {
         Ok(permit)
     }
 
+    /// Moves the place of this connection to those who proved who they are; without room there it
+    /// stays where it is.
+    pub(crate) fn authenticate(&self) {
+        if let Admitted::Yes(permit) = &mut *self.0.admitted() {
+            let _stays = permit.authenticate(false);
+        }
+    }
+
     /// The connection stays what it was.
     pub(crate) fn put_back(&self, permit: Permit) {
         *self.0.admitted() = Admitted::Yes(permit);

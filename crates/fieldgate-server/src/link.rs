@@ -244,7 +244,11 @@ impl Link {
     /// Moves it to those who proved who they are, if there is a place.
     pub(crate) fn authenticate(&self, takes_over: bool) -> Result<(), NoPlace> {
         let mut permit = self.permit.borrow_mut();
-        permit.as_mut().map_or(Ok(()), |permit| permit.authenticate(takes_over))
+        permit.as_mut().map_or(Ok(()), |permit| permit.authenticate(takes_over))?;
+        if let Socket::Polling(polling) = &self.socket {
+            polling.exchange().become_known();
+        }
+        Ok(())
     }
 
     /// Looks at what should have happened by now.

@@ -49,6 +49,8 @@ struct State {
     is_gone: bool,
     /// The link has ended: nothing follows.
     is_ended: bool,
+    /// The session is somebody's.
+    is_known: bool,
 }
 
 /// What a poll got.
@@ -90,8 +92,20 @@ impl Exchange {
         self.taken.notify_waiters();
     }
 
-    /// Waits for what the link says. One request at a time.
-    pub(crate) async fn poll(&self) -> Polled {
+    /// The session is somebody's from now on: its requests are, too.
+    pub(crate) fn become_known(&self) {
+        self.state().is_known = true;
+        self.something.notify_waiters();
+    }
+
+    /// Whether the session is somebody's.
+    pub(crate) fn is_known(&self) -> bool {
+        self.state().is_known
+    }
+
+    /// Waits for what the link says. One request at a time. `on_known` is called while the session is
+    /// somebody's, also where it becomes so meanwhile.
+    pub(crate) async fn poll(&self, on_known: impl Fn()) -> Polled {
         {
             let mut state = self.state();
             if state.is_over || state.is_gone || (state.is_ended && state.outgoing.is_empty()) {
@@ -107,6 +121,9 @@ impl Exchange {
             let mut something = std::pin::pin!(self.something.notified());
             // Whoever says so between the look and the wait is heard.
             something.as_mut().enable();
+            if self.is_known() {
+                on_known();
+            }
             if let Some(polled) = self.polled() {
                 drop(poll);
                 return polled;

@@ -218,15 +218,15 @@ async fn polling(caller: &Caller, request: Request, asked: Asked) -> Response {
     let shared = caller.shared();
     match (request.method(), &asked.sid) {
         (&Method::GET, Some(sid)) => match shared.sessions.find(sid) {
-            Some(exchange) => poll(shared, &exchange, &asked).await,
+            Some(exchange) => poll(caller, &exchange, &asked).await,
             None => Wrong::Session.into_response(),
         },
         (&Method::POST, Some(sid)) => match shared.sessions.find(sid) {
-            Some(exchange) => post(shared, &exchange, &asked, request).await,
+            Some(exchange) => post(caller, &exchange, &asked, request).await,
             None => Wrong::Session.into_response(),
         },
         (&Method::GET, None) => match begin(caller, &request, &asked) {
-            Ok(exchange) => poll(shared, &exchange, &asked).await,
+            Ok(exchange) => poll(caller, &exchange, &asked).await,
             Err(problem) => problem.into_response(),
         },
         _ => Wrong::Method.into_response(),
@@ -262,13 +262,18 @@ fn begin(caller: &Caller, request: &Request, asked: &Asked) -> Result<Arc<Exchan
     Ok(exchange)
 }
 
-async fn poll(shared: &Shared, exchange: &Exchange, asked: &Asked) -> Response {
-    let packets = match exchange.poll().await {
+async fn poll(caller: &Caller, exchange: &Exchange, asked: &Asked) -> Response {
+    let polled = {
+        // It waits for a message, not for its client: the session has deadlines of its own.
+        let _waits = caller.phase().stream();
+        exchange.poll(|| caller.authenticate()).await
+    };
+    let packets = match polled {
         Polled::Frames(frames) => packets_of(frames),
         Polled::Nothing => vec![Carried::Text("6".into())],
         Polled::Ended => return Wrong::Session.into_response(),
         Polled::Twice => {
-            end(shared, exchange);
+            end(caller.shared(), exchange);
             return Wrong::Request.into_response();
         }
     };
@@ -308,7 +313,11 @@ fn packets_of(mut frames: Vec<u8>) -> Vec<Carried<'static>> {
     packets
 }
 
-async fn post(shared: &Shared, exchange: &Exchange, asked: &Asked, request: Request) -> Response {
+async fn post(caller: &Caller, exchange: &Exchange, asked: &Asked, request: Request) -> Response {
+    let shared = caller.shared();
+    if exchange.is_known() {
+        caller.authenticate();
+    }
     if !exchange.is_open() {
         return Wrong::Session.into_response();
     }
@@ -333,10 +342,16 @@ async fn take_body(
     let is_bytes = content.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet"));
     let encoding = if is_bytes { Encoding::Bytes } else { Encoding::Text };
     let wait = Duration::from_millis(limits.handshake_ms);
-    let read = to_bytes(request.into_body(), limits.frame_bytes_max);
+    let (bytes_max, text) = if exchange.is_known() {
+        let text = "the body is above limits.frame_bytes_max, or took too long";
+        (limits.frame_bytes_max, text)
+    } else {
+        let text = "the body is above limits.unauthenticated_frame_bytes_max, or took too long";
+        (limits.unauthenticated_frame_bytes_max.min(limits.frame_bytes_max), text)
+    };
+    let read = to_bytes(request.into_body(), bytes_max);
     let Ok(Ok(body)) = tokio::time::timeout(wait, read).await else {
         end(shared, exchange);
-        let text = "the body is above limits.frame_bytes_max, or took too long";
         return told(StatusCode::PAYLOAD_TOO_LARGE, 3, text);
     };
     let Ok(packets) = read_payload(asked.engine, encoding, &body) else {

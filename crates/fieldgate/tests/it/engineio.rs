@@ -13,7 +13,7 @@ fn gateway() -> Gateway {
 }
 
 /// A session over polling requests.
-struct Polling<'a> {
+pub(crate) struct Polling<'a> {
     gateway: &'a Gateway,
     engine: u8,
     sid: String,
@@ -26,7 +26,7 @@ fn ask(gateway: &Gateway, method: &str, query: &str, body: &str) -> (u16, String
 
 impl<'a> Polling<'a> {
     /// Opens a session; what its first answer holds.
-    fn open(gateway: &'a Gateway, engine: u8) -> (Self, Value) {
+    pub(crate) fn open(gateway: &'a Gateway, engine: u8) -> (Self, Value) {
         let (status, body) =
             ask(gateway, "GET", &format!("EIO={engine}&transport=polling&b64=1"), "");
         assert_eq!(status, 200, "{body}");
@@ -37,20 +37,20 @@ impl<'a> Polling<'a> {
         (Self { gateway, engine, sid }, opening)
     }
 
-    fn query(&self) -> String {
+    pub(crate) fn query(&self) -> String {
         format!("EIO={}&transport=polling&sid={}&b64=1", self.engine, self.sid)
     }
 
-    fn poll(&self) -> (u16, String) {
+    pub(crate) fn poll(&self) -> (u16, String) {
         ask(self.gateway, "GET", &self.query(), "")
     }
 
-    fn post(&self, body: &str) -> (u16, String) {
+    pub(crate) fn post(&self, body: &str) -> (u16, String) {
         ask(self.gateway, "POST", &self.query(), body)
     }
 
     /// Polls until there is something beside pings, which are answered.
-    fn next(&self) -> String {
+    pub(crate) fn next(&self) -> String {
         loop {
             let (status, body) = self.poll();
             assert_eq!(status, 200, "{body}");

@@ -44,6 +44,7 @@ mod native;
 mod operate;
 mod oracle;
 mod pace;
+mod polling;
 mod profiles;
 mod reached;
 mod rest;

@@ -27,12 +27,12 @@ async fn what_is_written_waits_for_a_poll_up_to_the_bound() {
     let (polling, exchange) = ends();
     assert_eq!(polling.try_write(b"one").unwrap(), 3);
     assert_eq!(polling.try_write(b"two").unwrap(), 3);
-    assert_eq!(exchange.poll().await, frames(b"onetwo"));
+    assert_eq!(exchange.poll(|| ()).await, frames(b"onetwo"));
     // A write is taken whole or not at all: frames are never cut.
     assert_eq!(polling.try_write(&[0; OUT_BYTES_MAX]).unwrap(), OUT_BYTES_MAX);
     assert_eq!(polling.try_write(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
     assert!(timeout(SHORT, polling.writable()).await.is_err());
-    exchange.poll().await;
+    exchange.poll(|| ()).await;
     polling.writable().await.unwrap();
     assert_eq!(polling.try_write(b"x").unwrap(), 1);
 }
@@ -48,7 +48,7 @@ async fn room_is_for_who_writes_though_who_reads_waits_too() {
             written = polling.writable() => written.unwrap(),
         }
     };
-    tokio::join!(both, exchange.poll());
+    tokio::join!(both, exchange.poll(|| ()));
 }
 
 #[tokio::test]
@@ -56,10 +56,10 @@ async fn a_poll_waits_for_what_is_written_and_a_second_one_is_told() {
     let (polling, exchange) = ends();
     let waiting = {
         let exchange = Arc::clone(&exchange);
-        tokio::spawn(async move { exchange.poll().await })
+        tokio::spawn(async move { exchange.poll(|| ()).await })
     };
     tokio::task::yield_now().await;
-    assert_eq!(exchange.poll().await, Polled::Twice);
+    assert_eq!(exchange.poll(|| ()).await, Polled::Twice);
     polling.try_write(b"x").unwrap();
     assert_eq!(waiting.await.unwrap(), frames(b"x"));
 }
@@ -67,11 +67,11 @@ async fn a_poll_waits_for_what_is_written_and_a_second_one_is_told() {
 #[tokio::test]
 async fn who_gives_a_poll_up_is_gone() {
     let (polling, exchange) = ends();
-    assert!(timeout(SHORT, exchange.poll()).await.is_err());
+    assert!(timeout(SHORT, exchange.poll(|| ())).await.is_err());
     polling.readable().await.unwrap();
     assert_eq!(polling.try_read(&mut [0; 8]).unwrap(), 0);
     assert_eq!(polling.try_write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
-    assert_eq!(exchange.poll().await, Polled::Ended);
+    assert_eq!(exchange.poll(|| ()).await, Polled::Ended);
     assert!(!exchange.post(b"x").await && !exchange.begin_probe() && !exchange.is_open());
 }
 
@@ -100,11 +100,11 @@ async fn what_ends_is_told_before_its_end() {
     polling.try_write(b"bye").unwrap();
     polling.end();
     assert!(timeout(SHORT, polling.readable()).await.is_err(), "it was not polled yet");
-    assert_eq!(exchange.poll().await, frames(b"bye"));
+    assert_eq!(exchange.poll(|| ()).await, frames(b"bye"));
     polling.readable().await.unwrap();
     assert_eq!(polling.try_read(&mut [0; 8]).unwrap(), 0);
     drop(polling);
-    assert_eq!(exchange.poll().await, Polled::Ended);
+    assert_eq!(exchange.poll(|| ()).await, Polled::Ended);
 }
 
 async fn pair() -> (Socket, TcpStream) {
@@ -124,12 +124,12 @@ async fn what_waits_goes_over_in_both_directions() {
     assert!(exchange.begin_probe() && !exchange.begin_probe());
     assert!(timeout(SHORT, exchange.something.notified()).await.is_err());
     exchange.release_poll();
-    assert_eq!(exchange.poll().await, Polled::Nothing, "so that its client can go over");
+    assert_eq!(exchange.poll(|| ()).await, Polled::Nothing, "so that its client can go over");
     polling.try_write(b"for a poll").unwrap();
     assert!(exchange.post(b"from a body").await);
     let (socket, mut peer) = pair().await;
     polling.go_over(socket);
-    assert_eq!(exchange.poll().await, Polled::Ended);
+    assert_eq!(exchange.poll(|| ()).await, Polled::Ended);
     let mut buffer = [0; 32];
     polling.readable().await.unwrap();
     let len = polling.try_read(&mut buffer).unwrap();
