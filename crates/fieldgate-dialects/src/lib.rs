@@ -2,6 +2,7 @@
 //!
 //! A dialect knows its wire and its error forms, and nothing of storage, routing or sockets.
 
+pub mod deconz;
 mod json;
 pub mod kamea;
 pub mod native;
