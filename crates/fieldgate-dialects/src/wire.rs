@@ -48,6 +48,9 @@ pub enum Form {
     /// A stream of JSON documents, one a line: the values of a thing, for thethings.iO clients. It
     /// takes no frames, and gets no commands.
     Things,
+    /// The push socket of deCONZ clients: it takes no frames, and what it is sent is made elsewhere, once
+    /// for all of them.
+    Deconz,
     /// A Socket.IO session that is in no room.
     Session,
     /// One that is in these.
@@ -60,7 +63,12 @@ impl Form {
     pub const fn only_receives(self) -> bool {
         matches!(
             self,
-            Self::Events | Self::Thingsee(_) | Self::Things | Self::Session | Self::Rooms(_)
+            Self::Events
+                | Self::Thingsee(_)
+                | Self::Things
+                | Self::Deconz
+                | Self::Session
+                | Self::Rooms(_)
         )
     }
 
@@ -102,7 +110,7 @@ impl Form {
                 sse::write_delivery(delivery, text, out);
             }
             // They follow nothing.
-            Self::Source | Self::Session => (),
+            Self::Source | Self::Session | Self::Deconz => (),
             Self::Things => {
                 if thethings::write_items(text, delivery, None, context.known) > 0 {
                     write_line(text, out);
@@ -131,6 +139,7 @@ impl Form {
             | Self::Thingsee(_)
             | Self::Source
             | Self::Things
+            | Self::Deconz
             | Self::Session
             | Self::Rooms(_) => native::Form::V1,
         }
@@ -150,7 +159,9 @@ impl Form {
         if self == Self::Things && matches!(answer, Answer::Subscribed { .. }) {
             return write_line(thethings::SUBSCRIBED, out);
         }
-        if matches!(self, Self::Thingsee(_) | Self::Source | Self::Things) || self.is_session() {
+        let is_silent =
+            matches!(self, Self::Thingsee(_) | Self::Source | Self::Things | Self::Deconz);
+        if is_silent || self.is_session() {
             return;
         }
         text.clear();
@@ -190,7 +201,7 @@ impl Form {
     /// Appends what shows that the connection lives.
     pub fn write_ping(self, out: &mut Vec<u8>) {
         match self {
-            Self::Lesson | Self::V1 | Self::Thingsee(_) | Self::Source => {
+            Self::Lesson | Self::V1 | Self::Thingsee(_) | Self::Source | Self::Deconz => {
                 out.extend_from_slice(&ws::ping_frame(b""));
             }
             Self::Session | Self::Rooms(_) => write_text(b"2", out),
@@ -207,6 +218,7 @@ impl Form {
             | Self::V1
             | Self::Thingsee(_)
             | Self::Source
+            | Self::Deconz
             | Self::Session
             | Self::Rooms(_) => ws::close_frame(reason),
             Self::Events => sse::close_event(reason),

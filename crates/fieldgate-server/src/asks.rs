@@ -284,6 +284,9 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     } else {
         shared.present.enter(&principal, hub.link_ref(link))
     };
+    if let Some(bridge) = &shared.bridge {
+        bridge.presence(&principal);
+    }
     // Who takes over from another connection, which ends, gets its place.
     let takes_over = !predecessors.is_empty();
     let connections_max = shared.throttle.tenants.of(&principal.tenant).connections_max();

@@ -101,6 +101,7 @@ pub(crate) fn issue_each(
     principal: &Principal,
     wishes: &[(DeviceId, Bytes)],
     reference: Option<&MsgId>,
+    expires: Option<UnixMs>,
     pay: impl FnOnce(usize) -> Result<(), Fault>,
 ) -> Result<Issued, Refused> {
     let time = now();
@@ -119,7 +120,7 @@ pub(crate) fn issue_each(
     let letter = Letter {
         reference,
         priority: Priority::Normal,
-        expires: end_of(shared, None, time),
+        expires: end_of(shared, expires, time),
         content: Content::Json,
     };
     append(shared, principal, &letter, fitted, time)

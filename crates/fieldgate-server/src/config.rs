@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use about::{About, AboutField};
 
-use crate::forwarded::Proxies;
+use crate::forwarded::Networks;
 
 pub use about::{schema, template};
 pub(crate) use live::LiveConfig;
@@ -244,7 +244,7 @@ impl Config {
         if matches!(&self.listen.plaintext, Plaintext::Word(word) if word != "loopback") {
             wrong.push(("listen.plaintext", "is \"loopback\", or a list of listeners"));
         }
-        if !self.listen.trusted_proxies.iter().all(|text| Proxies::is_network(text)) {
+        if !self.listen.trusted_proxies.iter().all(|text| Networks::is_network(text)) {
             let why = "is a list of addresses and networks such as \"10.0.0.0/8\"";
             wrong.push(("listen.trusted_proxies", why));
         }

@@ -32,7 +32,7 @@ use fieldgate_store::{
 use crate::{
     auth::Auth,
     config::{Config, LiveConfig},
-    deconz::unlock::Unlock,
+    deconz::{self, Bridge, unlock::Unlock},
     deliver::Deliveries,
     documents::Documents,
     forwarded::Proxies,
@@ -109,6 +109,8 @@ pub(crate) struct Shared {
     pub(crate) kamea: Service,
     /// Whether deCONZ apps may make keys for themselves.
     pub(crate) unlock: Unlock,
+    /// What deCONZ apps see, if they are served.
+    pub(crate) bridge: Option<Bridge>,
     routing: Mutex<Routing>,
     /// Up to here the state has the log.
     applied: AtomicU64,
@@ -278,6 +280,7 @@ impl Fabric {
             auth: Auth::open(&config.auth)?,
             outboxes: Share::new(config.limits.outbox_total_bytes_max),
             inputs: Share::new(config.limits.input_total_bytes_max),
+            bridge: Bridge::of(&config, store.state.master_key()),
             config: config.into(),
             ledger,
             stats: Stats::default(),
@@ -321,6 +324,11 @@ impl Fabric {
             let shared = Arc::clone(&shared);
             move || crate::router::run(&shared, follow)
         })?);
+        if shared.bridge.is_some() {
+            let (shared, from) = (Arc::clone(&shared), store.applied);
+            let builder = std::thread::Builder::new().name("mirror".to_owned());
+            threads.push(builder.spawn(move || deconz::run(&shared, from))?);
+        }
         for number in 0..shared.inboxes.len() {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -347,6 +355,9 @@ impl Fabric {
         let log = Arc::clone(&shared.log);
         if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
             tracing::error!("closing the log panicked");
+        }
+        if let Some(bridge) = &shared.bridge {
+            bridge.end();
         }
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));

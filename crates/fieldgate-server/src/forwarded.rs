@@ -44,13 +44,12 @@ impl Network {
     }
 }
 
-/// The proxies that are believed.
+/// Addresses and networks of a list in the configuration.
 #[derive(Debug, Default)]
-pub(crate) struct Proxies(Vec<Network>);
+pub(crate) struct Networks(Vec<Network>);
 
-impl Proxies {
-    /// Reads `listen.trusted_proxies`; what is no address or network is left out, which the
-    /// configuration refuses before.
+impl Networks {
+    /// Reads a list; what is no address or network is left out, which the configuration refuses before.
     pub(crate) fn new(texts: &[String]) -> Self {
         Self(texts.iter().filter_map(|text| Network::parse(text)).collect())
     }
@@ -62,6 +61,21 @@ impl Proxies {
 
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
+    }
+}
+
+/// The proxies that are believed.
+#[derive(Debug, Default)]
+pub(crate) struct Proxies(Networks);
+
+impl Proxies {
+    /// Those of `listen.trusted_proxies`.
+    pub(crate) fn new(texts: &[String]) -> Self {
+        Self(Networks::new(texts))
+    }
+
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(address)
     }
 
     /// Whose request it is that came from `peer`.
@@ -184,7 +198,7 @@ mod tests {
         }
         assert!(Proxies::new(&["0.0.0.0/0".to_owned()]).contains(ip("192.0.2.1")));
         for text in ["", "proxy", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/-1"] {
-            assert!(!Proxies::is_network(text), "{text}");
+            assert!(!Networks::is_network(text), "{text}");
         }
     }
 }

@@ -37,6 +37,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     asks::form_of,
+    deconz,
     fabric::{Shared, now},
     idle::Phase,
     ingest,
@@ -50,7 +51,8 @@ use crate::{
 };
 
 use known::Known;
-use origin::{host_is_known, is_preflight, origin_is_known, preflight};
+pub(crate) use origin::origin_is_known;
+use origin::{host_is_known, is_preflight, preflight};
 pub(crate) use problem::{Problem, ProblemBody, refuse, unauthorized};
 pub(crate) use upgrade::{Joining, Offer};
 
@@ -104,6 +106,15 @@ impl Caller {
         &self.0.shared
     }
 
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.0.purpose
+    }
+
+    /// Whether a proxy that is believed is at the other end.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.0.shared.proxies.contains(self.0.peer)
+    }
+
     pub(crate) fn phase(&self) -> &Arc<Phase> {
         &self.0.phase
     }
@@ -146,6 +157,8 @@ impl Inner {
 pub(crate) fn router(caller: Caller) -> Router {
     let routes = match caller.0.purpose {
         Purpose::Metrics => Router::new().route("/metrics", get(listened_metrics)),
+        // What these answer has no routes here.
+        Purpose::Deconz | Purpose::Push => Router::new(),
         Purpose::Everything => Router::new()
             .route("/", get(upgrade))
             .route("/ws", get(upgrade))
@@ -183,6 +196,9 @@ async fn dispatch(
     routes: Router,
     mut request: Request,
 ) -> Response {
+    if matches!(caller.0.purpose, Purpose::Deconz | Purpose::Push) {
+        return deconz::answer(caller, client, request).await;
+    }
     if caller.0.purpose == Purpose::Everything && request.uri().path().starts_with("/v1/") {
         return rest::answer(Entrance::Listener(caller.clone(), client), request).await;
     }
@@ -304,6 +320,11 @@ impl Caller {
         // It is worth no more than the credential that it was asked for with is now.
         let found = found.and_then(|maker| shared.state.refresh(&maker, now()));
         found.map(Arc::new).map(Some).ok_or_else(|| self.wrong(client))
+    }
+
+    /// The token behind `Authorization: Bearer`.
+    pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
+        bearer(headers)
     }
 
     /// The token that a request shows.

@@ -6,6 +6,7 @@ mod deliver;
 mod documents;
 mod paced;
 mod pending;
+mod push;
 mod roll;
 mod rooms;
 mod train;
@@ -85,6 +86,8 @@ pub(crate) struct Hub {
     /// Whether this tick appended what is to be announced.
     appended: Cell<bool>,
     rooms: RefCell<rooms::Interned>,
+    /// The links of the push socket that are told of changes.
+    listeners: RefCell<Vec<Rc<Link>>>,
 }
 
 impl Hub {
@@ -110,6 +113,7 @@ impl Hub {
             writer: RefCell::new(Writer::new()),
             appended: Cell::default(),
             rooms: RefCell::default(),
+            listeners: RefCell::default(),
         }
     }
 
@@ -159,12 +163,16 @@ impl Hub {
         self.links.borrow_mut().remove(&link.id);
         link.end_following(&self.shared);
         self.leave_rooms(link);
+        self.end_listening(link);
         let subscriptions = std::mem::take(&mut *link.subscriptions.borrow_mut());
         for subscription in subscriptions.values() {
             self.remove_member(link, subscription);
         }
         if let Some(principal) = link.principal() {
             self.shared.present.leave(&principal, self.link_ref(link));
+            if let Some(bridge) = &self.shared.bridge {
+                bridge.presence(&principal);
+            }
         }
     }
 

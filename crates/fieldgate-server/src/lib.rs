@@ -72,7 +72,13 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, ConfigError, Reloaded, Sources};
 pub use tls::TlsError;
 
-use crate::{config::Plaintext, fabric::Fabric, listen::Purpose, tls::TlsConfig};
+use crate::{
+    config::{Plaintext, WsPort},
+    deconz::Push,
+    fabric::Fabric,
+    listen::Purpose,
+    tls::TlsConfig,
+};
 
 /// How often the certificate's files are looked at.
 const CERTIFICATE_WATCH: Duration = Duration::from_secs(2);
@@ -143,15 +149,22 @@ pub async fn start(
     let lists = [
         ("http", &config.listen.http, Purpose::Everything),
         ("metrics", &config.listen.metrics, Purpose::Metrics),
+        ("deconz", &config.listen.deconz, Purpose::Deconz),
     ];
     for (name, addresses, purpose) in lists {
         for address in addresses {
-            check_plaintext(&config, name, address, tls.is_some() && name == "http")?;
+            let is_tls = tls.is_some() && speaks_tls(&config, name, purpose);
+            check_plaintext(&config, name, address, is_tls)?;
             let bind = |source| StartError::Bind { address: address.clone(), source };
             let listener = listen::bind(address).await.map_err(bind)?;
             listeners.entry(name).or_default().push(listener.local_addr()?);
-            bound.push((listener, purpose));
+            bound.push((listener, purpose, is_tls));
         }
+    }
+    let beside = listeners.get("deconz").and_then(|addresses| addresses.first().copied());
+    if let Some(listener) = bind_push(&config, beside).await? {
+        listeners.entry("deconz_push").or_default().push(listener.local_addr()?);
+        bound.push((listener, Purpose::Push, tls.is_some() && !is_plain(&config, "deconz")));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let worker_count = if options.worker_count == 0 { cores } else { options.worker_count };
@@ -159,14 +172,24 @@ pub async fn start(
     let _set_once = fabric.shared.listeners.set(serde_json::json!({
         "listeners": listeners, "tls": tls.is_some(),
     }));
+    if let Some(bridge) = &fabric.shared.bridge {
+        if fabric.shared.config.deconz.push == "open" {
+            tracing::warn!("deconz.push is open: whoever reaches listen.deconz sees every change");
+        }
+        let first = |name| listeners.get(name).and_then(|list| list.first());
+        if let Some(at) = first("deconz_push").or_else(|| first("deconz")) {
+            let is_tls = tls.is_some() && !is_plain(&fabric.shared.config, "deconz");
+            bridge.set_push(Push { address: at.ip().to_string(), port: at.port(), is_tls });
+        }
+    }
     let stop = CancellationToken::new();
     admin::serve(Arc::clone(&fabric.shared), &folder, stop.clone()).await?;
     if let Some(tls) = &tls {
         tokio::spawn(Arc::clone(tls).watch(CERTIFICATE_WATCH, stop.clone()));
     }
     let deliveries = tokio::spawn(deliver::serve(Arc::clone(&fabric.shared), stop.clone()));
-    for (listener, purpose) in bound {
-        let tls = tls.clone().filter(|_| purpose == Purpose::Everything);
+    for (listener, purpose, is_tls) in bound {
+        let tls = tls.clone().filter(|_| is_tls);
         let shared = Arc::clone(&fabric.shared);
         tokio::spawn(listen::run(listener, shared, tls, purpose, stop.clone()));
     }
@@ -198,6 +221,48 @@ fn prepare_tls(
     Ok((Some(Arc::new(TlsConfig::load(cert, key)?)), Some(fingerprint)))
 }
 
+/// Binds the port that the push socket has beside its listener, if it is to have one.
+async fn bind_push(
+    config: &Config,
+    beside: Option<SocketAddr>,
+) -> Result<Option<tokio::net::TcpListener>, StartError> {
+    /// Ports that proxies let through (seed 002), then any free one.
+    const FRIENDLY: [u16; 5] = [443, 8_080, 8_088, 20_877, 0];
+    let Some(beside) = beside else { return Ok(None) };
+    let ports: &[u16] = match config.deconz.ws_port {
+        WsPort::None => return Ok(None),
+        WsPort::Auto => &FRIENDLY,
+        WsPort::Port(ref port) => std::slice::from_ref(port),
+    };
+    let mut refused = None;
+    for port in ports {
+        let address = SocketAddr::new(beside.ip(), *port).to_string();
+        match listen::bind(&address).await {
+            Ok(listener) => return Ok(Some(listener)),
+            Err(source) => refused = Some(StartError::Bind { address, source }),
+        }
+    }
+    refused.map_or(Ok(None), Err)
+}
+
+/// Whether a listener speaks TLS, once there is a certificate. deCONZ apps mostly cannot: theirs is
+/// plain where the configuration names it.
+fn speaks_tls(config: &Config, name: &str, purpose: Purpose) -> bool {
+    match purpose {
+        Purpose::Everything => true,
+        Purpose::Deconz | Purpose::Push => !is_plain(config, name),
+        Purpose::Metrics => false,
+    }
+}
+
+/// Whether `listen.plaintext` names a listener.
+fn is_plain(config: &Config, name: &str) -> bool {
+    match &config.listen.plaintext {
+        Plaintext::Word(_) => false,
+        Plaintext::List(names) => names.iter().any(|plain| plain == name),
+    }
+}
+
 fn check_plaintext(
     config: &Config,
     name: &str,
@@ -207,11 +272,7 @@ fn check_plaintext(
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_matches(['[', ']']);
     let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let named = match &config.listen.plaintext {
-        Plaintext::Word(_) => false,
-        Plaintext::List(names) => names.iter().any(|plain| plain == name),
-    };
-    if has_tls || loopback || named {
+    if has_tls || loopback || is_plain(config, name) {
         Ok(())
     } else {
         Err(StartError::Plaintext(address.to_owned()))

@@ -31,11 +31,13 @@ const DRAIN_WAIT: Duration = Duration::from_secs(2);
 /// Pause after a failed accept: the system is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Whether a listener answers everything or `/metrics` alone.
+/// What a listener answers: everything, `/metrics` alone, deCONZ apps, or their push socket alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Everything,
     Metrics,
+    Deconz,
+    Push,
 }
 
 /// Takes connections until told to stop.

@@ -56,6 +56,8 @@ pub(crate) use asker::{Entrance, body_of, check_tenant};
 pub(crate) use describe::Problems;
 pub(crate) use devices::profile_of as kind_profile;
 pub(crate) use history::page as history_page;
+pub(crate) use scenes::payload as scene_payload;
+pub(crate) use stored::stored_of;
 pub(crate) use tenants::TenantView;
 use watch::Watched;
 

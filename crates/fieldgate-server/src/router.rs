@@ -72,6 +72,9 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
                 inbox.route(std::mem::take(routed));
             }
         }
+        if let Some(bridge) = &shared.bridge {
+            bridge.route(&steps);
+        }
         notes.note(shared, &steps);
         notes.tell(shared);
         // An echo answers a command that was applied before it, and mostly none is open at all.

@@ -44,6 +44,8 @@ use crate::{
 
 /// Most messages that wait for a worker.
 const ROUTED_LEN_MAX: usize = 65_536;
+/// Frames for deCONZ clients that wait take so many bytes at most.
+const PUSHED_BYTES_MAX: usize = 64 << 20;
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -100,9 +102,31 @@ pub(crate) enum Control {
     PanicLink(u64),
 }
 
+/// Frames that were made for deCONZ clients, headers included, and how many they are.
+#[derive(Debug)]
+pub(crate) enum Pushed {
+    /// For all that listen.
+    All { frames: Bytes, count: u64 },
+    /// For one, which listens from now on.
+    First { link: u64, frames: Bytes, count: u64 },
+    /// Some for all had no room here.
+    Lost,
+}
+
+impl Pushed {
+    const fn byte_len(&self) -> usize {
+        match self {
+            Self::All { frames, .. } | Self::First { frames, .. } => frames.len(),
+            Self::Lost => 0,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     routed: Vec<Routed>,
+    pushed: Vec<Pushed>,
+    pushed_bytes: usize,
     overflowed_from: Option<Seq>,
     control: Vec<Control>,
     /// Names of devices: as many as there are, at most.
@@ -191,6 +215,20 @@ impl Inbox {
         }
     }
 
+    /// Hands over frames for deCONZ clients; above a bound nothing more until they are taken.
+    pub(crate) fn push(&self, pushed: Pushed) {
+        let mut queue = self.queue();
+        queue.pushed_bytes += pushed.byte_len();
+        let is_cut = matches!(queue.pushed.last(), Some(Pushed::Lost));
+        if queue.pushed_bytes <= PUSHED_BYTES_MAX {
+            queue.pushed.push(pushed);
+        } else if !is_cut {
+            queue.pushed.push(Pushed::Lost);
+        }
+        drop(queue);
+        self.notify.notify_one();
+    }
+
     /// Messages that wait.
     pub(crate) fn waiting_count(&self) -> usize {
         self.queue().routed.len()
@@ -273,14 +311,23 @@ async fn rounds(inbox: &Inbox, controls: &RefCell<VecDeque<Control>>, hub: &Rc<H
         // First the links that have something to read: without this a flood of messages would starve
         // them, and what becomes durable or is routed meanwhile leaves in the same write.
         tokio::task::yield_now().await;
-        let Queue { routed, overflowed_from, control, documents, grouped, durable } =
-            std::mem::take(&mut *inbox.queue());
+        let Queue {
+            routed,
+            pushed,
+            pushed_bytes: _,
+            overflowed_from,
+            control,
+            documents,
+            grouped,
+            durable,
+        } = std::mem::take(&mut *inbox.queue());
         controls.borrow_mut().extend(control);
         // Acknowledgements go first: a sender waits for them, a receiver does not know yet.
         if durable {
             hub.on_durable();
         }
         hub.deliver(&routed);
+        pushed.into_iter().for_each(|pushed| hub.push(pushed));
         if let Some(from) = overflowed_from {
             hub.fall_behind(from);
         }

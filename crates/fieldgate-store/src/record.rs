@@ -61,7 +61,8 @@ impl Record {
     }
 
     /// About what it costs in memory.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
         match self {
             Self::Message(message) => {
                 let reference = message.reference.as_ref().map_or(0, |id| id.as_str().len());

@@ -6,7 +6,7 @@ use fieldgate_core::id::TenantId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{About, AboutField};
-use crate::forwarded::Proxies;
+use crate::forwarded::Networks;
 
 /// Longest name of the gateway, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -90,7 +90,7 @@ impl Deconz {
         if self.push_allow.len() > PUSH_ALLOW_MAX {
             let why = format!("has more than {PUSH_ALLOW_MAX} addresses and networks");
             wrong.push(("deconz.push_allow", why));
-        } else if !self.push_allow.iter().all(|text| Proxies::is_network(text)) {
+        } else if !self.push_allow.iter().all(|text| Networks::is_network(text)) {
             let why = "is a list of addresses and networks such as \"10.0.0.0/8\"";
             wrong.push(("deconz.push_allow", why.to_owned()));
         }

@@ -1,6 +1,230 @@
-//! What apps for a deCONZ gateway are served.
+//! The deCONZ dialect (`docs/protocol/deconz.md`): one tenant as a deCONZ gateway, for apps of smart
+//! homes. REST below `/api` and the push socket, both on `listen.deconz`.
 //!
-//! Here: whether they may make keys for themselves. Absent: what their bodies say, which is the
-//! dialect's.
+//! Devices are told as lights and sensors by the pure `dialects/deconz`; the mirror is the thread that
+//! keeps them; what an app asks to be done is a command as any other.
 
+mod access;
+mod feed;
+mod frames;
+mod grouped;
+mod listener;
+mod mirror;
+mod push;
+mod rest;
+mod shown;
 pub(crate) mod unlock;
+mod view;
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{extract::Request, response::Response};
+use fieldgate_core::{
+    access::Principal,
+    id::{Seq, TenantId},
+    message::Kind,
+};
+use fieldgate_store::{Followed, Log as _, Record, secret::MasterKey};
+
+use self::{
+    feed::{Feed, Told},
+    listener::Listener,
+    view::View,
+};
+use crate::{
+    config::Config,
+    fabric::{Shared, now},
+    forwarded::Networks,
+    http::Caller,
+    hub::Hub,
+    link::Link,
+    present::LinkRef,
+};
+
+pub(crate) use mirror::run;
+
+/// How often it is noted at most that an app was seen, and that it read.
+const SEEN_PERIOD: Duration = Duration::from_secs(600);
+const READ_PERIOD: Duration = Duration::from_secs(60);
+/// Most addresses of which it is remembered here.
+const SEEN_MAX: usize = 65_536;
+
+/// What requests, connections and the mirror share.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    pub(crate) tenant: TenantId,
+    feed: Feed,
+    /// Nothing until it is loaded.
+    view: Mutex<Option<View>>,
+    seen: Mutex<HashMap<(String, IpAddr), Visitor>>,
+    /// The addresses from which anybody may listen.
+    listed: Networks,
+    /// Six bytes that stand for this gateway.
+    mac: [u8; 6],
+    /// Where apps are to open the push socket.
+    push: OnceLock<Push>,
+}
+
+/// Where the push socket is.
+#[derive(Debug)]
+pub(crate) struct Push {
+    pub(crate) address: String,
+    pub(crate) port: u16,
+    pub(crate) is_tls: bool,
+}
+
+/// What was noted of an app at an address.
+#[derive(Debug, Clone, Copy)]
+struct Visitor {
+    /// When the log was last told of it.
+    noted: Option<Instant>,
+    /// Up to here it has read everything.
+    read: Seq,
+    /// What of that the log was told.
+    noted_read: Seq,
+}
+
+impl Bridge {
+    /// Nothing where there is no listener for it.
+    pub(crate) fn of(config: &Config, master: &MasterKey) -> Option<Self> {
+        if config.listen.deconz.is_empty() {
+            return None;
+        }
+        let tenant = config.deconz.tenant.parse().unwrap_or_else(|_| TenantId::default_tenant());
+        Some(Self {
+            tenant,
+            feed: Feed::default(),
+            view: Mutex::default(),
+            seen: Mutex::default(),
+            listed: Networks::new(&config.deconz.push_allow),
+            mac: mac_of(master, &config.deconz.tenant),
+            push: OnceLock::new(),
+        })
+    }
+
+    fn view(&self) -> MutexGuard<'_, Option<View>> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<(String, IpAddr), Visitor>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says where the push socket is.
+    pub(crate) fn set_push(&self, push: Push) {
+        let _set_once = self.push.set(push);
+    }
+
+    /// A scene was called, by whomever.
+    pub(crate) fn scene_called(&self, group: u64, scene: u64) {
+        self.feed.tell(Told::SceneCalled { group, scene });
+    }
+
+    /// What the router applied.
+    pub(crate) fn route(&self, steps: &[Followed]) {
+        self.feed.route(steps.iter().filter_map(|step| match step {
+            Followed::Entry(entry) if self.concerns(&entry.record) => Some(Arc::clone(entry)),
+            Followed::Entry(_) | Followed::Gap(..) => None,
+        }));
+    }
+
+    fn concerns(&self, record: &Record) -> bool {
+        match record {
+            Record::Message(message) => {
+                matches!(message.kind, Kind::Telemetry | Kind::Reported | Kind::Event)
+                    && message.tenant == self.tenant
+            }
+            Record::Command(change) => change.tenant == self.tenant,
+            Record::Registry(change) => change.tenant == self.tenant.as_str(),
+            Record::Note(_) | Record::Gap { .. } => false,
+        }
+    }
+
+    /// The connections of somebody are others than before.
+    pub(crate) fn presence(&self, principal: &Principal) {
+        if principal.tenant == self.tenant {
+            self.feed.tell(Told::Presence(Arc::clone(&principal.name)));
+        }
+    }
+
+    /// A connection ended.
+    pub(crate) fn leave(&self, link: LinkRef) {
+        self.feed.tell(Told::Leave(link));
+    }
+
+    /// Nothing comes any more.
+    pub(crate) fn end(&self) {
+        self.feed.tell(Told::End);
+    }
+
+    /// Up to where a client has read everything, if it ever read anything.
+    fn read_of(&self, shared: &Shared, listener: &Listener) -> Option<Seq> {
+        let key = listener.key.as_ref()?;
+        let here = self.seen().get(&(key.clone(), listener.address)).map(|visitor| visitor.read);
+        let known = shared.state.bridge_key(&self.tenant, key);
+        let stored = known.as_ref().and_then(|key| key.addresses.get(&told(listener.address)));
+        let read = here.max(stored.map(|seen| Seq(seen.read)));
+        read.filter(|read| *read > Seq(0))
+    }
+
+    /// Notes that an app was seen, and up to where it has read everything.
+    fn note_seen(&self, shared: &Shared, key: &str, address: IpAddr, read: Seq) {
+        let mut seen = self.seen();
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        let fresh = Visitor { noted: None, read: Seq(0), noted_read: Seq(0) };
+        let visitor = seen.entry((key.to_owned(), address)).or_insert(fresh);
+        visitor.read = visitor.read.max(read);
+        let age = visitor.noted.map(|noted| noted.elapsed());
+        let is_due = |period| age.is_none_or(|age| age >= period);
+        let has_read = visitor.read > visitor.noted_read;
+        if !is_due(if has_read { READ_PERIOD } else { SEEN_PERIOD }) {
+            return;
+        }
+        let record = mirror::seen(self, key, told(address), visitor.read);
+        match shared.log.append(vec![record], now()) {
+            Ok(_) => {
+                (visitor.noted, visitor.noted_read) = (Some(Instant::now()), visitor.read);
+                shared.log.announce();
+            }
+            // It is said again with the next call.
+            Err(error) => tracing::debug!(%error, "that an app was seen is not noted"),
+        }
+    }
+}
+
+/// The same as long as the data folder is; locally administered, of one station (IEEE 802).
+fn mac_of(master: &MasterKey, tenant: &str) -> [u8; 6] {
+    let [first, b, c, d, e, f, ..] = master.hash_bridge(&format!("gateway/{tenant}"));
+    [(first & 0xfc) | 2, b, c, d, e, f]
+}
+
+/// An address as the registry has it.
+fn told(address: IpAddr) -> String {
+    address.to_canonical().to_string()
+}
+
+/// A link of the push socket is there: it hears of changes from now on.
+pub(crate) fn listen(hub: &Hub, link: &Link) {
+    let (Some(bridge), Some(principal)) = (&hub.shared.bridge, link.principal()) else { return };
+    let key = principal.name.strip_prefix(KEY_PREFIX).map(str::to_owned);
+    let listener = Listener { link: hub.link_ref(link), key, address: link.peer };
+    bridge.feed.tell(Told::Join(listener));
+}
+
+/// What the name of an app begins with, before the id of its key.
+const KEY_PREFIX: &str = "deconz:";
+
+/// Answers a request on `listen.deconz`.
+pub(crate) async fn answer(caller: &Caller, client: IpAddr, request: Request) -> Response {
+    if push::is_upgrade(&request) {
+        return push::open(caller, client, request);
+    }
+    rest::answer(caller, client, request).await
+}

@@ -33,7 +33,7 @@ pub(super) fn preflight() -> Response {
 }
 
 /// Whether a page of this request's origin may use what needs no credential of its own.
-pub(super) fn origin_is_known(shared: &Shared, headers: &HeaderMap) -> bool {
+pub(crate) fn origin_is_known(shared: &Shared, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     let own = origin.split_once("://").map(|(_, authority)| authority);
@@ -63,7 +63,8 @@ pub(super) fn host_is_known(shared: &Shared, host: &str) -> bool {
             bound.eq_ignore_ascii_case(name) || (any && name.parse::<IpAddr>().is_ok())
         })
     };
+    let listen = &shared.config.listen;
     loopback
-        || shared.config.listen.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
-        || shared.config.listen.http.iter().chain(&shared.config.listen.metrics).any(bound)
+        || listen.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+        || [&listen.http, &listen.metrics, &listen.deconz].into_iter().flatten().any(bound)
 }

@@ -5,12 +5,15 @@
 use std::{io, ops::ControlFlow, rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use fieldgate_core::close::CloseReason;
-use fieldgate_dialects::ws::{self, Decoder};
+use fieldgate_dialects::{
+    wire::Form,
+    ws::{self, Decoder},
+};
 
 use super::Link;
 use crate::{
     asks::{self, Inbound, Outcome},
-    commands,
+    commands, deconz,
     fabric::Shared,
     hub::Hub,
     share::Held,
@@ -77,6 +80,9 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
         if let Some(following) = ask.following.take() {
             thingsee_out::follow(&hub, &link, following);
         }
+    }
+    if form == Form::Deconz && !link.is_closing() {
+        deconz::listen(&hub, &link);
     }
     let reason = serve(&hub, &link, first).await;
     // Before the close is said: who hears it finds it counted, and whoever takes over need not wait

@@ -235,13 +235,19 @@ async fn recall(
     asker.pay(1, wishes.iter().map(|(_, payload)| payload.len()).sum())?;
     let issue = |is_first| {
         let pay = |more| if is_first { asker.pay(more, 0) } else { Ok(()) };
-        commands::issue_each(&asker.shared, &asker.principal, &wishes, derived.as_ref(), pay)
+        commands::issue_each(&asker.shared, &asker.principal, &wishes, derived.as_ref(), None, pay)
     };
-    sent(&asker, wait, issue).await
+    let answer = sent(&asker, wait, issue).await?;
+    if let Some(bridge) = asker.shared.bridge.as_ref().filter(|b| b.tenant == *asker.tenant()) {
+        let group = scene.plan.group.as_ref();
+        let group = group.and_then(|group| asker.shared.state.group(asker.tenant(), group));
+        bridge.scene_called(group.map_or(0, |group| group.group.number), scene.number);
+    }
+    Ok(answer)
 }
 
 /// The command for a device of a scene.
-pub(super) fn payload(set: &str, transition: Option<f64>) -> String {
+pub(crate) fn payload(set: &str, transition: Option<f64>) -> String {
     let transition = transition.map(|seconds| format!(",\"transition\":{seconds}"));
     format!("{{\"set\":{set}{}}}", transition.unwrap_or_default())
 }

@@ -1,12 +1,18 @@
 //! What a device reported, as what it can be set to again.
 
-use fieldgate_core::{fault::Fault, id::DeviceId, profile::Profile, state::Reported};
+use fieldgate_core::{
+    fault::Fault,
+    id::{DeviceId, TenantId},
+    profile::Profile,
+    state::Reported,
+};
 use fieldgate_dialects::native;
 
 use super::{
     asker::{Asker, bad},
     scenes::payload,
 };
+use crate::fabric::Shared;
 
 /// Most resources that one command sets.
 const SET_LEN_MAX: usize = 100;
@@ -15,10 +21,13 @@ const SET_LEN_MAX: usize = 100;
 /// are none.
 pub(super) fn stored(asker: &Asker, id: &str) -> Result<Option<String>, Fault> {
     let id: DeviceId = id.parse().map_err(bad)?;
-    let device = asker.shared.state.device(asker.tenant(), &id);
-    let described = device.as_ref().and_then(|device| device.profile.as_ref());
-    let reported = asker.shared.state.reported(asker.tenant(), &id);
-    Ok(described.zip(reported).and_then(|(known, reported)| set_of(&known.profile, &reported)))
+    Ok(stored_of(&asker.shared, asker.tenant(), &id))
+}
+
+/// The same for whoever may see it.
+pub(crate) fn stored_of(shared: &Shared, tenant: &TenantId, id: &DeviceId) -> Option<String> {
+    let device = shared.state.device(tenant, id)?;
+    set_of(&device.profile.as_ref()?.profile, &*shared.state.reported(tenant, id)?)
 }
 
 fn set_of(profile: &Profile, reported: &Reported) -> Option<String> {

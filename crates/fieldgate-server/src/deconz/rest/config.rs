@@ -1,0 +1,96 @@
+//! The gateway itself, and all that there is.
+
+use std::{sync::Arc, time::Instant};
+
+use fieldgate_core::id::UnixMs;
+use fieldgate_dialects::deconz::{Error, gateway, put};
+use fieldgate_store::registry::{BridgeStep, Change};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Asked, groups, lights,
+    reply::Reply,
+    sensors,
+    visit::{Visit, no_method},
+};
+use crate::{
+    deconz::Bridge,
+    fabric::{Shared, now},
+};
+
+/// What everybody may know.
+pub(super) fn basic(shared: &Shared, bridge: &Bridge) -> Reply {
+    Reply::Plain(Value::Object(gateway::basic(&gateway_of(shared, bridge))).to_string())
+}
+
+fn gateway_of<'a>(shared: &'a Shared, bridge: &'a Bridge) -> gateway::Gateway<'a> {
+    let push = bridge.push.get();
+    gateway::Gateway {
+        name: &shared.config.deconz.name,
+        mac: bridge.mac,
+        address: push.map_or("", |push| &push.address),
+        version: env!("CARGO_PKG_VERSION"),
+        websocket_port: push.map(|push| push.port),
+        websocket_port_secure: push.filter(|push| push.is_tls).map(|push| push.port),
+        notifies_all: shared.config.deconz.notify_all,
+        is_unlocked: shared.unlock.is_open(Instant::now()),
+        now: now(),
+    }
+}
+
+fn whole(visit: &Visit<'_>) -> Map<String, Value> {
+    let keys = visit.shared.state.bridge_keys(&visit.bridge.tenant);
+    let told = keys.iter().map(|key| gateway::Key {
+        id: &key.id,
+        name: &key.name,
+        created: UnixMs(key.created_ms),
+        used: UnixMs(key.used_ms),
+    });
+    let keys: Vec<_> = told.collect();
+    gateway::whole(&gateway_of(visit.shared, visit.bridge), &keys)
+}
+
+/// All that there is: what an app begins with.
+pub(super) fn everything(visit: &Visit<'_>) -> Result<Reply, Error> {
+    let config = whole(visit);
+    let (mut all, read) = visit.look(|view| {
+        let mut all = Map::new();
+        all.insert("groups".to_owned(), Value::Object(groups::all(view)));
+        all.insert("lights".to_owned(), Value::Object(lights::all(view)));
+        all.insert("sensors".to_owned(), Value::Object(sensors::all(view)));
+        (all, view.position)
+    })?;
+    all.insert("config".to_owned(), Value::Object(config));
+    for nothing in ["scenes", "schedules", "rules", "resourcelinks", "alarmsystems"] {
+        all.insert(nothing.to_owned(), Value::Object(Map::new()));
+    }
+    visit.note_read(read);
+    Ok(Reply::tagged(all))
+}
+
+/// What is at `/config` and below.
+pub(super) async fn answer(
+    visit: &Visit<'_>,
+    asked: &Asked,
+    rest: &[&str],
+) -> Result<Reply, Error> {
+    match (asked.method.as_str(), rest) {
+        ("GET", []) => Ok(Reply::tagged(whole(visit))),
+        ("PUT", []) => Ok(Reply::Done(put::config(&visit.address, &asked.body))),
+        ("DELETE", ["whitelist", id]) => forget(visit, id).await,
+        (method, _) => Err(no_method(method, &visit.address)),
+    }
+}
+
+/// An app gives up its key. It ends no other one's: that is administration.
+async fn forget(visit: &Visit<'_>, shown: &str) -> Result<Reply, Error> {
+    let own = visit.shared.state.verify_bridge_key(shown).map(|(_, key)| key);
+    let is_own = shown == visit.key.id || own.is_some_and(|key| Arc::ptr_eq(&key, &visit.key));
+    if !is_own {
+        return Err(Error::NotAvailable(visit.address.clone()));
+    }
+    let change = Change::Bridge(BridgeStep::KeyRemove(visit.key.id.clone()));
+    visit.change(change).await.map_err(|fault| visit.error(&fault))?;
+    let said = format!("{} deleted.", visit.address);
+    Ok(Reply::Plain(json!([{ "success": said }]).to_string()))
+}

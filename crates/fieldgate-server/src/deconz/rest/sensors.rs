@@ -1,0 +1,175 @@
+//! Sensors: what devices measure, and sensors that apps make to bring values in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fieldgate_core::{
+    fault::Fault,
+    id::{DeviceId, Seq},
+    message::{Content, Kind, Message, Priority, Qos},
+    topic::Topic,
+};
+use fieldgate_dialects::deconz::{Clip, Error, clip, put};
+use fieldgate_store::{
+    Log as _, Record,
+    registry::{Change, Described, Device},
+    secret::random_text,
+};
+
+use super::{
+    Asked, act,
+    lights::{listed, look_at, one, rename},
+    reply::Reply,
+    visit::{Visit, no_method, read_only},
+};
+use crate::{
+    deconz::view::View,
+    fabric::{append_fault, now},
+};
+
+/// Length of the random end of the id of a sensor that an app makes.
+const ID_LEN: usize = 10;
+
+/// What is at `/sensors` and below.
+pub(super) async fn answer(
+    visit: &Visit<'_>,
+    asked: &Asked,
+    rest: &[&str],
+) -> Result<Reply, Error> {
+    match (asked.method.as_str(), rest) {
+        ("GET", []) => visit.look(|view| Reply::tagged(all(view))),
+        ("POST", []) => create(visit, &asked.body).await,
+        ("GET", [id]) => one(visit, false, id),
+        ("PUT", [id]) => rename(visit, false, id, &asked.body).await,
+        ("DELETE", [id]) => remove(visit, id).await,
+        ("PUT", [id, "config"]) => set_config(visit, id, &asked.body).await,
+        ("PUT", [id, "state"]) => set_state(visit, id, &asked.body).await,
+        (method, _) => Err(no_method(method, &visit.address)),
+    }
+}
+
+/// Every sensor by its number.
+pub(super) fn all(view: &View) -> serde_json::Map<String, serde_json::Value> {
+    listed(view, false)
+}
+
+/// Has a device set what its sensor is configured to.
+async fn set_config(visit: &Visit<'_>, id: &str, body: &Bytes) -> Result<Reply, Error> {
+    let (device, asked) = look_at(visit, false, id, |shown, (part, instance), _| {
+        let asked = put::sensor_config(&visit.address, body, &shown.device, part, instance);
+        (shown.id.clone(), asked)
+    })?;
+    if let Some(payload) = asked.payload() {
+        let done = act::command(visit, &[(device, Bytes::from(payload))]).await;
+        done.map_err(|fault| visit.error(&fault))?;
+    }
+    Ok(Reply::Done(asked.answers))
+}
+
+/// Makes a sensor of an app: a device, which is one sensor and has the values that the app writes.
+async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
+    let made = clip::create(&visit.address, body)?;
+    let word = made.clip.part.as_str().to_owned();
+    let random = random_text(ID_LEN).map_err(|_| Error::Busy(visit.address.clone()))?;
+    let id: DeviceId =
+        format!("clip-{random}").parse().map_err(|_| Error::Busy(visit.address.clone()))?;
+    let profile = Described { revision: 1, profile: Arc::new(made.profile) };
+    let device = Device {
+        id: id.as_str().to_owned(),
+        kind: Some(profile.profile.kind.as_str().to_owned()),
+        name: Some(profile.profile.name.clone()),
+        profile: Some(profile),
+        ..Device::default()
+    };
+    let parts = Change::Parts {
+        device: id.as_str().to_owned(),
+        parts: vec![(false, word.clone(), 1)],
+        clip: Some(made.clip.to_text()),
+    };
+    let mut group =
+        vec![visit.change_record(Change::DeviceAdd(device)), visit.change_record(parts)];
+    group.extend(messages(visit, &id, made.told).map(Record::Message));
+    enter(visit, group).await.map_err(|fault| visit.error(&fault))?;
+    let parts = visit.shared.state.parts(&visit.bridge.tenant, &id);
+    let number = parts.and_then(|parts| parts.numbers.get(&(word, 1)).copied());
+    number.map(Reply::id).ok_or_else(|| Error::Busy(visit.address.clone()))
+}
+
+/// Appends records as one group; durable, decided and seen by apps when this returns.
+async fn enter(visit: &Visit<'_>, group: Vec<Record>) -> Result<(), Fault> {
+    let range = visit.shared.log.append(group, now()).map_err(|error| append_fault(&error))?;
+    visit.shared.log.announce();
+    visit.shared.settled(Seq(*range.end()), true).await?;
+    visit.shared.outcome(Seq(*range.start()))
+}
+
+/// What an app told, as its sensor's messages.
+fn messages(
+    visit: &Visit<'_>,
+    device: &DeviceId,
+    told: clip::Told,
+) -> impl Iterator<Item = Message> {
+    let of = |kind, payload: Option<String>| {
+        payload.map(|payload| message(visit, device, kind, payload))
+    };
+    let telemetry = of(Kind::Telemetry, told.telemetry);
+    telemetry.into_iter().chain(of(Kind::Event, told.event))
+}
+
+fn message(visit: &Visit<'_>, device: &DeviceId, kind: Kind, payload: String) -> Message {
+    let leaf = if kind == Kind::Event { "events" } else { "telemetry" };
+    Message {
+        tenant: visit.bridge.tenant.clone(),
+        topic: Topic::of_device(device, leaf),
+        kind,
+        from: Arc::clone(&visit.principal.name),
+        timestamp: now(),
+        is_time_given: false,
+        device_timestamp: None,
+        reference: None,
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        priority: Priority::Normal,
+        expires: None,
+        content: Content::Json,
+        payload: payload.into(),
+        original: None,
+    }
+}
+
+/// What an app said that its sensor is; nothing of another one.
+fn clip_of(visit: &Visit<'_>, device: &DeviceId) -> Option<Clip> {
+    let parts = visit.shared.state.parts(&visit.bridge.tenant, device)?;
+    Clip::parse(parts.clip.as_deref()?)
+}
+
+/// Takes the values of a sensor that an app made.
+async fn set_state(visit: &Visit<'_>, id: &str, body: &Bytes) -> Result<Reply, Error> {
+    let device = look_at(visit, false, id, |shown, _, _| shown.id.clone())?;
+    let Some(clip) = clip_of(visit, &device) else {
+        return Err(read_only(&visit.address, "state"));
+    };
+    let (told, answers) = clip::state(&visit.address, body, &clip);
+    let messages: Vec<Record> = messages(visit, &device, told).map(Record::Message).collect();
+    if !messages.is_empty() {
+        visit.pay(messages.len(), body.len()).map_err(|fault| visit.error(&fault))?;
+        let range = visit.shared.log.append(messages, now());
+        let range = range.map_err(|error| visit.error(&append_fault(&error)))?;
+        visit.shared.log.announce();
+        let stored = visit.shared.settled(Seq(*range.end()), true).await;
+        stored.map_err(|fault| visit.error(&fault))?;
+    }
+    Ok(Reply::Done(answers))
+}
+
+/// Removes a sensor that an app made. Others are devices, which it takes administration to remove.
+async fn remove(visit: &Visit<'_>, id: &str) -> Result<Reply, Error> {
+    let (device, number) =
+        look_at(visit, false, id, |shown, _, number| (shown.id.clone(), number))?;
+    if clip_of(visit, &device).is_none() {
+        return Err(no_method("DELETE", &visit.address));
+    }
+    let change = Change::DeviceRemove(device.as_str().to_owned());
+    visit.change(change).await.map_err(|fault| visit.error(&fault))?;
+    Ok(Reply::id(number))
+}
