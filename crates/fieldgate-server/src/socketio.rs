@@ -8,6 +8,7 @@
 mod http;
 mod kamea;
 mod rooms;
+mod stays;
 mod things;
 mod upgrade;
 

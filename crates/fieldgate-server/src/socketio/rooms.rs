@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    sync::LazyLock,
 };
 
 use fieldgate_core::{
@@ -18,7 +19,10 @@ use fieldgate_core::{
 };
 use fieldgate_dialects::socketio::{Namespace, Positions, Room, Rooms};
 
-use super::{Joined, Session};
+use super::{
+    Joined, Session,
+    stays::{Stay, Stays},
+};
 use crate::{
     catchup,
     hub::Hub,
@@ -34,13 +38,16 @@ const DEVICES_AT_ONCE: usize = 64;
 const FILTERS_MAX: usize = 1_536;
 /// How long after its first room a client that comes back enters those that it was in.
 const RETURN_MS: u64 = 1_000;
-/// What carries the values of any device.
-const EVERY: [&str; 2] = ["devices/+/telemetry", "devices/+/state/reported"];
+/// What carries the values of any device; the same bytes for all who follow it.
+static EVERY: LazyLock<Vec<Filter>> = LazyLock::new(|| {
+    let texts = ["devices/+/telemetry", "devices/+/state/reported"];
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+});
 
 /// The rooms of a session.
 #[derive(Debug, Default)]
 pub(super) struct Entered {
-    rooms: BTreeMap<Room, Stay>,
+    rooms: Stays,
     /// For how many looks the marks of the past have stood.
     age: u8,
     /// Rooms whose last values are to be told, and whether a task does it: one at a time, so that who
@@ -55,17 +62,8 @@ pub(super) struct Entered {
 impl Entered {
     /// Whether the past of a room is being told.
     fn is_pending(&self) -> bool {
-        self.rooms.values().any(|stay| stay.told.is_none())
+        self.rooms.iter().any(|(_, stay)| stay.told.is_none())
     }
-}
-
-/// Being in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stay {
-    /// Which one, of a room that was left and entered again.
-    number: u64,
-    /// Up to where its past was told; nothing while it is.
-    told: Option<Seq>,
 }
 
 /// The topics of a device that carry its values.
@@ -86,7 +84,7 @@ fn filters(hub: &Hub, principal: &Principal, room: &Room) -> Vec<Filter> {
             all.filter(|filter| principal.may_subscribe(filter)).collect()
         }
         Room::Resource(_) => match devices_of(&hub.shared, principal) {
-            Seen::All => EVERY.iter().filter_map(|text| text.parse().ok()).collect(),
+            Seen::All => EVERY.clone(),
             Seen::Only(devices) => devices.iter().flat_map(filters_of).collect(),
         },
     }
@@ -126,7 +124,7 @@ pub(super) fn may_enter(
 
 fn all_filters(hub: &Hub, session: &Session, principal: &Principal) -> BTreeSet<Filter> {
     let state = session.state.borrow();
-    let rooms = || state.joined.iter().flat_map(|joined| joined.rooms.rooms.keys());
+    let rooms = || state.joined.iter().flat_map(|joined| joined.rooms.rooms.rooms());
     let is_resource = |room: &&Room| matches!(room, Room::Resource(_));
     // Resources are all of the same devices.
     let others = rooms().filter(|room| !is_resource(room));
@@ -150,7 +148,7 @@ fn follow(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
 
 /// Says to the hub which events are for a session.
 fn settle(hub: &Hub, link: &Link, joined: &Joined) {
-    let told = |(room, stay): (&Room, &Stay)| stay.told.map(|told| (room.clone(), told));
+    let told = |(room, stay): &(Room, Stay)| stay.told.map(|told| (room.clone(), told));
     let rooms = joined.rooms.rooms.iter().filter_map(told).collect();
     let (namespace, positions) = (joined.namespace.clone(), joined.positions_at(link.age_ms()));
     hub.enter_rooms(link, Rooms { namespace, positions, rooms });
@@ -161,7 +159,7 @@ pub(super) fn enter(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: Roo
     let (number, since) = {
         let mut state = session.state.borrow_mut();
         let Some(joined) = &mut state.joined else { return };
-        if joined.rooms.rooms.contains_key(&room) {
+        if joined.rooms.rooms.contains(&room) {
             return;
         }
         joined.rooms.entered_count += 1;
@@ -227,7 +225,7 @@ async fn tell_past(hub: &Rc<Hub>, link: &Rc<Link>, room: Room, number: u64, afte
 
 fn stay_in(session: &Session, room: &Room) -> Option<Stay> {
     let state = session.state.borrow();
-    state.joined.as_ref()?.rooms.rooms.get(room).copied()
+    state.joined.as_ref()?.rooms.rooms.get(room)
 }
 
 /// Has the last values of rooms told, as the socket takes them.
@@ -253,6 +251,10 @@ fn next_owed(session: &Session) -> Option<Room> {
     let mut state = session.state.borrow_mut();
     let entered = &mut state.joined.as_mut()?.rooms;
     let next = entered.owed.pop_first();
+    if next.is_none() {
+        // Even empty it keeps the space of eleven.
+        entered.owed = BTreeSet::new();
+    }
     entered.is_telling = next.is_some();
     next
 }
@@ -285,7 +287,7 @@ pub(super) fn leave(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, topic: &s
         let mut state = session.state.borrow_mut();
         let Some(joined) = &mut state.joined else { return };
         let before = joined.rooms.rooms.len();
-        joined.rooms.rooms.retain(|room, _| !is_meant(room));
+        joined.rooms.rooms.retain(|room| !is_meant(room));
         if joined.rooms.rooms.len() == before {
             return;
         }
@@ -299,7 +301,7 @@ pub(super) fn leave_all(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
     {
         let mut state = session.state.borrow_mut();
         let Some(joined) = &mut state.joined else { return };
-        joined.rooms.rooms.clear();
+        joined.rooms.rooms = Stays::default();
         settle(hub, link, joined);
     }
     follow(hub, link, session);
@@ -316,7 +318,7 @@ pub(crate) fn on_rights(hub: &Rc<Hub>, link: &Rc<Link>) {
             return;
         }
         let seen = devices_of(&hub.shared, &principal);
-        joined.rooms.rooms.retain(|room, _| match room {
+        joined.rooms.rooms.retain(|room| match room {
             Room::Thing(device, _) => seen.has(device),
             Room::Resource(_) | Room::Telemetries(_) => true,
         });
@@ -343,7 +345,7 @@ pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
         joined.rooms.is_held = !joined.rooms.is_held;
         settle(hub, link, joined);
     }
-    let is_marked = joined.rooms.rooms.values().any(|stay| stay.told > Some(Seq(0)));
+    let is_marked = joined.rooms.rooms.iter().any(|(_, stay)| stay.told > Some(Seq(0)));
     if !is_marked || link.behind.get() || link.outbox.has_waiting() {
         return;
     }
@@ -352,7 +354,7 @@ pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
         return;
     }
     // What was on its way when they were entered has passed: now those in the same rooms are alike.
-    let stays = joined.rooms.rooms.values_mut();
+    let stays = joined.rooms.rooms.stays_mut();
     stays.filter_map(|stay| stay.told.as_mut()).for_each(|told| *told = Seq(0));
     settle(hub, link, joined);
 }
@@ -361,7 +363,7 @@ pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
 fn tell_all_last(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
     let rooms: Vec<Room> = {
         let state = session.state.borrow();
-        let rooms = state.joined.iter().flat_map(|joined| joined.rooms.rooms.keys());
+        let rooms = state.joined.iter().flat_map(|joined| joined.rooms.rooms.rooms());
         rooms.cloned().collect()
     };
     owe(hub, link, session, rooms);
