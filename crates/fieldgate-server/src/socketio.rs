@@ -3,7 +3,8 @@
 //! In: Engine.IO packets, as frames of a link whatever carries them. Out: answers, and events of the
 //! rooms that a link is in. Absent: delivery, which is that of every link; packets and events, which are
 //! a dialect's. Invariant: what a client sends is dealt with in its order, also where one thing waits
-//! for another system. A session serves one namespace beside `/`, as it has one principal.
+//! for another system. A session serves one namespace beside `/`, as it has one principal; it may
+//! leave it and come again.
 
 mod http;
 mod kamea;
@@ -52,8 +53,6 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 struct State {
     joined: Option<Joined>,
-    /// It has left the namespace that it served.
-    has_left: bool,
     attaching: Option<Attaching>,
 }
 
@@ -61,6 +60,10 @@ struct State {
 #[derive(Debug)]
 struct Joined {
     namespace: Namespace,
+    /// It has left, and may come again. What was under way finds nothing to do.
+    has_left: bool,
+    /// It was there before: who it is now is to be said again.
+    owes_credential: bool,
     positions: bool,
     /// Where its client was before: its rooms begin there.
     since: Option<Position>,
@@ -92,7 +95,24 @@ impl Session {
     }
 
     fn namespace(&self) -> Option<&'static str> {
-        self.state.borrow().joined.as_ref().map(|joined| joined.namespace.name())
+        let state = self.state.borrow();
+        state
+            .joined
+            .as_ref()
+            .filter(|joined| !joined.has_left)
+            .map(|joined| joined.namespace.name())
+    }
+
+    /// Whether its client came again and has not said who it is.
+    fn owes_credential(&self) -> bool {
+        self.state.borrow().joined.as_ref().is_some_and(|joined| joined.owes_credential)
+    }
+
+    /// Its client said who it is: whoever it was before.
+    fn settle_credential(&self) {
+        if let Some(joined) = &mut self.state.borrow_mut().joined {
+            joined.owes_credential = false;
+        }
     }
 }
 
@@ -316,12 +336,13 @@ fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>
         "/devices" => Namespace::Kamea("".into()),
         _ => return refuse(hub, link, name, "Invalid namespace"),
     };
-    {
-        let state = session.state.borrow();
-        if state.joined.is_some() || state.has_left {
-            let text = "this connection served a namespace already: use one of its own (forceNew)";
-            return refuse(hub, link, name, text);
-        }
+    let is_another = session.state.borrow().joined.as_ref().is_some_and(|joined| {
+        let is_same = joined.has_left && joined.namespace.name() == name;
+        !is_same
+    });
+    if is_another {
+        let text = "this connection serves a namespace already: use one of its own (forceNew)";
+        return refuse(hub, link, name, text);
     }
     let auth: Auth = if data.is_empty() {
         Auth::default()
@@ -341,13 +362,17 @@ fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>
         return refuse(hub, link, name, "auth: a position is epoch:seq, as events name it");
     };
     let bearer = auth.token.map(Into::into).or_else(|| session.bearer.clone());
+    let before = session.state.borrow_mut().joined.take();
+    let (rooms, kamea) = before.map(|before| (before.rooms, before.kamea)).unwrap_or_default();
     session.state.borrow_mut().joined = Some(Joined {
         namespace,
+        has_left: false,
+        owes_credential: link.principal().is_some(),
         positions,
         since,
         since_until_ms: None,
-        rooms: rooms::Entered::default(),
-        kamea: kamea::Asked::default(),
+        rooms,
+        kamea,
         bearer,
     });
     // It tells clients that keep positions to do so; it names nothing that is kept here.
@@ -364,8 +389,10 @@ fn on_disconnect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<
         return;
     }
     rooms::leave_all(hub, link, session);
-    let mut state = session.state.borrow_mut();
-    (state.joined, state.has_left) = (None, true);
+    if let Some(joined) = &mut session.state.borrow_mut().joined {
+        joined.has_left = true;
+        joined.kamea.forget();
+    }
 }
 
 /// Says that the server ends this, where a client should not come back by itself: it would be told the

@@ -38,6 +38,13 @@ pub(super) struct Asked {
     is_asking: bool,
 }
 
+impl Asked {
+    /// Its client has left: nothing is open any more.
+    pub(super) fn forget(&mut self) {
+        self.open.clear();
+    }
+}
+
 pub(super) fn on_event(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
@@ -144,6 +151,10 @@ fn admit(
         }
         Some(principal) if principal.tenant != room.principal.tenant => {
             return Err("this connection is another tenant's: use one of its own (forceNew)");
+        }
+        // It left, and came again with another token.
+        Some(principal) if principal.name != room.principal.name => {
+            return Err("this connection is somebody else's: use one of its own (forceNew)");
         }
         Some(principal) => {
             // Who is nobody here may follow what was asked for, one after the other.

@@ -302,6 +302,7 @@ pub(super) fn leave_all(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
         let mut state = session.state.borrow_mut();
         let Some(joined) = &mut state.joined else { return };
         joined.rooms.rooms = Stays::default();
+        joined.rooms.owed.clear();
         settle(hub, link, joined);
     }
     follow(hub, link, session);

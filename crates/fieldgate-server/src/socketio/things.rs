@@ -42,7 +42,11 @@ pub(super) fn on_event(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, call: 
     let argument = call.arguments.first().copied().unwrap_or_default();
     let resource = member(argument, "resource");
     let done = match call.name {
-        "authenticate" => authenticate(hub, link, member(argument, "sessionToken")).map(|()| ""),
+        "authenticate" => authenticate(hub, link, member(argument, "sessionToken")).map(|()| {
+            session.settle_credential();
+            ""
+        }),
+        "subscribe" if session.owes_credential() => Err(ANONYMOUS),
         "subscribe" => room_of(hub, link, resource.as_deref()).and_then(|room| {
             rooms::may_enter(hub, link, session, &room)?;
             Ok("subscribed")

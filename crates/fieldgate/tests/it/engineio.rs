@@ -392,6 +392,11 @@ fn namespaces_are_joined_and_left() {
     wire.send_text("41/v2,");
     wire.send_text("40");
     assert!(next(&mut wire).starts_with("40{"), "the root goes on");
+    wire.send_text("40/devices,");
+    assert!(next(&mut wire).contains("forceNew"), "another one than before");
+    wire.send_text("40/v2,");
+    assert!(next(&mut wire).starts_with("40/v2,{\"sid\":\""), "it comes again");
+    wire.send_text("41/v2,");
     wire.send_text("42/v2,[\"unsubscribe\",{}]");
     assert!(ends(&mut wire), "an event for a namespace that was left");
 

@@ -187,6 +187,27 @@ fn what_is_no_request_is_told_and_the_connection_stays() {
 }
 
 #[test]
+fn who_comes_again_sees_nothing_as_somebody_else() {
+    let (gateway, key) = gateway(&[]);
+    publish(&gateway, &key, &json!({"temp": 1}));
+    let other = gateway.key("viewer");
+    let mut wire = join(&gateway, &key);
+    ask(&mut wire, DEVICE);
+    assert!(wire.text().contains("\"temp\":1"));
+    wire.send_text("41/devices,");
+    wire.send_text(&format!("40/devices,{}", json!({"token": other})));
+    assert!(wire.text().starts_with("40/devices,{"));
+    ask(&mut wire, DEVICE);
+    let told = wire.text();
+    assert!(told.contains("internal_server_error") && told.contains("somebody else's"), "{told}");
+    wire.send_text("41/devices,");
+    wire.send_text(&format!("40/devices,{}", json!({"token": key})));
+    assert!(wire.text().starts_with("40/devices,{"));
+    ask(&mut wire, DEVICE);
+    assert!(wire.text().contains("\"temp\":1"), "the last values again");
+}
+
+#[test]
 fn a_service_decides_and_is_asked_again() {
     let service = Service::start();
     let url = format!("kamea.authorization.url=http://{}", service.address);

@@ -130,6 +130,66 @@ fn clients_of_both_protocols_work_over_tls() {
     });
 }
 
+/// Leaves its namespace and comes again on one connection, which its root keeps open.
+const AGAIN: &str = r"
+const [url, key, other] = process.argv.slice(2);
+const wait = (socket, event) => new Promise(resolve => socket.once(event, resolve));
+async function again(generation) {
+  const io = require('socket.io-client-' + generation);
+  const root = (io.io || io)(url, { transports: ['websocket'], forceNew: true });
+  const say = (...args) => console.log([generation, ...args].join(' '));
+  await wait(root, 'connect');
+  const engine = root.io.engine, socket = root.io.socket('/v2');
+  const ask = async (event, argument) => { const told = wait(socket, event); socket.emit(event, argument); return await told; };
+  const topic = '/me/resources/n';
+  if (!socket.connected) await wait(socket, 'connect');
+  for (let round = 0; round < 3; round++) {
+    // Nobody is who it was before because of that.
+    say('early', (await ask('subscribe', { resource: topic })).code);
+    if (round > 0) say('other', (await ask('authenticate', { sessionToken: other })).code);
+    say('authenticate', (await ask('authenticate', { sessionToken: key })).status);
+    const value = wait(socket, topic);
+    await ask('subscribe', { resource: topic });
+    say('value', (await value)[0].value);
+    const back = wait(socket, 'connect');
+    socket.disconnect();
+    socket.connect();
+    await back;
+  }
+  say('same', root.io.engine === engine && root.connected);
+  const second = root.io.socket('/devices');
+  say('second', (await wait(second, generation < 3 ? 'error' : 'connect_error')).message);
+  root.disconnect(); socket.disconnect();
+}
+(async () => { for (const generation of [1, 2, 3, 4]) await again(generation); process.exit(0); })();
+";
+
+#[test]
+fn a_namespace_is_left_and_joined_again_on_one_connection() {
+    let Some(modules) = node_modules() else { return };
+    let (gateway, key, _) = gateway(&[]);
+    let other = gateway.key("viewer");
+    publish(&gateway, &key, &json!({"n": 7}));
+    let script = NodeScript::new(&modules, AGAIN, &[]);
+    let mut command = Command::new("node");
+    let url = format!("http://{}", gateway.address);
+    command.arg("script.cjs").args([&url, &key, &other]).current_dir(script.path());
+    let client = Script::start(&mut command);
+    for generation in 1..=4 {
+        let told = |what: &str| assert_eq!(client.line(), format!("{generation} {what}"));
+        for round in 0..3 {
+            told("early 401");
+            if round > 0 {
+                told("other 403");
+            }
+            told("authenticate success");
+            told("value 7");
+        }
+        told("same true");
+        told("second this connection serves a namespace already: use one of its own (forceNew)");
+    }
+}
+
 const PYTHON: &str = r#"
 import sys, socketio
 url, key, transport = sys.argv[1:]
