@@ -10,6 +10,7 @@ mod audit;
 mod clients;
 mod commands;
 mod credentials;
+mod deconz;
 mod describe;
 mod devices;
 mod drops;
@@ -82,6 +83,7 @@ fn routes() -> (Router, OpenApi) {
         .merge(keys::router())
         .merge(users::router())
         .merge(tenants::router())
+        .merge(deconz::router())
         .merge(tickets::router())
         .merge(integrations::router())
         .merge(publish::router())

@@ -3,6 +3,7 @@
 //! The names are settled in the operator's page and change only on purpose. A token is never an
 //! argument: other users of the machine would see it.
 
+mod deconz;
 mod integration;
 mod registry;
 
@@ -10,6 +11,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use deconz::{DeconzCommand, DeconzKeyCommand};
 pub(crate) use integration::{FormatName, IntegrationAdd, IntegrationCommand};
 pub(crate) use registry::{
     ActivationCommand, CredentialCommand, DeviceAdd, DeviceCommand, KeyCommand, LoginLinkArgs,
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     /// Tenants: what is in one cannot be seen from another.
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// Apps for a deCONZ gateway, and their keys.
+    #[command(subcommand)]
+    Deconz(DeconzCommand),
     /// Publish a message, or one for each line of stdin.
     #[command(after_help = "Example: fieldgate publish plant/line-1/note '\"started\"' --retain")]
     Publish(PublishArgs),

@@ -54,6 +54,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Key(command) => cli::key::run(command),
         Command::Integration(command) => cli::integration::run(command),
         Command::Tenant(command) => cli::tenant::run(command),
+        Command::Deconz(command) => cli::deconz::run(command),
         Command::Publish(args) => cli::publish::run(args),
         Command::Subscribe(args) => cli::subscribe::run(args),
         Command::Send(args) => cli::command::run(args),

@@ -340,12 +340,12 @@ fn a_port_of_the_push_socket_is_a_number_or_a_word() {
 #[test]
 fn what_is_wrong_about_deconz_is_told_with_its_place() {
     let told = errors_of(
-        "[deconz]\ntenant = \"A\"\npush = \"all\"\npush_allow = [\"x\"]\nname = \"\"\nport = 1\n",
+        "[deconz]\ntenant = \"A\"\npush = \"all\"\npush_allow = [\"x\"]\nname = \"\"\nnotify_al = true\n",
     );
     let expected = [
         "f.toml:3:8: `deconz.push` cannot be \"all\": write one of \"known\", \"open\"",
-        "f.toml:6:1: there is no key `deconz.port`; did you mean `deconz.ws_port`?",
-        "f.toml:2:10: `deconz.tenant` cannot be \"A\": a tenant name is 1 to 64 of a-z 0-9 -",
+        "f.toml:6:1: there is no key `deconz.notify_al`; did you mean `deconz.notify_all`?",
+        "f.toml:2:10: `deconz.tenant` cannot be \"A\": a tenant name is 1 to 64 of the characters a-z 0-9 -, not \"A\"",
         "f.toml:5:8: `deconz.name` is 1 to 64 bytes without control characters",
         "f.toml:4:14: `deconz.push_allow` is a list of addresses and networks such as \"10.0.0.0/8\"",
     ];

@@ -21,7 +21,7 @@ const NAMED: &str = "^[A-Za-z0-9._:~-]{1,128}$";
 /// What people call things: no control characters.
 const CALLED: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$";
 
-const NAMES: [Name; 13] = [
+const NAMES: [Name; 14] = [
     Name {
         below: "/v1/devices/",
         name: "id",
@@ -59,6 +59,13 @@ const NAMES: [Name; 13] = [
         what: "The id of the code, as the list of them has it.",
         pattern: NAMED,
         example: "Zx81kQ_p",
+    },
+    Name {
+        below: "/v1/deconz/keys/",
+        name: "id",
+        what: "The id of the key, as the list of them has it.",
+        pattern: NAMED,
+        example: "app-k3Xd92ab",
     },
     Name {
         below: "/v1/tenants/",

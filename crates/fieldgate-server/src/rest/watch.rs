@@ -115,6 +115,8 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         ("DELETE", ["devices", id, "credentials", _]) => (Act::CredentialRemove, *id),
         ("POST", ["activation-codes"]) => (Act::ActivationAdd, ""),
         ("DELETE", ["activation-codes", id]) => (Act::ActivationRemove, *id),
+        ("POST", ["deconz", "unlock"]) => (Act::DeconzUnlock, ""),
+        ("DELETE", ["deconz", "keys", id]) => (Act::DeconzKeyRemove, *id),
         ("PUT", ["devices", id, "integrity"]) => (Act::DeviceIntegrity, *id),
         ("PUT", ["devices", id, "profile"]) => (Act::ProfileSet, *id),
         ("PUT" | "PATCH", ["groups", id]) | ("PUT" | "DELETE", ["groups", id, "devices", _]) => {
@@ -151,7 +153,7 @@ fn act_of(method: &Method, path: &str) -> Option<(Act, String)> {
         ("GET", ["audit", ..]) => (Act::AuditRead, ""),
         (
             "GET",
-            ["keys" | "users" | "tenants" | "integrations" | "activation-codes", ..]
+            ["keys" | "users" | "tenants" | "integrations" | "activation-codes" | "deconz", ..]
             | ["devices", _, "credentials", ..],
         ) => (Act::AdminRead, path),
         _ => return None,

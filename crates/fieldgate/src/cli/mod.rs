@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod command;
 pub(crate) mod config;
+pub(crate) mod deconz;
 pub(crate) mod device;
 pub(crate) mod integration;
 pub(crate) mod key;
@@ -38,12 +39,17 @@ pub(crate) fn end_after(duration: std::time::Duration) -> u64 {
 
 /// When something ends, for people.
 pub(crate) fn told_end(expires_ms: u64) -> String {
-    let time = i64::try_from(expires_ms).ok().and_then(|ms| {
+    let time = told_time(expires_ms);
+    if expires_ms <= now_ms() { format!("{time} (over)") } else { time }
+}
+
+/// A time for people, to the second.
+pub(crate) fn told_time(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().and_then(|ms| {
         let time = jiff::Timestamp::from_millisecond(ms).ok()?;
         time.round(jiff::Unit::Second).ok()
     });
-    let time = time.map_or_else(|| "never".to_owned(), |time| time.to_string());
-    if expires_ms <= now_ms() { format!("{time} (over)") } else { time }
+    time.map_or_else(|| "never".to_owned(), |time| time.to_string())
 }
 
 /// A runtime for a command that waits for the network.

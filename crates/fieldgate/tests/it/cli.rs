@@ -93,6 +93,8 @@ const ENDS: &[(&str, &str, i32, &str)] = &[
     ("serve --data {new} --set nonsense=1", "", 2, ""),
     ("serve --data {new} -c /nowhere/fieldgate.toml", "", 2, ""),
     ("serve --data {folder} --listen 127.0.0.1:0", "", 5, ""),
+    ("serve --data {new} --ws-port 70000", "", 2, ""),
+    ("serve --data {new} --ws-port auto --set deconz.push=some", "", 2, ""),
     ("demo --listen {address}", "", 1, ""),
     ("demo --for soon", "", 2, ""),
     ("demo --for 1s --listen 127.0.0.1:0", "", 0, ""),
@@ -158,6 +160,13 @@ const ENDS: &[(&str, &str, i32, &str)] = &[
     ("key revoke extra --data {folder} --json", "", 2, "usage"),
     ("key revoke extra --yes --data {folder} --json", "", 0, ""),
     ("key revoke extra --yes --data {folder} --json", "", 1, "not_found"),
+    // deconz
+    ("deconz unlock --data {folder} --json", "", 1, "conflict"),
+    ("deconz unlock --for 11m --data {folder} --json", "", 2, "usage"),
+    ("deconz unlock --data {nowhere} --json", "", 3, "unreachable"),
+    ("deconz keys list --data {folder} --json", "", 0, ""),
+    ("deconz keys revoke nothing --data {folder} --json", "", 2, "usage"),
+    ("deconz keys revoke nothing --yes --data {folder} --json", "", 1, "not_found"),
     // integration
     ("integration add cloud --kind thingsee-in --data {folder} --json", "", 0, ""),
     ("integration add cloud --kind thingsee-in --data {folder} --json", "", 1, "conflict"),

@@ -20,6 +20,7 @@ mod conformance;
 mod contract;
 mod crossing;
 mod crowd;
+mod deconz_keys;
 mod deliveries;
 mod demo;
 mod desired;
