@@ -5,6 +5,7 @@
 
 mod api;
 mod bare;
+mod deconz;
 mod deliver;
 mod fanout;
 mod history;
@@ -32,7 +33,7 @@ use crate::report::Report;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: fieldgate-bench \
-                     all|api|deliver|fanout|history|idle|ingest|index|room|start|thingsee… [--quick] \
+                     all|api|deconz|deliver|fanout|history|idle|ingest|index|room|start|thingsee… [--quick] \
                      [--binary PATH] [--subscribers N] [--connections N] [--records N] [--out FILE]";
 
 /// What to do, and how long.
@@ -75,6 +76,7 @@ fn main() -> Result<()> {
         ("api", api::run),
         ("thingsee", thingsee::run),
         ("deliver", deliver::run),
+        ("deconz", deconz::run),
     ] {
         let wanted = |name: &str| plan.parts.iter().any(|wanted| wanted == name);
         if !wanted(part) && !wanted("all") {
@@ -112,8 +114,8 @@ impl Plan {
         while let Some(arg) = args.next() {
             let mut value = || args.next().context(USAGE);
             match arg.as_str() {
-                "all" | "api" | "deliver" | "fanout" | "history" | "idle" | "ingest" | "index"
-                | "room" | "start" | "thingsee" => {
+                "all" | "api" | "deconz" | "deliver" | "fanout" | "history" | "idle" | "ingest"
+                | "index" | "room" | "start" | "thingsee" => {
                     plan.parts.push(arg.clone());
                 }
                 "--quick" => {

@@ -130,11 +130,22 @@ pub(crate) struct Gateway {
     pub(crate) ready: Duration,
     binary: PathBuf,
     data: PathBuf,
+    listeners: serde_json::Value,
+}
+
+fn listener_of(listeners: &serde_json::Value, name: &str) -> Result<SocketAddr> {
+    let address = listeners.pointer(&format!("/{name}/0")).and_then(serde_json::Value::as_str);
+    Ok(address.context("no such address in the ready file")?.parse()?)
 }
 
 impl Gateway {
     /// Starts the gateway on `data` and waits until it is ready.
     pub(crate) fn start(binary: &Path, data: &Path, tls: bool) -> Result<Self> {
+        Self::start_with(binary, data, if tls { &["--self-signed"] } else { &[] })
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(binary: &Path, data: &Path, args: &[&str]) -> Result<Self> {
         let ready_file = data.with_extension("ready");
         drop(fs::remove_file(&ready_file));
         let mut command = Command::new(binary);
@@ -143,9 +154,7 @@ impl Gateway {
         for rate in ["messages_per_second", "message_burst", "bytes_per_second"] {
             command.args(["--set", &format!("limits.{rate}=1000000000")]);
         }
-        if tls {
-            command.arg("--self-signed");
-        }
+        command.args(args);
         let started = Instant::now();
         let process = Process::start(&mut command)?;
         let text = loop {
@@ -159,15 +168,25 @@ impl Gateway {
         };
         let ready = started.elapsed();
         let value: serde_json::Value = serde_json::from_str(&text)?;
-        let address = value.pointer("/listeners/http/0").and_then(serde_json::Value::as_str);
-        let address = address.context("no address in the ready file")?.parse()?;
+        let listeners = value.get("listeners").cloned().unwrap_or_default();
+        let address = listener_of(&listeners, "http")?;
         let (binary, data) = (binary.to_owned(), data.to_owned());
-        Ok(Self { process, address, ready, binary, data })
+        Ok(Self { process, address, ready, binary, data, listeners })
+    }
+
+    /// Where it listens under this name.
+    pub(crate) fn listener(&self, name: &str) -> Result<SocketAddr> {
+        listener_of(&self.listeners, name)
     }
 
     /// Makes a device and returns its token.
     pub(crate) fn device(&self, id: &str) -> Result<String> {
         self.ask(&["device", "add", id], "token")
+    }
+
+    /// Makes a lamp.
+    pub(crate) fn light(&self, id: &str) -> Result<()> {
+        self.ask(&["device", "add", id, "--kind", "light"], "token").map(drop)
     }
 
     /// Makes a source of Thingsee arrays and returns its token.
@@ -182,13 +201,18 @@ impl Gateway {
         self.ask(&args, "key")
     }
 
-    fn ask(&self, args: &[&str], wanted: &str) -> Result<String> {
+    /// Runs a command that administers it, and returns what that prints.
+    pub(crate) fn run(&self, args: &[&str]) -> Result<Vec<u8>> {
         let mut command = Command::new(&self.binary);
         let output = command.args(args).arg("--json").arg("--data").arg(&self.data).output()?;
         if !output.status.success() {
             bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
-        let value: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        Ok(output.stdout)
+    }
+
+    fn ask(&self, args: &[&str], wanted: &str) -> Result<String> {
+        let value: serde_json::Value = serde_json::from_slice(&self.run(args)?)?;
         let value = value.get(wanted).and_then(serde_json::Value::as_str);
         Ok(value.with_context(|| format!("no {wanted} in the answer"))?.to_owned())
     }
