@@ -115,14 +115,22 @@ impl<'p> Names<'p> {
         value: Value<'_>,
         unit: Option<&str>,
     ) -> Option<(Bound, bool)> {
-        let resource = self.0.get(name);
-        let unit = unit.or_else(|| resource.and_then(|resource| resource.unit.as_deref()));
-        let named = resource.and_then(|resource| resource.alias_of.as_deref());
-        let bound = resource::bind(named.unwrap_or(name), unit, value)?;
-        let instance =
-            if named.is_some() { resource::split_instance(name).1 } else { bound.instance };
-        Some((Bound { instance, ..bound }, named.is_some()))
+        bind(self.0.get(name).copied(), name, value, unit)
     }
+}
+
+/// What a reading is, as [`Names::bind`] says; `of` is what the profile says of its name.
+pub(crate) fn bind(
+    of: Option<&profile::Resource>,
+    name: &str,
+    value: Value<'_>,
+    unit: Option<&str>,
+) -> Option<(Bound, bool)> {
+    let unit = unit.or_else(|| of.and_then(|resource| resource.unit.as_deref()));
+    let named = of.and_then(|resource| resource.alias_of.as_deref());
+    let bound = resource::bind(named.unwrap_or(name), unit, value)?;
+    let instance = if named.is_some() { resource::split_instance(name).1 } else { bound.instance };
+    Some((Bound { instance, ..bound }, named.is_some()))
 }
 
 /// The sender's digits, out of a text too.
