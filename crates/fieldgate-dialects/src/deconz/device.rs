@@ -23,6 +23,7 @@ use fieldgate_core::{
 use super::{Clip, Map, Part};
 use seen::{Looked, Mode, Seen};
 use sights::{Key, Press, Sight, Sights};
+pub(super) use whole::{local, tag};
 
 /// What is known of a device beside its messages.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -257,6 +258,12 @@ impl Device {
         seen.fields.contains_key("color_temperature").then(|| seen.mired())
     }
 
+    /// Whether a part has this resource, be it that it cannot be set.
+    pub(super) fn has(&self, part: Part, instance: u8, canonical: &str) -> bool {
+        let seen = self.sights.parts.get(&(part, instance));
+        seen.is_some_and(|seen| seen.fields.contains_key(canonical))
+    }
+
     const fn looked<'a>(&self, key: Key, seen: &'a Seen) -> Looked<'a> {
         Looked { part: key.0, seen, is_reachable: self.is_reachable }
     }
@@ -371,7 +378,7 @@ fn difference(old: &Map, new: &Map) -> Map {
 
 /// The time that the state of a part is of.
 fn updated(seen: &Seen) -> serde_json::Value {
-    let time = seen.stated.map(|origin| whole::local(origin.time));
+    let time = seen.stated.map(|origin| local(origin.time));
     time.map_or_else(|| "none".into(), Into::into)
 }
 

@@ -5,6 +5,7 @@
 //! [`gateway`]). Out: resources, what changed of them, frames of the push socket ([`event`]), and
 //! answers. A part is one light or one sensor that apps see of a device: a [`Part`] and an instance.
 
+mod body;
 pub mod clip;
 pub mod device;
 mod error;
