@@ -21,7 +21,6 @@ pub(crate) struct Unlock {
 
 impl Unlock {
     /// Whether an app gets a key.
-    #[allow(dead_code, reason = "the listener asks it")]
     pub(crate) fn is_open(&self, now: Instant) -> bool {
         let end = *self.end.lock().unwrap_or_else(PoisonError::into_inner);
         end.is_some_and(|end| now < end)

@@ -138,6 +138,18 @@ impl Inner {
         Ok(Vec::new())
     }
 
+    pub(super) fn revoke_key(
+        &mut self,
+        tenant_id: &TenantId,
+        name: &str,
+    ) -> Result<Vec<Effect>, Fault> {
+        let keys = self.tenants.get_mut(tenant_id).map(|tenant| &mut tenant.keys);
+        let key = keys.and_then(|keys| keys.remove(name)).ok_or_else(|| no_such("key", name))?;
+        self.owners.remove(&key.hash);
+        let name = format!("key:{name}").into();
+        Ok(vec![Effect::RightsChanged { tenant: tenant_id.clone(), name }])
+    }
+
     /// Applies a change that is about a person: with them, or with their password, everything ends
     /// that they were let in with. Does nothing with any other.
     pub(super) fn change_person(

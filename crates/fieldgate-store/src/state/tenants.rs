@@ -201,11 +201,7 @@ impl Inner {
                 self.rotate(&tenant_id, id, credential, hash)
             }
             Change::KeyAdd(key) => self.add_key(&tenant_id, key),
-            Change::KeyRevoke(name) => {
-                let key = tenant.keys.remove(name).ok_or_else(|| no_such("key", name))?;
-                self.owners.remove(&key.hash);
-                Ok(changed(format!("key:{name}")))
-            }
+            Change::KeyRevoke(name) => self.revoke_key(&tenant_id, name),
             Change::UserAdd(_) | Change::UserRemove(_) | Change::UserPassword { .. } => {
                 self.change_person(&tenant_id, &change.change)
             }

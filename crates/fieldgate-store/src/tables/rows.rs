@@ -285,6 +285,18 @@ fn decode_registry(key: &[u8], value: &[u8]) -> Result<(RowKey, Row), BadRow> {
             let activation = Arc::new(take(versioned(value)?)?);
             Ok((RowKey::Activation(tenant, name.to_owned()), Row::Activation(activation)))
         }
+        kind => decode_bridge(kind, tenant, name, value),
+    }
+}
+
+/// Rows of what deCONZ apps see.
+fn decode_bridge(
+    kind: u8,
+    tenant: TenantId,
+    name: &str,
+    value: &[u8],
+) -> Result<(RowKey, Row), BadRow> {
+    match kind {
         PARTS => {
             let id = name.parse().map_err(|_| BadRow)?;
             Ok((RowKey::Parts(tenant, id), Row::Parts(Arc::new(take(versioned(value)?)?))))
