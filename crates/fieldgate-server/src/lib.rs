@@ -179,7 +179,8 @@ pub async fn start(
         let first = |name| listeners.get(name).and_then(|list| list.first());
         if let Some(at) = first("deconz_push").or_else(|| first("deconz")) {
             let is_tls = tls.is_some() && !is_plain(&fabric.shared.config, "deconz");
-            bridge.set_push(Push { address: at.ip().to_string(), port: at.port(), is_tls });
+            let port = first("deconz").map_or(0, SocketAddr::port);
+            bridge.set_places(port, Push { address: at.ip().to_string(), port: at.port(), is_tls });
         }
     }
     let stop = CancellationToken::new();

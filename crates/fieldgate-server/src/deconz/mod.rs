@@ -66,6 +66,8 @@ pub(crate) struct Bridge {
     listed: Networks,
     /// Six bytes that stand for this gateway.
     mac: [u8; 6],
+    /// The port of REST.
+    port: OnceLock<u16>,
     /// Where apps are to open the push socket.
     push: OnceLock<Push>,
 }
@@ -103,6 +105,7 @@ impl Bridge {
             seen: Mutex::default(),
             listed: Networks::new(&config.deconz.push_allow),
             mac: mac_of(master, &config.deconz.tenant),
+            port: OnceLock::new(),
             push: OnceLock::new(),
         })
     }
@@ -115,8 +118,9 @@ impl Bridge {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says where the push socket is.
-    pub(crate) fn set_push(&self, push: Push) {
+    /// Says where REST and the push socket are.
+    pub(crate) fn set_places(&self, port: u16, push: Push) {
+        let _set_once = self.port.set(port);
         let _set_once = self.push.set(push);
     }
 

@@ -30,6 +30,7 @@ fn gateway_of<'a>(shared: &'a Shared, bridge: &'a Bridge) -> gateway::Gateway<'a
         mac: bridge.mac,
         address: push.map_or("", |push| &push.address),
         version: env!("CARGO_PKG_VERSION"),
+        port: bridge.port.get().copied().unwrap_or_default(),
         websocket_port: push.map(|push| push.port),
         websocket_port_secure: push.filter(|push| push.is_tls).map(|push| push.port),
         notifies_all: shared.config.deconz.notify_all,
@@ -76,7 +77,7 @@ pub(super) async fn answer(
 ) -> Result<Reply, Error> {
     match (asked.method.as_str(), rest) {
         ("GET", []) => Ok(Reply::tagged(whole(visit))),
-        ("PUT", []) => Ok(Reply::Done(put::config(&visit.address, &asked.body))),
+        ("PUT", []) => Ok(Reply::Done(put::config(&visit.address, &asked.body, &whole(visit)))),
         ("DELETE", ["whitelist", id]) => forget(visit, id).await,
         (method, _) => Err(no_method(method, &visit.address)),
     }

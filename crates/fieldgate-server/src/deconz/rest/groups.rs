@@ -62,11 +62,15 @@ pub(super) fn id_of(visit: &Visit<'_>, number: u64) -> Result<String, Error> {
 }
 
 async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
-    let asked = put::group(&visit.address, body);
+    let asked = put::group(&visit.address, body, true);
+    if let Some(failure) = asked.failure() {
+        return Err(failure.clone());
+    }
     let Some(name) = asked.name else { return Ok(Reply::Done(asked.answers)) };
     let is_taken = |id: &str| visit.shared.state.group(&visit.bridge.tenant, id).is_some();
     let id = free_id(&name, is_taken);
-    let step = GroupStep::Put { name: Some(name), devices: Vec::new() };
+    let devices = members(visit, &id, asked.lights.as_deref().unwrap_or_default())?;
+    let step = GroupStep::Put { name: Some(name), devices };
     change(visit, &id, Some(0), step).await?;
     let made = visit.shared.state.group(&visit.bridge.tenant, &id);
     let number =
@@ -77,7 +81,7 @@ async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
 async fn edit(visit: &Visit<'_>, id: &str, body: &Bytes) -> Result<Reply, Error> {
     let number = number_of(visit, id)?;
     let id = id_of(visit, number)?;
-    let edit = put::group(&visit.address, body);
+    let edit = put::group(&visit.address, body, false);
     if edit.name.is_none() && edit.lights.is_none() {
         return Ok(Reply::Done(edit.answers));
     }

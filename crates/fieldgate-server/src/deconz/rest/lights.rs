@@ -72,9 +72,10 @@ pub(super) async fn rename(
     id: &str,
     body: &Bytes,
 ) -> Result<Reply, Error> {
-    let (device, is_registered) =
-        look_at(visit, is_light, id, |shown, _, _| (shown.id.clone(), shown.registered.is_some()))?;
-    let asked = put::rename(&visit.address, body);
+    let (device, is_registered, about) = look_at(visit, is_light, id, |shown, place, _| {
+        (shown.id.clone(), shown.registered.is_some(), shown.resource(place).unwrap_or_default())
+    })?;
+    let asked = put::rename(&visit.address, body, &about);
     let Some(name) = asked.name else { return Ok(Reply::Done(asked.answers)) };
     if !is_registered {
         return Err(read_only(&visit.address, "name"));

@@ -62,7 +62,10 @@ fn registered(visit: &Visit<'_>, scene: &SceneOf) -> Result<std::sync::Arc<Scene
 }
 
 async fn create(visit: &Visit<'_>, group: u64, body: &Bytes) -> Result<Reply, Error> {
-    let asked = put::scene(&visit.address, body);
+    let asked = put::scene(&visit.address, body, true);
+    if let Some(failure) = asked.failure() {
+        return Err(failure.clone());
+    }
     let Some(name) = asked.name else { return Ok(Reply::Done(asked.answers)) };
     let is_taken = |id: &str| visit.shared.state.scene(&visit.bridge.tenant, id).is_some();
     let id = free_id(&name, is_taken);
@@ -104,7 +107,7 @@ async fn store(visit: &Visit<'_>, group: u64, id: &str, body: &Bytes) -> Result<
 
 async fn rename(visit: &Visit<'_>, group: u64, id: &str, body: &Bytes) -> Result<Reply, Error> {
     let scene = scene(visit, group, id)?;
-    let asked = put::scene(&visit.address, body);
+    let asked = put::scene(&visit.address, body, false);
     let Some(name) = asked.name else { return Ok(Reply::Done(asked.answers)) };
     let plan = registered(visit, &scene)?.plan.clone();
     change(visit, &scene.id, SceneStep::Put(ScenePlan { name: Some(name), ..plan })).await?;
