@@ -1,6 +1,6 @@
 //! The gateway itself, and all that there is.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use fieldgate_core::id::UnixMs;
 use fieldgate_dialects::deconz::{Error, gateway, put};
@@ -61,12 +61,23 @@ pub(super) fn everything(visit: &Visit<'_>) -> Result<Reply, Error> {
         all.insert("sensors".to_owned(), Value::Object(sensors::all(view)));
         (all, view.position)
     })?;
+    let still_config = still(config.clone());
     all.insert("config".to_owned(), Value::Object(config));
     for nothing in ["scenes", "schedules", "rules", "resourcelinks", "alarmsystems"] {
         all.insert(nothing.to_owned(), Value::Object(Map::new()));
     }
     visit.note_read(read);
-    Ok(Reply::tagged(all))
+    let mut still = all.clone();
+    still.insert("config".to_owned(), Value::Object(still_config));
+    Ok(Reply::tagged_by(all, still))
+}
+
+/// The configuration without what always moves.
+fn still(mut config: Map<String, Value>) -> Map<String, Value> {
+    for moving in ["UTC", "localtime", "whitelist"] {
+        config.remove(moving);
+    }
+    config
 }
 
 /// What is at `/config` and below.
@@ -76,7 +87,11 @@ pub(super) async fn answer(
     rest: &[&str],
 ) -> Result<Reply, Error> {
     match (asked.method.as_str(), rest) {
-        ("GET", []) => Ok(Reply::tagged(whole(visit))),
+        ("GET", []) => {
+            let config = whole(visit);
+            let still = still(config.clone());
+            Ok(Reply::tagged_by(config, still))
+        }
         ("PUT", []) => Ok(Reply::Done(put::config(&visit.address, &asked.body, &whole(visit)))),
         ("DELETE", ["whitelist", id]) => forget(visit, id).await,
         (method, _) => Err(no_method(method, &visit.address)),
@@ -86,7 +101,7 @@ pub(super) async fn answer(
 /// An app gives up its key. It ends no other one's: that is administration.
 async fn forget(visit: &Visit<'_>, shown: &str) -> Result<Reply, Error> {
     let own = visit.shared.state.verify_bridge_key(shown).map(|(_, key)| key);
-    let is_own = shown == visit.key.id || own.is_some_and(|key| Arc::ptr_eq(&key, &visit.key));
+    let is_own = shown == visit.key.id || own.is_some_and(|key| key.id == visit.key.id);
     if !is_own {
         return Err(Error::NotAvailable(visit.address.clone()));
     }

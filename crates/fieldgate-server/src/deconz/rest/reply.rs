@@ -14,8 +14,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 /// An answer.
 #[derive(Debug)]
 pub(in crate::deconz) enum Reply {
-    /// What there is, with a tag that its like has.
-    Tagged(String),
+    /// What there is, with a tag that its like has: the second text is what that is of.
+    Tagged(String, Option<String>),
     /// What there is.
     Plain(String),
     /// What was done, and what was not.
@@ -28,7 +28,12 @@ impl Reply {
     }
 
     pub(super) fn tagged(map: Map<String, Value>) -> Self {
-        Self::Tagged(Value::Object(map).to_string())
+        Self::Tagged(Value::Object(map).to_string(), None)
+    }
+
+    /// The same where something in it always moves; `still` is what it is without that.
+    pub(super) fn tagged_by(map: Map<String, Value>, still: Map<String, Value>) -> Self {
+        Self::Tagged(Value::Object(map).to_string(), Some(Value::Object(still).to_string()))
     }
 
     /// One thing was done: this is its new id.
@@ -43,9 +48,9 @@ impl Reply {
                 StatusCode::from_u16(status(&answers)).unwrap_or(StatusCode::OK),
                 write_answers(&answers),
             ),
-            Self::Tagged(text) => {
+            Self::Tagged(text, still) => {
                 let mut hasher = DefaultHasher::new();
-                text.hash(&mut hasher);
+                still.as_ref().unwrap_or(&text).hash(&mut hasher);
                 let tag = format!("\"{:016x}\"", hasher.finish());
                 let known = headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
                 let is_known = known.is_some_and(|known| known == "*" || known.contains(&tag));
