@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 
 use fieldgate_dialects::{
+    deconz,
     native::{self, Limits, MacKey, Merge, client},
     socketio, thethings, thingsee,
     ws::{self, Decoder, Event},
@@ -31,6 +32,7 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("thingsee_binary", thingsee_binary),
     ("socketio_packet", socketio_packet),
     ("socketio_payload", socketio_payload),
+    ("deconz_body", deconz_body),
 ];
 
 const LIMITS: ws::Limits =
@@ -307,4 +309,66 @@ pub(crate) fn socketio_payload(data: &[u8]) {
             socketio::write_payload(engine, encoding == Encoding::Bytes, &packets);
         assert_eq!(socketio::read_payload(engine, encoding, &body), Ok(packets));
     }
+}
+
+/// A body and the profile of its device, cut at the first line end. Whatever an app sends is answered,
+/// and what it comes to fits its device; what is put into a sensor is an object.
+pub(crate) fn deconz_body(data: &[u8]) {
+    use deconz::{Part, clip, gateway, put};
+
+    let cut = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (body, profile) = data.split_at(cut);
+    let device = deconz_device_of(profile);
+    let profile = device.facts().profile.as_deref();
+    let is_object = |text: &str| {
+        serde_json::from_str::<serde_json::Value>(text).is_ok_and(|value| value.is_object())
+    };
+    for asked in [
+        put::light_state("/lights/1/state", body, &device, 1),
+        put::sensor_config("/sensors/1/config", body, &device, Part::Thermostat, 1),
+    ] {
+        check_answers(&asked.answers);
+        if let Some(payload) = asked.payload() {
+            let Ok(Some(canonical)) = native::canonical(payload.as_bytes()) else {
+                panic!("{payload}")
+            };
+            assert!(canonical.fit(profile, None).is_ok(), "{payload}");
+        }
+    }
+    check_answers(&put::group_action("/groups/1/action", body, &[(&device, 1)]).answers);
+    check_answers(&put::rename("/lights/1", body, &deconz::Map::new()).answers);
+    check_answers(&put::group("/groups", body, true).answers);
+    check_answers(&put::scene("/groups/1/scenes", body, true).answers);
+    check_answers(&put::config("/config", body, &deconz::Map::new()));
+    if let Ok(name) = gateway::device_type(body) {
+        assert!((1..=40).contains(&name.chars().count()), "{name}");
+    }
+    if let Ok(made) = clip::create("/sensors", body) {
+        assert_eq!(made.profile.validate(), Ok(()));
+        assert_eq!(deconz::Clip::parse(&made.clip.to_text()), Some(made.clip));
+        assert!(made.told.telemetry.as_deref().is_none_or(is_object));
+    }
+    for part in Part::ALL {
+        let (told, answers) = clip::state("/s", body, &deconz::Clip { part, unique_id: None });
+        check_answers(&answers);
+        assert!(told.telemetry.iter().chain(&told.event).all(|told| is_object(told)));
+    }
+}
+
+/// Answers are at least one, bounded, and have what apps need of each.
+fn check_answers(answers: &[deconz::Answer]) {
+    let text = deconz::write_answers(answers);
+    let Ok(serde_json::Value::Array(list)) = serde_json::from_str(&text) else { panic!("{text}") };
+    assert!(!list.is_empty());
+    for error in list.iter().filter_map(|answer| answer.get("error")) {
+        assert!(["type", "address", "description"].iter().all(|key| error.get(key).is_some()));
+        assert!(error.to_string().len() < 2_048, "{error}");
+    }
+}
+
+fn deconz_device_of(profile: &[u8]) -> deconz::Device {
+    let text = std::str::from_utf8(profile).unwrap_or_default();
+    let profile = native::decode_profile(text).ok().map(std::sync::Arc::new);
+    let facts = deconz::Facts { name: "a".to_owned(), profile, clip: None };
+    deconz::Device::new(facts, Default::default(), Default::default())
 }

@@ -121,8 +121,14 @@ impl<'d> Setter<'d> {
         if !self.has(canonical) {
             return Err(parameter.unknown(path));
         }
-        let Some(lookup) = &self.lookup else { return Err(parameter.read_only(path)) };
-        match lookup.check(&self.name(canonical), value, false) {
+        let name = self.name(canonical);
+        let lookup = self.lookup.as_ref().filter(|lookup| {
+            // A device may call something else by this name.
+            let found = lookup.find(&name).and_then(|(resource, _)| resource.canonical());
+            found.is_some_and(|(row, at, _)| (row.name, at) == (canonical, self.instance))
+        });
+        let Some(lookup) = lookup else { return Err(parameter.read_only(path)) };
+        match lookup.check(&name, value, false) {
             Ok(_) => Ok(()),
             Err(fault) if fault.code == Code::NotAllowed => Err(parameter.read_only(path)),
             Err(_) => Err(parameter.refused(path)),
