@@ -65,7 +65,7 @@ const NAMES: [Name; 14] = [
         name: "id",
         what: "The id of the key, as the list of them has it.",
         pattern: NAMED,
-        example: "app-k3Xd92ab",
+        example: "k3Xd92ab",
     },
     Name {
         below: "/v1/tenants/",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{NamedYes, Place, Place2, duration};
+use super::{Place, Place2, duration};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeconzCommand {
@@ -28,8 +28,17 @@ pub(crate) enum DeconzKeyCommand {
     #[command(after_help = "Example: fieldgate deconz keys list")]
     List(Place2),
     /// End a key, and what it opened.
-    #[command(after_help = "Example: fieldgate deconz keys revoke app-k3Xd92ab --yes")]
-    Revoke(NamedYes),
+    #[command(after_help = "Example: fieldgate deconz keys revoke k3Xd92ab --yes")]
+    Revoke {
+        /// Its id, as `list` shows it; it may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 /// Reads a time of whole seconds that the gateway takes.
@@ -41,7 +50,23 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::{Cli, Command};
+
+    #[test]
+    fn an_id_of_a_key_may_look_like_a_flag() {
+        for order in [["--yes", "-k3Xd_2b"], ["-k3Xd_2b", "--yes"]] {
+            let line = ["fieldgate", "deconz", "keys", "revoke"].into_iter().chain(order);
+            let cli = Cli::try_parse_from(line.chain(["--json"])).unwrap();
+            let Command::Deconz(DeconzCommand::Keys(command)) = cli.command else {
+                panic!("another command")
+            };
+            let DeconzKeyCommand::Revoke { id, yes, place } = command else { panic!("no revoke") };
+            assert!(id == "-k3Xd_2b" && yes && place.output.json);
+        }
+    }
 
     #[test]
     fn apps_have_whole_seconds_and_ten_minutes_at_most() {

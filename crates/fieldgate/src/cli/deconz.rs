@@ -36,10 +36,10 @@ pub(crate) fn run(command: DeconzCommand) -> Result<(), Failure> {
             let headings = ["ID", "NAME", "CREATED", "USED", "FROM"];
             rows(&keys, &["id", "name", "created", "used", "addresses"], &headings, false)
         }
-        DeconzCommand::Keys(DeconzKeyCommand::Revoke(args)) => {
-            confirm(&format!("Revoke key {}?", args.id), args.yes)?;
-            Admin::open(&args.place)?.delete(&format!("/deconz/keys/{}", segment(&args.id)))?;
-            output::note(&format!("key {} is revoked", args.id));
+        DeconzCommand::Keys(DeconzKeyCommand::Revoke { id, yes, place }) => {
+            confirm(&format!("Revoke key {id}?"), yes)?;
+            Admin::open(&place)?.delete(&format!("/deconz/keys/{}", segment(&id)))?;
+            output::note(&format!("key {id} is revoked"));
             Ok(())
         }
     }
