@@ -2,7 +2,7 @@
 //!
 //! Pure. In: the argument of the event `telemetries`. Out: the bodies of events, by a template of the
 //! operator's. Source: `wire.md` 3. Absent: Socket.IO, which carries them, and who may see them.
-//! Invariant: a value is written as its device sent it.
+//! Invariant: a value is written as its device sent it, unless canonical names are asked for.
 
 mod check;
 mod template;
@@ -22,7 +22,7 @@ use fieldgate_core::{
 
 use crate::{
     json::{clip, write_number, write_string},
-    readings::each_reading,
+    readings::{Canonicals, Naming, Reading, Telling, each_reading},
     utc::write_utc,
 };
 use template::{Filled, Slot, Template};
@@ -129,11 +129,12 @@ pub fn write_body(
     delivery: &Delivery<'_>,
     tenant_id: &str,
     body: &Body,
+    telling: Telling<'_>,
 ) -> bool {
     let message = delivery.message;
     let device = message.topic.device().filter(|_| message.kind != Kind::State);
     let Some(device) = device else { return false };
-    let Some((time, values)) = values_of(message).pop_first() else { return false };
+    let Some((time, values)) = values_of(message, telling).pop_first() else { return false };
     body.write(out, device, tenant_id, time, &values);
     true
 }
@@ -144,11 +145,12 @@ pub fn each_body(
     delivery: &Delivery<'_>,
     tenant_id: &str,
     body: &Body,
+    telling: Telling<'_>,
     text: &mut Vec<u8>,
     mut visit: impl FnMut(&[u8]),
 ) -> usize {
     let Some(device) = delivery.message.topic.device() else { return 0 };
-    let by_time = values_of(delivery.message);
+    let by_time = values_of(delivery.message, telling);
     for (time, values) in &by_time {
         text.clear();
         body.write(text, device, tenant_id, *time, values);
@@ -207,17 +209,32 @@ impl Values {
 }
 
 /// What a message says is so, by the times from which it is; of a bad reading nothing.
-fn values_of(message: &Message) -> BTreeMap<UnixMs, Values> {
+fn values_of(message: &Message, telling: Telling<'_>) -> BTreeMap<UnixMs, Values> {
     let mut by_time = BTreeMap::<_, Values>::new();
     let mut take = |time, name: &str, value: &str| {
         by_time.entry(time).or_default().0.push((name.to_owned(), value.to_owned()));
     };
-    if message.kind == Kind::Event && message.content == Content::Json {
-        each_of_event(message, |name, value| take(message.timestamp, name, value));
-    } else {
-        each_reading(message, |reading| take(reading.time, reading.name, reading.text));
+    match telling.names {
+        Naming::Own => each_said(message, |said| take(said.time, said.name, said.text)),
+        Naming::Canonical => {
+            let device = message.topic.device().unwrap_or_default();
+            let about = (telling.known)(&message.tenant, device);
+            let mut all = Canonicals::new(about.profile.as_deref());
+            each_said(message, |said| all.take(said));
+            all.each(take);
+        }
     }
     by_time
+}
+
+/// Visits what a message says is so: its readings, or the members of an event's `data`.
+fn each_said(message: &Message, mut visit: impl FnMut(Reading<'_>)) {
+    if message.kind == Kind::Event && message.content == Content::Json {
+        let time = message.timestamp;
+        each_of_event(message, |name, text| visit(Reading { time, name, text, unit: None }));
+    } else {
+        each_reading(message, visit);
+    }
 }
 
 /// Visits the members of an event's `data`.

@@ -15,4 +15,4 @@ mod utc;
 pub mod wire;
 pub mod ws;
 
-pub use readings::{About, Known};
+pub use readings::{About, Known, Naming, Telling};

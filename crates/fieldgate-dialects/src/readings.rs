@@ -4,14 +4,18 @@
 //! which canonical resource each is, by the device's profile. Source: `resources.md` 1. Absent:
 //! readings of bad quality, which have no place in those vocabularies.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt::{self, Formatter},
+    sync::Arc,
+};
 
 use fieldgate_core::{
     id::{TenantId, UnixMs},
     json,
     message::{Content, Kind, Message},
-    profile::{self, Profile},
-    resource::{self, Bound, Value, format_converted},
+    profile::{self, Profile, read_value},
+    resource::{self, Bound, Scale, Type, Value, format_converted},
     state::{self, Quality, Said},
 };
 
@@ -31,6 +35,31 @@ pub struct About {
 
 /// Tells what is known of a device.
 pub type Known<'a> = &'a dyn Fn(&TenantId, &str) -> About;
+
+/// Under which names values are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Naming {
+    /// Those of the device, its values as it sent them.
+    #[default]
+    Own,
+    /// The canonical ones, in their units; what is no canonical resource is told as it was sent.
+    Canonical,
+}
+
+/// How values are told.
+#[derive(Clone, Copy)]
+pub struct Telling<'a> {
+    /// Under which names.
+    pub names: Naming,
+    /// What is known of devices.
+    pub known: Known<'a>,
+}
+
+impl fmt::Debug for Telling<'_> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Telling").field("names", &self.names).finish_non_exhaustive()
+    }
+}
 
 /// One resource, as a message tells it.
 #[derive(Debug, Clone, Copy)]
@@ -131,6 +160,83 @@ pub(crate) fn bind(
     let bound = resource::bind(named.unwrap_or(name), unit, value)?;
     let instance = if named.is_some() { resource::split_instance(name).1 } else { bound.instance };
     Some((Bound { instance, ..bound }, named.is_some()))
+}
+
+/// Readings under canonical names, once all of a message were seen.
+#[derive(Debug)]
+pub(crate) struct Canonicals<'p> {
+    names: Names<'p>,
+    told: Vec<Told>,
+}
+
+/// A reading under the name that it is told by.
+#[derive(Debug)]
+struct Told {
+    time: UnixMs,
+    key: String,
+    /// The name that the device has for it.
+    own: String,
+    text: String,
+    /// Whether the profile says what it is.
+    is_named: bool,
+}
+
+impl<'p> Canonicals<'p> {
+    /// Of a device with this profile.
+    pub(crate) fn new(profile: Option<&'p Profile>) -> Self {
+        Self { names: Names::new(profile), told: Vec::new() }
+    }
+
+    /// Takes the next reading.
+    pub(crate) fn take(&mut self, reading: Reading<'_>) {
+        let Reading { time, name, text, unit } = reading;
+        let (mut key, mut converted, mut is_named) = (name.to_owned(), None, false);
+        read_value(text, |value| {
+            let Some((bound, named)) = self.names.bind(name, value, unit) else { return };
+            converted = convert(&bound, value, text);
+            if converted.is_some() {
+                (key, is_named) = (key_of(&bound), named);
+            }
+        });
+        let (own, text) = (name.to_owned(), converted.unwrap_or_else(|| text.to_owned()));
+        self.told.push(Told { time, key, own, text, is_named });
+    }
+
+    /// Visits them in their order; of several names for one resource at one time those of the name
+    /// that the profile gives, or of the first.
+    pub(crate) fn each(&self, mut visit: impl FnMut(UnixMs, &str, &str)) {
+        let mut chosen: HashMap<(UnixMs, &str), &Told> = HashMap::new();
+        for told in &self.told {
+            let before = chosen.entry((told.time, &told.key)).or_insert(told);
+            if told.is_named && !before.is_named {
+                *before = told;
+            }
+        }
+        for told in &self.told {
+            let is_it = |chosen: &&Told| chosen.own == told.own;
+            if chosen.get(&(told.time, &*told.key)).is_some_and(is_it) {
+                visit(told.time, &told.key, &told.text);
+            }
+        }
+    }
+}
+
+/// The canonical name of a reading: `on`, `on.2`.
+fn key_of(bound: &Bound) -> String {
+    match bound.instance {
+        1 => bound.row.name.to_owned(),
+        instance => format!("{}.{instance}", bound.row.name),
+    }
+}
+
+/// A reading's value as its canonical resource has it.
+pub(crate) fn convert(bound: &Bound, value: Value<'_>, text: &str) -> Option<String> {
+    match bound.row.value {
+        Type::Number | Type::Integer if bound.scale == Scale::Same => digits(value, text),
+        Type::Number | Type::Integer => bound.number(value).map(format_converted),
+        Type::Bool => bound.truth(value).map(|truth| truth.to_string()),
+        Type::String | Type::Json => Some(text.to_owned()),
+    }
 }
 
 /// The sender's digits, out of a text too.

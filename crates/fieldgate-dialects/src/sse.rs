@@ -92,6 +92,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        Naming,
         thingsee::About,
         wire::{Context, Form},
     };
@@ -111,7 +112,7 @@ mod tests {
         message.content = Content::Json;
         let delivery = Delivery { position: at(7), message: &message, marks };
         let (mut text, mut out) = (Vec::new(), Vec::new());
-        let context = Context { known: &|_, _| About::default(), rooms: None };
+        let context = Context { known: &|_, _| About::default(), things: Naming::Own, rooms: None };
         Form::Events.write_delivery(&delivery, context, &mut text, &mut out);
         String::from_utf8(out).unwrap()
     }

@@ -27,6 +27,8 @@ pub struct RoomsId(pub u32);
 pub struct Context<'a> {
     /// Tells of devices.
     pub known: crate::Known<'a>,
+    /// Under which names values of things are told.
+    pub things: crate::Naming,
     /// Of a link in rooms: those, and what their events look like.
     pub rooms: Option<(&'a socketio::Rooms, socketio::Look<'a>)>,
 }
@@ -112,7 +114,8 @@ impl Form {
             // They follow nothing.
             Self::Source | Self::Session | Self::Deconz => (),
             Self::Things => {
-                if thethings::write_items(text, delivery, None, context.known) > 0 {
+                let telling = crate::Telling { names: context.things, known: context.known };
+                if thethings::write_items(text, delivery, None, telling) > 0 {
                     write_line(text, out);
                 }
             }

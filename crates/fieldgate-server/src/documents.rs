@@ -14,12 +14,14 @@ use std::{
 use fieldgate_core::{
     dialect::CommandState,
     id::{DeviceId, TenantId},
-    message::Kind,
-    topic::Filter,
+    message::{Content, Kind, Message, Priority, Qos},
+    state::{Desired, Reported},
+    topic::{Filter, Topic},
 };
+use fieldgate_dialects::native;
 use fieldgate_store::{Followed, Record, registry::Change};
 
-use crate::fabric::Shared;
+use crate::fabric::{Shared, now};
 
 /// How often a document is told at most.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -36,6 +38,32 @@ pub(crate) fn follows(filter: &Filter) -> bool {
         && device.is_some_and(|device| device != "#")
         && leaf == Some("state")
         && levels.next().is_none()
+}
+
+/// The document of a device, as the message that the gateway makes of it.
+pub(crate) fn message(
+    tenant: &TenantId,
+    device: &DeviceId,
+    reported: &Reported,
+    desired: &Desired,
+) -> Message {
+    Message {
+        tenant: tenant.clone(),
+        topic: Topic::of_device(device, "state"),
+        kind: Kind::State,
+        from: "gateway".into(),
+        timestamp: now(),
+        is_time_given: false,
+        device_timestamp: None,
+        reference: None,
+        qos: Qos::AtMostOnce,
+        retain: true,
+        priority: Priority::Normal,
+        expires: None,
+        content: Content::Json,
+        payload: native::encode_document(reported, desired).into(),
+        original: None,
+    }
 }
 
 /// How many subscriptions follow documents.

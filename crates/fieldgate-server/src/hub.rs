@@ -236,10 +236,11 @@ impl Hub {
         let known =
             |tenant: &TenantId, device: &str| thingsee_out::about(&self.shared, tenant, device);
         let rooms = self.rooms_of(form);
-        let kamea = &self.shared.config.kamea;
-        let look = Look { event: &kamea.event, body: &kamea.body };
+        let (kamea, things) = (&self.shared.config.kamea, self.shared.config.thethings.naming());
+        let (event, body, names) = (&kamea.event, &kamea.body, kamea.naming());
+        let look = Look { event, body, names, things };
         let rooms = rooms.as_deref().map(|rooms| (rooms, look));
-        let context = Context { known: &known, rooms };
+        let context = Context { known: &known, things, rooms };
         form.write_delivery(delivery, context, &mut self.text.borrow_mut(), out);
     }
 

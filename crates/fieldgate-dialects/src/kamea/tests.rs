@@ -9,9 +9,12 @@ use fieldgate_core::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::readings::About;
 
 const TENANT: &str = "12B80A37-D30E-49F1-AF3B-356ECC1AD96C";
 const DEVICE: &str = "C5C80676-890C-4024-A16F-DF81AB0B5A22";
+
+const OWN: Telling<'_> = Telling { names: Naming::Own, known: &|_, _| About::default() };
 
 fn told(topic: &str, ms: u64, payload: &str) -> Message {
     let mut message = testing::message(topic, Qos::AtMostOnce, payload);
@@ -28,7 +31,7 @@ fn delivery(message: &Message) -> Delivery<'_> {
 fn bodies(message: &Message, body: &Body) -> Vec<String> {
     let mut found = Vec::new();
     let visit = |json: &[u8]| found.push(String::from_utf8(json.to_vec()).unwrap());
-    let count = each_body(&delivery(message), TENANT, body, &mut b"rest".to_vec(), visit);
+    let count = each_body(&delivery(message), TENANT, body, OWN, &mut b"rest".to_vec(), visit);
     assert_eq!(found.len(), count);
     found
 }
@@ -45,7 +48,7 @@ fn the_default_body_names_device_tenant_time_and_values() {
     let payload = r#"{"airp":101364.599,"lght":6,"temp":21.3,"humd":21.7}"#;
     let message = told(&format!("devices/{DEVICE}/telemetry"), 1_520_416_221_000, payload);
     let mut out = b"before".to_vec();
-    assert!(write_body(&mut out, &delivery(&message), TENANT, &Body::default()));
+    assert!(write_body(&mut out, &delivery(&message), TENANT, &Body::default(), OWN));
     let expected = format!(
         r#"before{{"deviceId":"{DEVICE}","tenantId":"{TENANT}","timestamp":"2018-03-07T09:50:21.000Z","telemetries":{payload}}}"#
     );
@@ -107,7 +110,7 @@ fn a_document_is_an_event_for_each_time_of_its_values() {
     let message = told("devices/d/state", 77, payload);
     let body = r#"["{timestampMs}","{telemetries}"]"#.parse().unwrap();
     assert_eq!(bodies(&message, &body), [r#"[2,{"b":"x"}]"#, r#"[5,{"a":1,"c":3}]"#]);
-    assert!(!write_body(&mut Vec::new(), &delivery(&message), TENANT, &body));
+    assert!(!write_body(&mut Vec::new(), &delivery(&message), TENANT, &body, OWN));
 }
 
 #[test]
@@ -180,5 +183,36 @@ proptest! {
         }
         drop((request(&payload), answer(200, payload.as_bytes(), Place("")), answer(200, payload.as_bytes(), Place("/a/b"))));
         drop(payload.parse::<Body>());
+    }
+}
+
+#[test]
+fn canonical_names_are_told_where_they_are_asked_for() {
+    let of = "devices/a/telemetry";
+    for (topic, payload, expected) in [
+        (
+            of,
+            r#"{"temp":21.30,"airp":1,"oil":{"a":1}}"#,
+            r#"{"temperature":21.30,"pressure":1,"oil":{"a":1}}"#,
+        ),
+        (of, r#"{"values":[{"tag":"temp.2","value":50,"unit":"F"}]}"#, r#"{"temperature.2":10}"#),
+        // Of two names for one resource the first counts.
+        (of, r#"{"temp":1,"temperature":2}"#, r#"{"temperature":1}"#),
+        (
+            "devices/a/events",
+            r#"{"event":"x","data":{"temp":3,"why":"y"}}"#,
+            r#"{"temperature":3,"why":"y"}"#,
+        ),
+    ] {
+        let body: Body = r#""{telemetries}""#.parse().unwrap();
+        let mut message = told(topic, 1, payload);
+        if topic.ends_with("events") {
+            message.kind = Kind::Event;
+        }
+        let canonical = Telling { names: Naming::Canonical, ..OWN };
+        let mut found = Vec::new();
+        let visit = |json: &[u8]| found.push(String::from_utf8(json.to_vec()).unwrap());
+        each_body(&delivery(&message), TENANT, &body, canonical, &mut Vec::new(), visit);
+        assert_eq!(found, [expected], "{payload}");
     }
 }

@@ -13,7 +13,7 @@ use fieldgate_core::{
 
 use super::{write_event_end, write_event_start};
 use crate::{
-    Known, kamea, thethings,
+    Known, Naming, Telling, kamea, thethings,
     ws::{self, Opcode},
 };
 
@@ -70,13 +70,17 @@ pub struct Rooms {
     pub rooms: BTreeMap<Room, Seq>,
 }
 
-/// What the events of Kamea look like.
+/// What events look like.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
-    /// Their name.
+    /// The name of those of Kamea.
     pub event: &'a str,
-    /// Their body.
+    /// The body of those of Kamea.
     pub body: &'a kamea::Body,
+    /// Under which names those of Kamea tell values.
+    pub names: Naming,
+    /// Under which names those of thethings.iO do.
+    pub things: Naming,
 }
 
 impl Rooms {
@@ -127,24 +131,27 @@ impl Rooms {
         let of = |device: &DeviceId| {
             delivery.message.topic.device().is_some_and(|of| of == device.as_str())
         };
+        let things = Telling { names: look.things, known };
         match (room, &self.namespace) {
             (Room::Resource(resource), _) => {
                 let name = format!("/me/resources/{resource}");
                 event(&name, &mut |text| {
-                    thethings::write_items(text, delivery, Some(resource), known) > 0
+                    thethings::write_items(text, delivery, Some(resource), things) > 0
                 });
             }
             (Room::Thing(device, token), _) if of(device) => {
                 let name = format!("/things/{token}");
-                event(&name, &mut |text| thethings::write_items(text, delivery, None, known) > 0);
+                event(&name, &mut |text| thethings::write_items(text, delivery, None, things) > 0);
             }
             (Room::Telemetries(device), Namespace::Kamea(tenant)) if of(device) => {
-                kamea::each_body(delivery, tenant, look.body, &mut Vec::new(), |body| {
+                let telling = Telling { names: look.names, known };
+                let mut one = |body: &[u8]| {
                     event(look.event, &mut |text| {
                         text.extend_from_slice(body);
                         true
                     });
-                });
+                };
+                kamea::each_body(delivery, tenant, look.body, telling, &mut Vec::new(), &mut one);
             }
             (Room::Thing(..) | Room::Telemetries(_), _) => (),
         }

@@ -7,32 +7,28 @@
 use std::collections::BTreeMap;
 
 use fieldgate_core::{
-    dialect::Delivery,
-    id::UnixMs,
-    message::Message,
-    profile::read_value,
-    resource::{self, Bound, Scale, Type, Value, format_converted},
+    dialect::Delivery, id::UnixMs, message::Message, profile::read_value, resource,
 };
 
 use super::date;
 use crate::{
     json::write_string,
-    readings::{Known, Names, Reading, digits, each_reading},
+    readings::{Canonicals, Names, Naming, Reading, Telling, convert, each_reading},
 };
 
 /// Appends what a message says of a resource, or of all, as an array, and tells how many items it
 /// has; nothing, where it has none.
 ///
 /// A wanted resource is the device's own of this name, as it was sent; else the canonical one of this
-/// name, converted, under this name.
+/// name, converted, under this name. Where canonical names are told, that one comes first.
 pub fn write_items(
     out: &mut Vec<u8>,
     delivery: &Delivery<'_>,
     wanted: Option<&str>,
-    known: Known<'_>,
+    telling: Telling<'_>,
 ) -> usize {
     let mut count = 0;
-    each_item(delivery.message, wanted, known, |key, text, time| {
+    each_item(delivery.message, wanted, telling, |key, text, time| {
         out.push(if count == 0 { b'[' } else { b',' });
         write_item(out, Some(key), text, time);
         count += 1;
@@ -47,17 +43,28 @@ pub fn write_items(
 pub fn each_item(
     message: &Message,
     wanted: Option<&str>,
-    known: Known<'_>,
+    telling: Telling<'_>,
     mut visit: impl FnMut(&str, &str, UnixMs),
 ) {
     let Some(device) = message.topic.device() else { return };
-    let Some(wanted) = wanted else {
-        return each_reading(message, |reading| visit(reading.name, reading.text, reading.time));
-    };
-    let about = known(&message.tenant, device);
-    let mut found = Found::new(wanted, Names::new(about.profile.as_deref()));
-    each_reading(message, |reading| found.take(reading));
-    found.each(|text, time| visit(wanted, text, time));
+    let about = || (telling.known)(&message.tenant, device);
+    match (wanted, telling.names) {
+        (None, Naming::Own) => {
+            each_reading(message, |reading| visit(reading.name, reading.text, reading.time));
+        }
+        (None, Naming::Canonical) => {
+            let about = about();
+            let mut all = Canonicals::new(about.profile.as_deref());
+            each_reading(message, |reading| all.take(reading));
+            all.each(|time, key, text| visit(key, text, time));
+        }
+        (Some(wanted), names) => {
+            let about = about();
+            let mut found = Found::new(wanted, Names::new(about.profile.as_deref()), names);
+            each_reading(message, |reading| found.take(reading));
+            found.each(|text, time| visit(wanted, text, time));
+        }
+    }
 }
 
 /// Appends one item; without its key where the reader knows it.
@@ -115,6 +122,7 @@ struct Converted {
 struct Found<'p> {
     wanted: &'p str,
     names: Names<'p>,
+    naming: Naming,
     /// The wanted name's row and instance, if it is canonical.
     canonical: Option<(&'static str, u8)>,
     own: Vec<(String, UnixMs)>,
@@ -122,19 +130,22 @@ struct Found<'p> {
 }
 
 impl<'p> Found<'p> {
-    fn new(wanted: &'p str, names: Names<'p>) -> Self {
+    fn new(wanted: &'p str, names: Names<'p>, naming: Naming) -> Self {
         let (stem, instance) = resource::split_instance(wanted);
         // A device whose own name it is has none by the canonical one.
-        let row = resource::canonical(stem).filter(|_| !names.has(wanted));
+        let is_own = naming == Naming::Own && names.has(wanted);
+        let row = resource::canonical(stem).filter(|_| !is_own);
         let canonical = row.map(|row| (row.name, instance));
-        Self { wanted, names, canonical, own: Vec::new(), converted: BTreeMap::new() }
+        Self { wanted, names, naming, canonical, own: Vec::new(), converted: BTreeMap::new() }
     }
 
     fn take(&mut self, reading: Reading<'_>) {
         let Reading { time, name, text, unit } = reading;
         if name == self.wanted {
             self.own.push((text.to_owned(), time));
-            return;
+            if self.naming == Naming::Own {
+                return;
+            }
         }
         let Some(canonical) = self.canonical else { return };
         read_value(text, |value| {
@@ -151,7 +162,8 @@ impl<'p> Found<'p> {
     /// Visits what counts: the own name's values; else, of several names for one resource at one
     /// time, those of the name that the profile gives, or of the first.
     fn each(&self, mut visit: impl FnMut(&str, UnixMs)) {
-        if !self.own.is_empty() {
+        let is_own = self.naming == Naming::Own || self.converted.is_empty();
+        if is_own && !self.own.is_empty() {
             self.own.iter().for_each(|(text, time)| visit(text, *time));
             return;
         }
@@ -160,16 +172,6 @@ impl<'p> Found<'p> {
             let same = all.iter().filter(|one| chosen.is_some_and(|c| c.name == one.name));
             same.for_each(|one| visit(&one.text, *time));
         }
-    }
-}
-
-/// A reading's value as its canonical resource has it.
-fn convert(bound: &Bound, value: Value<'_>, text: &str) -> Option<String> {
-    match bound.row.value {
-        Type::Number | Type::Integer if bound.scale == Scale::Same => digits(value, text),
-        Type::Number | Type::Integer => bound.number(value).map(format_converted),
-        Type::Bool => bound.truth(value).map(|truth| truth.to_string()),
-        Type::String | Type::Json => Some(text.to_owned()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use fieldgate_core::id::TenantId;
 use fieldgate_dialects::{
+    Naming, Telling,
     kamea::{self, write_body},
     thethings::write_items,
     thingsee::About,
@@ -27,8 +28,9 @@ pub(super) fn thethings() -> Interface {
     let items = || -> Option<Value> {
         let message = native::routed("devices/sensor-001/telemetry", VALUES)?;
         let known = |_: &TenantId, _: &str| About::default();
+        let telling = Telling { names: Naming::Own, known: &known };
         let mut text = Vec::new();
-        write_items(&mut text, &native::delivery(&message), Some("temperature"), &known);
+        write_items(&mut text, &native::delivery(&message), Some("temperature"), telling);
         serde_json::from_slice(&text).ok()
     };
     let reply = |key, about| Message::new(key, Way::Sub, about, schema_ref("Reply"));
@@ -81,7 +83,8 @@ pub(super) fn kamea(config: &Kamea) -> Interface {
     let body = |values: &'static str| -> Option<Value> {
         let message = native::routed(DEVICE_TOPIC, values)?;
         let mut text = Vec::new();
-        write_body(&mut text, &native::delivery(&message), TENANT_ID, &config.body);
+        let telling = Telling { names: config.naming(), known: &|_, _| About::default() };
+        write_body(&mut text, &native::delivery(&message), TENANT_ID, &config.body, telling);
         serde_json::from_slice(&text).ok()
     };
     let request = object(&[

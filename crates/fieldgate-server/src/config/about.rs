@@ -47,8 +47,10 @@ const SECTIONS: [(&str, About); 15] = [
 ];
 
 /// Keys that take one of a few words.
-pub(super) const CHOICES: [(&str, &[&str]); 6] = [
+pub(super) const CHOICES: [(&str, &[&str]); 8] = [
     ("store.durability", &["fsync", "os"]),
+    ("thethings.names", &["own", "canonical"]),
+    ("kamea.names", &["own", "canonical"]),
     ("kamea.authorization.mode", &["builtin", "http"]),
     ("kamea.authorization.method", &["POST", "PUT", "GET"]),
     ("deconz.push", &["known", "open"]),
@@ -57,7 +59,7 @@ pub(super) const CHOICES: [(&str, &[&str]); 6] = [
 ];
 
 /// Keys that hold from the moment they are read again; the others need a restart.
-pub(super) const LIVE: [&str; 41] = [
+pub(super) const LIVE: [&str; 43] = [
     "listen.hosts",
     "listen.origins",
     "heartbeat.ping_ms",
@@ -81,9 +83,11 @@ pub(super) const LIVE: [&str; 41] = [
     "thingsee.paths",
     "thethings.apps",
     "thethings.session_days",
+    "thethings.names",
     "kamea.tenants",
     "kamea.event",
     "kamea.body",
+    "kamea.names",
     "kamea.authorization.mode",
     "kamea.authorization.url",
     "kamea.authorization.method",

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldgate_core::id::TenantId;
-use fieldgate_dialects::kamea::{Body, QuestionBody, QuestionPath, TELEMETRIES, is_uuid};
+use fieldgate_dialects::{
+    Naming,
+    kamea::{Body, QuestionBody, QuestionPath, TELEMETRIES, is_uuid},
+};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::{About, AboutField};
+use super::{About, AboutField, things::naming};
 use crate::deliver::address::read_url;
 
 /// Most tenants.
@@ -37,6 +40,9 @@ section! {
         /// Its body: JSON whose texts may hold {deviceId}, {tenantId}, {timestamp} (ISO 8601),
         /// {timestampMs} and {telemetries} (an object of names and values).
         body: Body = Body::default(),
+        /// Under which names values are told: `"own"`, as their devices sent them, or `"canonical"`,
+        /// converted to the canonical units.
+        names: String = "own".to_owned(),
         /// Who decides what a client may see.
         authorization: Authorization = Authorization::default(),
     }
@@ -72,6 +78,11 @@ section! {
 pub(super) const EXAMPLE: &str = r#"{ "12b80a37-d30e-49f1-af3b-356ecc1ad96c" = "default" }"#;
 
 impl Kamea {
+    /// Under which names values are told.
+    pub(crate) fn naming(&self) -> Naming {
+        naming(&self.names)
+    }
+
     /// The tenant that a `tenantId` means, in whatever case it is written.
     pub(crate) fn tenant_of(&self, tenant_id: &str) -> Option<TenantId> {
         let found = self.tenants.get(tenant_id).or_else(|| {

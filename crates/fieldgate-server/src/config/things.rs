@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fieldgate_core::id::TenantId;
+use fieldgate_dialects::Naming;
 use serde::{Deserialize, Serialize};
 
 use super::{About, AboutField};
@@ -23,6 +24,9 @@ section! {
         apps: BTreeMap<String, App> = BTreeMap::new(),
         /// What its people sign in with holds for so many days.
         session_days: u64 = 30,
+        /// Under which names values are told: `"own"`, as their devices sent them, or `"canonical"`,
+        /// converted to the canonical units.
+        names: String = "own".to_owned(),
     }
 }
 
@@ -54,6 +58,11 @@ pub(super) fn schema() -> serde_json::Value {
 }
 
 impl Thethings {
+    /// Under which names values are told.
+    pub(crate) fn naming(&self) -> Naming {
+        naming(&self.names)
+    }
+
     /// What is wrong with the apps.
     pub(super) fn wrong_apps(&self) -> Vec<String> {
         let too_many =
@@ -72,6 +81,11 @@ impl Thethings {
     pub(super) fn has_wrong_days(&self) -> bool {
         !(1..=DAYS_MAX).contains(&self.session_days)
     }
+}
+
+/// What a key `names` says.
+pub(super) fn naming(word: &str) -> Naming {
+    if word == "canonical" { Naming::Canonical } else { Naming::Own }
 }
 
 #[cfg(test)]

@@ -11,15 +11,14 @@ use bytes::Bytes;
 use fieldgate_core::{
     dialect::Marks,
     id::{DeviceId, Seq, TenantId},
-    message::{Content, Kind, Message, Priority, Qos},
+    message::Message,
     topic::Topic,
 };
-use fieldgate_dialects::{native, wire::Form};
+use fieldgate_dialects::wire::Form;
 
 use super::Hub;
 use crate::{
-    documents::{Changed, follows},
-    fabric::now,
+    documents::{self, Changed, follows},
     link::Link,
     subscriptions::Subscription,
 };
@@ -196,23 +195,7 @@ impl Hub {
             return None;
         }
         let (reported, desired) = (reported.unwrap_or_default(), desired.unwrap_or_default());
-        let message = Message {
-            tenant: tenant.clone(),
-            topic: Topic::of_device(device, "state"),
-            kind: Kind::State,
-            from: "gateway".into(),
-            timestamp: now(),
-            is_time_given: false,
-            device_timestamp: None,
-            reference: None,
-            qos: Qos::AtMostOnce,
-            retain: true,
-            priority: Priority::Normal,
-            expires: None,
-            content: Content::Json,
-            payload: native::encode_document(&reported, &desired).into(),
-            original: None,
-        };
+        let message = documents::message(tenant, device, &reported, &desired);
         Some(Document { seq: reported.taken().max(desired.taken()), message })
     }
 }

@@ -10,17 +10,18 @@ use fieldgate_core::{
     fault::{Code, Fault},
     id::{DeviceId, Position, Seq, TenantId, UnixMs},
     message::{Content, Kind, Message, Priority, Qos},
-    state::{Desired, Reported},
+    state::Desired,
     topic::{Filter, Topic},
 };
 use fieldgate_dialects::{
-    native,
+    Telling,
     thethings::{self, Written},
 };
 use fieldgate_store::{AppendError, Entry, Log, ReadError, ReadFilter, Record};
 
 use crate::{
     admit::admit,
+    documents,
     fabric::{FULL_TRIES, FULL_WAIT, Shared, append_fault, message_of, now},
     rest::history_page::{self, Collect, Edge, Found, Wanted},
     thingsee_out,
@@ -110,35 +111,16 @@ pub(super) fn last(
     wanted: Option<&str>,
 ) -> Vec<Item> {
     let reported = shared.state.reported(tenant, device);
-    let document = reported.map(|reported| document(tenant, device, &reported));
+    let nothing = Desired::default();
+    let document = reported.map(|of| documents::message(tenant, device, &of, &nothing));
     document.map(|document| items(shared, &document, wanted)).unwrap_or_default()
-}
-
-/// What was reported last, as the message that the gateway makes of it.
-fn document(tenant: &TenantId, device: &DeviceId, reported: &Reported) -> Message {
-    Message {
-        tenant: tenant.clone(),
-        topic: Topic::of_device(device, "state"),
-        kind: Kind::State,
-        from: "gateway".into(),
-        timestamp: now(),
-        is_time_given: false,
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtMostOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: native::encode_document(reported, &Desired::default()).into(),
-        original: None,
-    }
 }
 
 fn items(shared: &Shared, message: &Message, wanted: Option<&str>) -> Vec<Item> {
     let known = |tenant: &TenantId, device: &str| thingsee_out::about(shared, tenant, device);
+    let telling = Telling { names: shared.config.thethings.naming(), known: &known };
     let mut items = Vec::new();
-    thethings::each_item(message, wanted, &known, |key, text, time| {
+    thethings::each_item(message, wanted, telling, |key, text, time| {
         items.push(Item { key: key.to_owned(), text: text.to_owned(), time });
     });
     items

@@ -187,6 +187,18 @@ fn what_is_no_request_is_told_and_the_connection_stays() {
 }
 
 #[test]
+fn values_have_canonical_names_where_the_configuration_says_so() {
+    let (gateway, key) = gateway(&["kamea.names=canonical", "thethings.names=canonical"]);
+    publish(&gateway, &key, &json!({"temp": 20.5, "rest": [1]}));
+    let mut wire = join(&gateway, &key);
+    ask(&mut wire, DEVICE);
+    let told = wire.text();
+    assert!(told.contains(r#""telemetries":{"rest":[1],"temperature":20.5}"#), "{told}");
+    publish(&gateway, &key, &json!({"humd": 7}));
+    assert!(wire.text().contains(r#""telemetries":{"humidity":7}"#));
+}
+
+#[test]
 fn who_comes_again_sees_nothing_as_somebody_else() {
     let (gateway, key) = gateway(&[]);
     publish(&gateway, &key, &json!({"temp": 1}));

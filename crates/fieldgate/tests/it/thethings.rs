@@ -398,3 +398,17 @@ fn a_program_of_node_is_served_unchanged() {
     assert_eq!(running.line(), "written 201");
     assert_eq!(running.line(), r#"read ["green","0","0"]"#);
 }
+
+#[test]
+fn values_have_canonical_names_where_the_configuration_says_so() {
+    let gateway = Gateway::with(&["thethings.names=canonical"]);
+    let token = thing(&gateway, "lamp");
+    let body = json!({"values": [{"key": "temp", "value": 20.5}, {"key": "rest", "value": "x"}]});
+    assert_eq!(post(&gateway, &format!("/v2/things/{token}"), &body.to_string()).0, 201);
+    let read = |path: &str| get(&gateway, &format!("/v2/things/{token}/{path}")).1;
+    assert_eq!(read("resources"), json!([{"name": "rest"}, {"name": "temperature"}]));
+    let all = read("all_resources");
+    assert_eq!((&all[1]["key"], &all[1]["value"]), (&json!("temperature"), &json!(20.5)));
+    assert_eq!(read("resources/temperature")[0]["value"], 20.5);
+    assert_eq!(read("resources/temp?limit=5")[0]["value"], 20.5, "by its own name as well");
+}

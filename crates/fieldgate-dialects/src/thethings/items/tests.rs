@@ -13,7 +13,10 @@ use fieldgate_core::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{native, readings::About};
+use crate::{
+    native,
+    readings::{About, Known},
+};
 
 const T: u64 = 1_634_567_890_123;
 const TIME: &str = "2021-10-18T14:38:10.123Z";
@@ -33,7 +36,8 @@ fn written(message: &Message, wanted: Option<&str>, known: Known<'_>) -> (usize,
     let position = Position { epoch: Epoch(1), seq: Seq(1) };
     let delivery = Delivery { position, message, marks: Marks::default() };
     let mut out = Vec::new();
-    let count = write_items(&mut out, &delivery, wanted, known);
+    let telling = Telling { names: Naming::Own, known };
+    let count = write_items(&mut out, &delivery, wanted, telling);
     (count, String::from_utf8(out).unwrap())
 }
 
@@ -185,4 +189,44 @@ proptest! {
             let _ = written(&message, Some("temperature"), &nothing_known);
         }
     }
+}
+
+#[test]
+fn canonical_names_are_told_where_they_are_asked_for() {
+    let resource = |name: &str, unit: &str, of: Option<&str>| profile::Resource {
+        name: name.to_owned(),
+        unit: Some(unit.to_owned()),
+        alias_of: of.map(str::to_owned),
+        ..profile::Resource::default()
+    };
+    let resources = [
+        resource("temperature", "\u{b0}F", None),
+        resource("outside", "\u{b0}C", Some("temperature")),
+        resource("indoors.2", "\u{b0}C", Some("temperature")),
+    ];
+    let profile = Arc::new(Profile { resources: resources.into(), ..Profile::default() });
+    let known =
+        |_: &TenantId, _: &str| About { profile: Some(Arc::clone(&profile)), ..About::default() };
+    let check = |payload: &str, wanted: Option<&str>, expected: &[(&str, &str)]| {
+        let message = told("devices/a/telemetry", T, payload);
+        let mut found = Vec::new();
+        let telling = Telling { names: Naming::Canonical, known: &known };
+        each_item(&message, wanted, telling, |key, text, _| {
+            found.push((key.to_owned(), text.to_owned()))
+        });
+        let found: Vec<_> = found.iter().map(|(key, text)| (&**key, &**text)).collect();
+        assert_eq!(found, expected, "{payload} {wanted:?}");
+    };
+    check(r#"{"temperature":50,"rest":"x"}"#, None, &[("temperature", "10"), ("rest", "\"x\"")]);
+    check(r#"{"temperature":50}"#, Some("temperature"), &[("temperature", "10")]);
+    // What the profile names counts more, and an instance is another resource.
+    let all = r#"{"temperature":50,"outside":3.50,"indoors.2":20}"#;
+    check(all, None, &[("temperature", "3.50"), ("temperature.2", "20")]);
+    check(all, Some("temperature"), &[("temperature", "3.50")]);
+    check(all, Some("temperature.2"), &[("temperature.2", "20")]);
+    // By its own name it is what was sent.
+    check(all, Some("outside"), &[("outside", "3.50")]);
+    // What does not fit its row is no canonical resource.
+    check(r#"{"temperature":"warm"}"#, None, &[("temperature", "\"warm\"")]);
+    check(r#"{"temperature":"warm"}"#, Some("temperature"), &[("temperature", "\"warm\"")]);
 }
