@@ -1,6 +1,9 @@
 //! Groups as apps see them: their lights, their scenes, and whether all or any of them are on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use fieldgate_core::id::{DeviceId, TenantId};
 use fieldgate_dialects::deconz::{
@@ -16,6 +19,8 @@ use crate::fabric::Shared;
 
 /// The number of the group of scenes that are in none.
 const ALL: u64 = 0;
+/// How often all of them are looked at, at most.
+const PERIOD: Duration = Duration::from_millis(100);
 
 /// A group.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +53,8 @@ pub(super) struct Groups {
     /// Which groups a device is in.
     of_device: BTreeMap<DeviceId, Vec<u64>>,
     is_dirty: bool,
+    /// When all of them were last looked at.
+    swept: Option<Instant>,
 }
 
 const fn subject(number: u64) -> Subject<'static> {
@@ -58,6 +65,12 @@ impl Groups {
     /// Which there are, or what is in them, is to be looked at again.
     pub(super) fn set_dirty(&mut self, is_dirty: bool) {
         self.is_dirty |= is_dirty;
+    }
+
+    /// Whether they are to be looked at, and were a moment ago: to make many devices one by one must not
+    /// read all groups for each.
+    pub(super) fn is_too_early(&self) -> bool {
+        self.is_dirty && self.swept.is_some_and(|swept| swept.elapsed() < PERIOD)
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Group> {
@@ -78,6 +91,7 @@ impl Groups {
         frames: &mut Frames,
     ) {
         if std::mem::take(&mut self.is_dirty) {
+            self.swept = Some(Instant::now());
             let (now, of_device) = read(shared, tenant, view);
             self.of_device = of_device;
             let before = std::mem::replace(&mut self.all, now);

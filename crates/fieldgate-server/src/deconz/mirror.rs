@@ -4,6 +4,7 @@
 //! were last seen. Nobody waits for it: what it could not take in time it reads from the log.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use fieldgate_core::{id::Seq, message::Kind};
 use fieldgate_dialects::deconz::event;
 use fieldgate_store::{
     Entry, Followed, Log as _, ReadFilter, Record,
-    registry::{BridgeStep, Change, RegistryChange},
+    registry::{ActivationStep, BridgeStep, Change, Edit, RegistryChange},
 };
 
 use super::{
@@ -27,7 +28,9 @@ use crate::{
 };
 
 /// How long it rests at most: what had no room in the log is tried again then.
-const REST: Duration = Duration::from_millis(200);
+const REST: Duration = Duration::from_millis(100);
+/// How long it waits behind a panic, which may come again.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 /// How often those who listen are noted as seen.
 const SEEN_PERIOD: Duration = Duration::from_secs(3_600);
 /// So many bytes of the log are read at a time.
@@ -42,10 +45,38 @@ struct Mirror<'a> {
     seen: Instant,
 }
 
+/// What a change touches.
+#[derive(Debug, Clone, Copy)]
+enum Touched<'a> {
+    /// What a device is, or whether it is there.
+    Device(&'a str),
+    /// The numbers of its parts.
+    Numbers(&'a str),
+    /// Groups, scenes, or everything.
+    All,
+    Nothing,
+}
+
 /// Follows until the feed ends.
 pub(crate) fn run(shared: &Arc<Shared>, from: Seq) {
     let Some(bridge) = &shared.bridge else { return };
-    *bridge.view() = Some(View::load(shared, &bridge.tenant, from));
+    let mut from = from;
+    while catch_unwind(AssertUnwindSafe(|| follow(shared, bridge, from))).is_err() {
+        tracing::error!(
+            "the mirror of deCONZ panicked: it begins anew, and its clients come again"
+        );
+        for inbox in &shared.inboxes {
+            inbox.push(Pushed::Lost);
+        }
+        std::thread::sleep(PANIC_PAUSE);
+        from = shared.applied();
+    }
+}
+
+fn follow(shared: &Shared, bridge: &Bridge, from: Seq) {
+    let view = View::load(shared, &bridge.tenant, from);
+    *bridge.view() = Some(view);
+    bridge.set_shown(from);
     let listeners = Listeners::default();
     let mut mirror = Mirror { shared, bridge, listeners, seen: Instant::now() };
     while mirror.turn(bridge.feed.take(REST)) {}
@@ -57,11 +88,10 @@ impl Mirror<'_> {
         let mut guard = self.bridge.view();
         let Some(view) = guard.as_mut() else { return false };
         view.frames.set_idle(self.listeners.is_empty());
-        let mut is_swept = true;
         let mut goes_on = true;
         for told in batch.told {
             match told {
-                Told::Entry(entry) => is_swept &= self.on_entry(view, &entry),
+                Told::Entry(entry) => self.on_entry(view, &entry),
                 Told::Presence(name) => view.on_presence(self.shared, &name),
                 Told::SceneCalled { group, scene } => {
                     view.frames.push(&event::scene_called(group, scene));
@@ -76,16 +106,18 @@ impl Mirror<'_> {
             }
         }
         if batch.is_cut {
-            is_swept = false;
             self.catch_up(view);
-        }
-        if !is_swept {
+            // The log was asked for messages alone.
             view.sweep(self.shared);
         }
-        view.sweep_groups(self.shared);
+        let is_whole = view.sweep_groups(self.shared);
         self.ask_for_numbers(view);
         self.send(view);
+        let position = view.position;
         drop(guard);
+        if is_whole {
+            self.bridge.set_shown(position);
+        }
         if self.seen.elapsed() >= SEEN_PERIOD {
             self.seen = Instant::now();
             self.listeners.all().for_each(|listener| self.note_seen(listener, Seq(0)));
@@ -93,10 +125,9 @@ impl Mirror<'_> {
         goes_on
     }
 
-    /// Takes a record; false if the registry is to be looked at again.
-    fn on_entry(&self, view: &mut View, entry: &Entry) -> bool {
+    fn on_entry(&self, view: &mut View, entry: &Entry) {
         if entry.seq <= view.position {
-            return true;
+            return;
         }
         view.position = entry.seq;
         match &entry.record {
@@ -104,21 +135,30 @@ impl Mirror<'_> {
                 if matches!(message.kind, Kind::Telemetry | Kind::Reported | Kind::Event) {
                     view.on_message(self.shared, entry.seq, message);
                 }
-                true
             }
             Record::Command(change) => {
                 view.on_command(self.shared, &change.device, change.state);
-                true
             }
-            Record::Registry(change) => {
-                if let Change::Parts { device, .. } = &change.change
-                    && let Ok(id) = device.parse()
-                {
+            Record::Registry(change) => self.on_change(view, &change.change),
+            Record::Note(_) | Record::Gap { .. } => (),
+        }
+    }
+
+    fn on_change(&self, view: &mut View, change: &Change) {
+        let touched = touched(change);
+        match touched {
+            Touched::Device(id) | Touched::Numbers(id) => {
+                let Ok(id) = id.parse() else { return };
+                if matches!(touched, Touched::Device(_)) {
+                    view.refresh(self.shared, &id);
+                } else {
                     view.on_numbers(self.shared, &id);
                 }
-                !may_be_seen(&change.change)
+                // Its groups may be others, too.
+                view.groups.set_dirty(true);
             }
-            Record::Note(_) | Record::Gap { .. } => true,
+            Touched::All => view.groups.set_dirty(true),
+            Touched::Nothing => (),
         }
     }
 
@@ -209,19 +249,38 @@ pub(super) fn seen(bridge: &Bridge, key: &str, address: String, read: Seq) -> Re
     }))
 }
 
-/// Whether a change may be one of devices, groups or scenes.
-const fn may_be_seen(change: &Change) -> bool {
-    matches!(
-        change,
-        Change::DeviceAdd(_)
-            | Change::DeviceAddSigning { .. }
-            | Change::DeviceRemove(_)
-            | Change::ProfileSet { .. }
-            | Change::Edit { .. }
-            | Change::Group { .. }
-            | Change::Scene { .. }
-            | Change::SourceDevice { .. }
-            | Change::Activation { .. }
-            | Change::TenantRemove
-    )
+/// What a change of the registry is of, as far as apps see it.
+fn touched(change: &Change) -> Touched<'_> {
+    match change {
+        Change::DeviceAdd(device) | Change::DeviceAddSigning { device, .. } => {
+            Touched::Device(&device.id)
+        }
+        Change::Activation { step: ActivationStep::Use(device), .. } => Touched::Device(&device.id),
+        Change::DeviceRemove(device)
+        | Change::ProfileSet { device, .. }
+        | Change::SourceDevice { device, .. }
+        | Change::Edit { edit: Edit::Device { id: device, .. }, .. } => Touched::Device(device),
+        Change::Parts { device, .. } => Touched::Numbers(device),
+        Change::Group { .. } | Change::Scene { .. } | Change::TenantRemove => Touched::All,
+        Change::DeviceRotate { .. }
+        | Change::KeyAdd(_)
+        | Change::KeyRevoke(_)
+        | Change::UserAdd(_)
+        | Change::UserRemove(_)
+        | Change::UserPassword { .. }
+        | Change::CredentialAdd { .. }
+        | Change::CredentialRemove { .. }
+        | Change::SignIns { .. }
+        | Change::SigningAdd { .. }
+        | Change::SigningRotate { .. }
+        | Change::Integrity { .. }
+        | Change::ClaimTaken { .. }
+        | Change::Edit { edit: Edit::Key { .. } | Edit::User { .. }, .. }
+        | Change::TenantAdd(_)
+        | Change::TenantSet(_)
+        | Change::Integration { .. }
+        | Change::Account { .. }
+        | Change::Activation { step: ActivationStep::Add(_) | ActivationStep::Remove, .. }
+        | Change::Bridge(_) => Touched::Nothing,
+    }
 }

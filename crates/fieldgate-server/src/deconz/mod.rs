@@ -19,7 +19,10 @@ mod view;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,6 +47,7 @@ use crate::{
     hub::Hub,
     link::Link,
     present::LinkRef,
+    waiters::Waiters,
 };
 
 pub(crate) use mirror::run;
@@ -62,6 +66,9 @@ pub(crate) struct Bridge {
     /// Nothing until it is loaded.
     view: Mutex<Option<View>>,
     seen: Mutex<HashMap<(String, IpAddr), Visitor>>,
+    /// Up to here apps see what is so, and who waits for that.
+    shown: AtomicU64,
+    for_shown: Waiters,
     /// The addresses from which anybody may listen.
     listed: Networks,
     /// Six bytes that stand for this gateway.
@@ -103,6 +110,8 @@ impl Bridge {
             feed: Feed::default(),
             view: Mutex::default(),
             seen: Mutex::default(),
+            shown: AtomicU64::new(0),
+            for_shown: Waiters::default(),
             listed: Networks::new(&config.deconz.push_allow),
             mac: mac_of(master, &config.deconz.tenant),
             port: OnceLock::new(),
@@ -127,6 +136,16 @@ impl Bridge {
     /// A scene was called, by whomever.
     pub(crate) fn scene_called(&self, group: u64, scene: u64) {
         self.feed.tell(Told::SceneCalled { group, scene });
+    }
+
+    fn set_shown(&self, seq: Seq) {
+        self.shown.store(seq.0, Ordering::SeqCst);
+        self.for_shown.moved(seq.0);
+    }
+
+    /// Waits until apps see what a record of the tenant did: whoever changed something finds it changed.
+    async fn until_shown(&self, seq: Seq) {
+        self.for_shown.until(seq.0, || self.shown.load(Ordering::SeqCst)).await;
     }
 
     /// What the router applied.

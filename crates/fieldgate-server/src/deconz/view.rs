@@ -239,37 +239,33 @@ impl View {
         self.note_moved(id, moved);
     }
 
-    /// Something of the registry changed: which devices there are, and what they are.
+    /// Looks at every device of the registry again.
     pub(super) fn sweep(&mut self, shared: &Shared) {
         let registered = shared.state.devices(&self.tenant);
-        for device in &registered {
-            let Ok(id) = device.id.parse::<DeviceId>() else { continue };
-            match self.devices.get(&id) {
-                None => self.enter_empty(shared, &id),
-                Some(shown)
-                    if shown
-                        .registered
-                        .as_ref()
-                        .is_some_and(|known| Arc::ptr_eq(known, device)) => {}
-                Some(_) => self.refresh(shared, &id, device),
-            }
-        }
-        let there: BTreeSet<&str> = registered.iter().map(|device| device.id.as_str()).collect();
-        let is_gone =
-            |shown: &&Shown| shown.registered.is_some() && !there.contains(shown.id.as_str());
-        let gone: Vec<DeviceId> =
-            self.devices.values().filter(is_gone).map(|shown| shown.id.clone()).collect();
-        for id in gone {
-            self.end(&id);
-        }
+        let registered = registered.iter().filter_map(|device| device.id.parse().ok());
+        let all: BTreeSet<DeviceId> = registered.chain(self.devices.keys().cloned()).collect();
+        all.iter().for_each(|id| self.refresh(shared, id));
         self.groups.set_dirty(true);
     }
 
-    fn refresh(&mut self, shared: &Shared, id: &DeviceId, device: &Arc<registry::Device>) {
+    /// What a device is may be something else, or it came or went.
+    pub(super) fn refresh(&mut self, shared: &Shared, id: &DeviceId) {
+        let registered = shared.state.device(&self.tenant, id);
+        let is_shown = self.devices.get(id).map(|shown| shown.registered.is_some());
+        let Some(device) = registered else {
+            // One that nobody made has nothing that the registry could take.
+            if is_shown == Some(true) {
+                self.end(id);
+            }
+            return;
+        };
+        if is_shown.is_none() {
+            return self.enter_empty(shared, id);
+        }
         let parts = shared.state.parts(&self.tenant, id);
-        let facts = facts_of(id, Some(device), parts.as_deref());
+        let facts = facts_of(id, Some(&device), parts.as_deref());
         self.with(shared, id, |shown| {
-            shown.registered = Some(Arc::clone(device));
+            shown.registered = Some(device);
             shown.device.set_facts(facts)
         });
     }
@@ -281,14 +277,18 @@ impl View {
         self.note_moved(id, moved);
     }
 
-    /// Looks at groups again, as far as they may have changed.
-    pub(super) fn sweep_groups(&mut self, shared: &Shared) {
+    /// Looks at groups again, as far as they may have changed; false where it is too early for that.
+    pub(super) fn sweep_groups(&mut self, shared: &Shared) -> bool {
+        if self.groups.is_too_early() {
+            return false;
+        }
         let switched = std::mem::take(&mut self.switched);
         let mut groups = std::mem::take(&mut self.groups);
         let mut frames = std::mem::take(&mut self.frames);
         groups.sweep(shared, &self.tenant, self, &switched, &mut frames);
         self.frames = frames;
         self.groups = groups;
+        true
     }
 
     /// The devices with parts that need numbers, and which parts.

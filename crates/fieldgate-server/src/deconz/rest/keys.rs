@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{deconz::Bridge, fabric::now, http::Caller};
 
-/// Length of the id of a key, which is no secret.
+/// Length of the random end of the id of a key, which is no secret.
 const ID_LEN: usize = 8;
 
 /// Gives an app a key, while somebody lets it.
@@ -39,7 +39,7 @@ pub(super) async fn acquire(
     }
     let token = make_token(TokenKind::Bridge).map_err(|_| Error::Busy("/".to_owned()))?;
     let key = BridgeKey {
-        id: random_text(ID_LEN).map_err(|_| Error::Busy("/".to_owned()))?,
+        id: format!("app-{}", random_text(ID_LEN).map_err(|_| Error::Busy("/".to_owned()))?),
         name,
         hash: shared.state.master_key().hash_bridge(&token),
         created_ms: now().0,

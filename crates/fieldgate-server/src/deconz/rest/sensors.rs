@@ -20,7 +20,7 @@ use super::{
     Asked, act,
     lights::{listed, look_at, one, rename},
     reply::Reply,
-    visit::{Visit, no_method, read_only},
+    visit::{Visit, no_method},
 };
 use crate::{
     deconz::view::View,
@@ -99,8 +99,11 @@ async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
 async fn enter(visit: &Visit<'_>, group: Vec<Record>) -> Result<(), Fault> {
     let range = visit.shared.log.append(group, now()).map_err(|error| append_fault(&error))?;
     visit.shared.log.announce();
-    visit.shared.settled(Seq(*range.end()), true).await?;
-    visit.shared.outcome(Seq(*range.start()))
+    let last = Seq(*range.end());
+    visit.shared.settled(last, true).await?;
+    visit.shared.outcome(Seq(*range.start()))?;
+    visit.bridge.until_shown(last).await;
+    Ok(())
 }
 
 /// What an app told, as its sensor's messages.
@@ -145,9 +148,11 @@ fn clip_of(visit: &Visit<'_>, device: &DeviceId) -> Option<Clip> {
 
 /// Takes the values of a sensor that an app made.
 async fn set_state(visit: &Visit<'_>, id: &str, body: &Bytes) -> Result<Reply, Error> {
-    let device = look_at(visit, false, id, |shown, _, _| shown.id.clone())?;
+    let (device, state) = look_at(visit, false, id, |shown, (part, instance), _| {
+        (shown.id.clone(), shown.device.state(part, instance))
+    })?;
     let Some(clip) = clip_of(visit, &device) else {
-        return Err(read_only(&visit.address, "state"));
+        return Ok(Reply::Done(clip::refuse(&visit.address, body, &state)));
     };
     let (told, answers) = clip::state(&visit.address, body, &clip);
     let messages: Vec<Record> = messages(visit, &device, told).map(Record::Message).collect();
@@ -156,8 +161,10 @@ async fn set_state(visit: &Visit<'_>, id: &str, body: &Bytes) -> Result<Reply, E
         let range = visit.shared.log.append(messages, now());
         let range = range.map_err(|error| visit.error(&append_fault(&error)))?;
         visit.shared.log.announce();
-        let stored = visit.shared.settled(Seq(*range.end()), true).await;
+        let last = Seq(*range.end());
+        let stored = visit.shared.settled(last, true).await;
         stored.map_err(|fault| visit.error(&fault))?;
+        visit.bridge.until_shown(last).await;
     }
     Ok(Reply::Done(answers))
 }

@@ -80,7 +80,9 @@ impl<'a> Visit<'a> {
 
     /// Changes the registry: durable and decided when this returns.
     pub(super) async fn change(&self, change: Change) -> Result<Seq, Fault> {
-        self.shared.change_registry(self.record(change)).await
+        let seq = self.shared.change_registry(self.record(change)).await?;
+        self.bridge.until_shown(seq).await;
+        Ok(seq)
     }
 
     /// A change of the registry, for a group of records.
