@@ -2,7 +2,7 @@
 //!
 //! Pure. In: canonical values. Out: `state` and `config`. Source: `resources.md` 2, the column
 //! "deCONZ", and `wire.md` 2.6. Invariant: a key that apps need is there, as null where nothing is
-//! known; lights that never said what they are in are off.
+//! known; a light that never said what it is in is off, and a thermostat at zero.
 
 use std::collections::BTreeMap;
 
@@ -233,8 +233,11 @@ impl Looked<'_> {
                 };
                 ("presence", value)
             }
-            Part::Temperature | Part::Thermostat => {
-                ("temperature", seen.whole("temperature", 100.0))
+            Part::Temperature => ("temperature", seen.whole("temperature", 100.0)),
+            // Apps compute with the temperature of a thermostat, and lose the whole of it without.
+            Part::Thermostat => {
+                let known = seen.number("temperature").unwrap_or_default();
+                ("temperature", whole(known, 100.0))
             }
             Part::Humidity => ("humidity", seen.within("humidity", 100.0, 10_000.0)),
             Part::Pressure => ("pressure", seen.whole("pressure", 0.01)),

@@ -109,6 +109,8 @@ fn a_lock_is_on_when_it_is_locked() {
 fn a_thermostat_holds_the_temperature_and_what_it_is_to_be() {
     let mut bench = Bench::new(Some(profile(Kind::Thermostat, Kind::Thermostat.template())));
     assert_eq!(bench.device.parts(), [(Part::Thermostat, 1)]);
+    let blank = json!({"temperature": 0, "lastupdated": "none"});
+    assert_eq!(json!(bench.device.state(Part::Thermostat, 1)), blank);
     let changes = bench.telemetry(T, r#"{"temperature":20.5,"setpoint":21,"humidity":40}"#);
     assert_eq!(
         changes,
