@@ -383,6 +383,55 @@ proptest! {
     }
 
     #[test]
+    fn what_a_device_calls_its_resources_changes_nothing(
+        resources in prop::collection::btree_map(
+            prop::sample::select(vec![
+                "on", "relay", "brightness", "level", "bri", "saturation", "sat", "hue", "ct",
+                "color_temperature", "on.2", "x",
+            ]),
+            (
+                prop::option::of(prop::sample::select(vec!["on", "brightness", "saturation", "hue"])),
+                prop::sample::select(vec![Type::Bool, Type::Number, Type::Integer]),
+                prop::option::of((0..3_i32, 3..400_i32, 1..3_i32)),
+                prop::bool::weighted(0.9),
+            ),
+            1..6,
+        ),
+        bri in 0..=255_u8, sat in 0..=255_u8, hue: u16, ct in 150..510_u16,
+    ) {
+        let described = resources.into_iter().map(|(name, (alias_of, value, range, writable))| {
+            let range = range.filter(|_| value != Type::Bool).map(|(min, max, step)| {
+                (f64::from(min), f64::from(max), f64::from(step))
+            });
+            let resource = Resource {
+                name: name.into(),
+                alias_of: alias_of.map(Into::into),
+                value,
+                writable,
+                min: range.map(|range| range.0),
+                max: range.map(|range| range.1),
+                step: range.map(|range| range.2),
+                ..Resource::default()
+            };
+            let alias_of = resource.alias_of.clone().filter(|_| resource.canonical().is_some());
+            Resource { alias_of, ..resource }
+        });
+        let profile = Profile { resources: described.collect(), ..Profile::default() };
+        prop_assert_eq!(profile.validate(), Ok(()));
+        let device = device(Kind::Light, profile.resources);
+        let body = format!(
+            "{{\"on\":true,\"bri\":{bri},\"sat\":{sat},\"hue\":{hue},\"ct\":{ct}}}"
+        );
+        for instance in [1, 2] {
+            let asked = light_state(PATH, body.as_bytes(), &device, instance);
+            let Some(payload) = asked.payload() else { continue };
+            let canonical = native::canonical(payload.as_bytes()).unwrap().unwrap();
+            let fitted = canonical.fit(device.facts().profile.as_deref(), None);
+            prop_assert!(fitted.is_ok(), "{} {:?}", payload, fitted);
+        }
+    }
+
+    #[test]
     fn no_bytes_panic(body: Vec<u8>) {
         let device = lamp();
         let asked = light_state(PATH, &body, &device, 1);
