@@ -192,7 +192,7 @@ impl Mirror<'_> {
         self.send(view);
         let read = self.bridge.read_of(self.shared, &listener);
         let (frames, count) = match read {
-            Some(read) => view.since(read).take().unwrap_or_default(),
+            Some((read, before)) => view.since(read, before).take().unwrap_or_default(),
             None => Default::default(),
         };
         let link = listener.link;

@@ -185,14 +185,17 @@ impl Bridge {
         self.feed.tell(Told::End);
     }
 
-    /// Up to where a client has read everything, if it ever read anything.
-    fn read_of(&self, shared: &Shared, listener: &Listener) -> Option<Seq> {
+    /// Up to where a client has read everything, if it ever read anything, and whether that was before
+    /// this life of the gateway.
+    fn read_of(&self, shared: &Shared, listener: &Listener) -> Option<(Seq, bool)> {
         let key = listener.key.as_ref()?;
         let here = self.seen().get(&(key.clone(), listener.address)).map(|visitor| visitor.read);
-        let known = shared.state.bridge_key(&self.tenant, key);
-        let stored = known.as_ref().and_then(|key| key.addresses.get(&told(listener.address)));
-        let read = here.max(stored.map(|seen| Seq(seen.read)));
-        read.filter(|read| *read > Seq(0))
+        if let Some(read) = here.filter(|read| *read > Seq(0)) {
+            return Some((read, false));
+        }
+        let known = shared.state.bridge_key(&self.tenant, key)?;
+        let read = Seq(known.addresses.get(&told(listener.address))?.read);
+        (read > Seq(0)).then_some((read, true))
     }
 
     /// Notes that an app was seen, and up to where it has read everything.

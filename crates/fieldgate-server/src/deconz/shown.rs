@@ -66,7 +66,7 @@ pub(super) struct Shown {
     pub(super) was_linked: bool,
     /// Whether a command to it ended without an answer, and nothing came from it since.
     pub(super) is_silent: bool,
-    /// Behind which number it last became reachable, or was no more; at a start nobody knows.
+    /// Behind which number it last became reachable, or was no more, in this life of the gateway.
     reached: Seq,
 }
 
@@ -99,7 +99,7 @@ impl Shown {
     }
 
     /// Takes what is there at the start: nobody is told.
-    pub(super) fn begin(&mut self, parts: Option<&Parts>, position: Seq) {
+    pub(super) fn begin(&mut self, parts: Option<&Parts>) {
         for (word, instance) in parts.into_iter().flat_map(|parts| parts.numbers.keys()) {
             if let Some(part) = Part::parse(word) {
                 self.device.remember(part, *instance);
@@ -111,7 +111,6 @@ impl Shown {
                 None => drop(self.nameless.insert(place, Vec::new())),
             }
         }
-        self.reached = position.next();
     }
 
     /// Tells what changed.
@@ -220,8 +219,8 @@ impl Shown {
 
     /// What is known of parts that changed behind a number, for a client that was away: what is, never
     /// what happened.
-    pub(super) fn tell_since(&self, read: Seq, frames: &mut Frames) {
-        let was_reached = self.reached > read;
+    pub(super) fn tell_since(&self, read: Seq, before: bool, frames: &mut Frames) {
+        let was_reached = before || self.reached > read;
         for ((part, instance), name) in &self.names {
             let subject = name.subject(*part);
             let has_changed = self.device.changed_since(*part, *instance) > read;

@@ -24,6 +24,9 @@ use super::{
 };
 use crate::{downlinks, fabric::Shared};
 
+/// Most devices that are not in the registry: as many as have a state.
+const STRANGERS_MAX: usize = 10_000;
+
 /// The tenant as apps see it.
 #[derive(Debug)]
 pub(super) struct View {
@@ -31,6 +34,8 @@ pub(super) struct View {
     /// Everything up to here was looked at.
     pub(super) position: Seq,
     devices: BTreeMap<DeviceId, Shown>,
+    /// How many of them are not in the registry.
+    stranger_count: usize,
     lights: BTreeMap<u64, (DeviceId, Place)>,
     sensors: BTreeMap<u64, (DeviceId, Place)>,
     pub(super) groups: Groups,
@@ -52,6 +57,7 @@ impl View {
             tenant: tenant.clone(),
             position,
             devices: BTreeMap::new(),
+            stranger_count: 0,
             lights: BTreeMap::new(),
             sensors: BTreeMap::new(),
             groups: Groups::default(),
@@ -100,11 +106,12 @@ impl View {
         let parts = shared.state.parts(&self.tenant, id);
         let facts = facts_of(id, registered.as_deref(), parts.as_deref());
         let reported = shared.state.reported(&self.tenant, id).unwrap_or_default();
+        self.stranger_count += usize::from(registered.is_none());
         let device = Device::new(facts, (*reported).clone(), self.bounds);
         let mut shown = Shown::new(id.clone(), registered, device);
-        shown.begin(parts.as_deref(), self.position);
+        shown.begin(parts.as_deref());
         let reachable = is_reachable(shared, &self.tenant, &mut shown);
-        shown.set_reachable(reachable, self.position);
+        shown.device.set_reachable(reachable);
         let named: Vec<_> = shown.places().collect();
         if shown.nameless().next().is_some() {
             self.nameless.insert(id.clone());
@@ -158,9 +165,8 @@ impl View {
         };
         if !self.devices.contains_key(&id) {
             if shared.state.device(&self.tenant, &id).is_none()
-                && shared.state.reported(&self.tenant, &id).is_none()
+                && self.stranger_count >= STRANGERS_MAX
             {
-                // There are too many that nobody made, or it is gone again.
                 return;
             }
             // What this message says may be in the state already: then nobody would hear of it.
@@ -184,6 +190,7 @@ impl View {
         let parts = shared.state.parts(&self.tenant, id);
         let facts = facts_of(id, registered.as_deref(), parts.as_deref());
         let device = Device::new(facts, fieldgate_core::state::Reported::default(), self.bounds);
+        self.stranger_count += usize::from(registered.is_none());
         let shown = Shown::new(id.clone(), registered, device);
         self.devices.insert(id.clone(), shown);
         let places = |shown: &mut Shown| {
@@ -262,6 +269,7 @@ impl View {
         if is_shown.is_none() {
             return self.enter_empty(shared, id);
         }
+        self.stranger_count -= usize::from(is_shown == Some(false));
         let parts = shared.state.parts(&self.tenant, id);
         let facts = facts_of(id, Some(&device), parts.as_deref());
         self.with(shared, id, |shown| {
@@ -306,10 +314,11 @@ impl View {
         self.nameless.insert(id);
     }
 
-    /// The frames for a client that has read everything up to this number.
-    pub(super) fn since(&self, read: Seq) -> Frames {
+    /// The frames for a client that has read everything up to this number; `before` this life of the
+    /// gateway: since then anything may have come within reach, or out of it.
+    pub(super) fn since(&self, read: Seq, before: bool) -> Frames {
         let mut frames = Frames::default();
-        self.devices.values().for_each(|shown| shown.tell_since(read, &mut frames));
+        self.devices.values().for_each(|shown| shown.tell_since(read, before, &mut frames));
         frames
     }
 }
