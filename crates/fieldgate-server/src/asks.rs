@@ -122,7 +122,7 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
             link.close(CloseReason::PeerClosed);
         }
         (Event::Ping(payload), _) => return ingest::on_ping(hub, link, payload),
-        (Event::Pong(_), _) => (),
+        (Event::Pong(_), _) => hub.on_pong(link),
         (Event::Text(text), None) => return prove::on_first(hub, link, text),
         (Event::Binary(_), None) => link.close(CloseReason::ProtocolError),
         (Event::Text(text), Some(principal)) if link.form.get().only_receives() => {

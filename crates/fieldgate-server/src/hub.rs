@@ -87,7 +87,7 @@ pub(crate) struct Hub {
     appended: Cell<bool>,
     rooms: RefCell<rooms::Interned>,
     /// The links of the push socket that are told of changes.
-    listeners: RefCell<Vec<Rc<Link>>>,
+    listeners: RefCell<Vec<push::Listening>>,
 }
 
 impl Hub {
@@ -422,6 +422,7 @@ impl Hub {
         for link in self.links.borrow().values() {
             if link.wants_ping(&self.shared) {
                 self.touch(link);
+                self.note_ping(link);
                 link.outbox.push_tick(|tick| link.form.get().write_ping(tick));
             }
         }

@@ -105,10 +105,10 @@ pub(crate) enum Control {
 /// Frames that were made for deCONZ clients, headers included, and how many they are.
 #[derive(Debug)]
 pub(crate) enum Pushed {
-    /// For all that listen.
-    All { frames: Bytes, count: u64 },
+    /// For all that listen; with it they have everything up to this number.
+    All { frames: Bytes, count: u64, through: Seq },
     /// For one, which listens from now on.
-    First { link: u64, frames: Bytes, count: u64 },
+    First { link: u64, frames: Bytes, count: u64, through: Seq },
     /// Some for all had no room here.
     Lost,
 }
@@ -116,8 +116,9 @@ pub(crate) enum Pushed {
 impl Pushed {
     const fn byte_len(&self) -> usize {
         match self {
-            Self::All { frames, .. } | Self::First { frames, .. } => frames.len(),
-            Self::Lost => 0,
+            Self::All { frames, .. } => frames.len(),
+            // Of these there is one for each connection.
+            Self::First { .. } | Self::Lost => 0,
         }
     }
 }

@@ -1,14 +1,17 @@
 //! What the mirror is told of, in order: what was routed, who came and went, and who listens.
 //!
 //! The router never waits for the mirror: above a bound of bytes it only notes that something is
-//! missing, and the mirror reads that from the log. Bounded beside by the number of connections.
+//! missing, and the mirror reads that from the log. What else is told is bounded by the number of
+//! connections: of each it is told that it came, how far it has read, and that it went.
 
 use std::{
+    collections::BTreeSet,
     mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use fieldgate_core::id::Seq;
 use fieldgate_store::Entry;
 
 use super::listener::Listener;
@@ -22,22 +25,22 @@ const BYTES_MAX: usize = 64 << 20;
 pub(super) enum Told {
     /// A record of the tenant was applied.
     Entry(Arc<Entry>),
-    /// The connections of this principal are others than before.
-    Presence(Arc<str>),
     /// A connection wants to hear of changes.
     Join(Listener),
+    /// It has read everything up to this number.
+    Read(LinkRef, Seq),
     /// It ended.
     Leave(LinkRef),
     /// A scene was called: the numbers of its group, and its own.
     SceneCalled { group: u64, scene: u64 },
-    /// Nothing comes any more.
-    End,
 }
 
 /// What was told since the last time.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) told: Vec<Told>,
+    /// Devices and sources whose connections are others than before.
+    pub(super) present: BTreeSet<Arc<str>>,
     /// Whether entries are missing behind these.
     pub(super) is_cut: bool,
 }
@@ -46,6 +49,7 @@ pub(super) struct Batch {
 struct Queue {
     batch: Batch,
     byte_len: usize,
+    is_over: bool,
 }
 
 /// The way in.
@@ -62,6 +66,18 @@ impl Feed {
 
     pub(super) fn tell(&self, told: Told) {
         self.queue().batch.told.push(told);
+        self.some.notify_one();
+    }
+
+    /// The connections of a device or a source are others than before.
+    pub(super) fn present(&self, name: Arc<str>) {
+        self.queue().batch.present.insert(name);
+        self.some.notify_one();
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn end(&self) {
+        self.queue().is_over = true;
         self.some.notify_one();
     }
 
@@ -84,15 +100,20 @@ impl Feed {
         self.some.notify_one();
     }
 
-    /// Takes what was told; waits at most `wait_max` for something.
-    pub(super) fn take(&self, wait_max: Duration) -> Batch {
-        let is_empty = |queue: &mut Queue| queue.batch.told.is_empty() && !queue.batch.is_cut;
+    /// Takes what was told; waits at most `wait_max` for something. Nothing at the end.
+    pub(super) fn take(&self, wait_max: Duration) -> Option<Batch> {
+        let is_empty = |queue: &mut Queue| {
+            let Batch { told, present, is_cut } = &queue.batch;
+            told.is_empty() && present.is_empty() && !is_cut && !queue.is_over
+        };
         let waited = self.some.wait_timeout_while(self.queue(), wait_max, is_empty);
         let mut queue = match waited {
             Ok((queue, _)) => queue,
             Err(poisoned) => poisoned.into_inner().0,
         };
         queue.byte_len = 0;
-        mem::take(&mut queue.batch)
+        let Batch { told, present, is_cut } = &queue.batch;
+        let is_done = queue.is_over && told.is_empty() && present.is_empty() && !is_cut;
+        (!is_done).then(|| mem::take(&mut queue.batch))
     }
 }

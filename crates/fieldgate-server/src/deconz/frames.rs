@@ -15,8 +15,9 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(wants_all: bool) -> Self {
-        Self { wants_all, ..Self::default() }
+    /// Whether a change is told with everything else of its kind, from now on.
+    pub(super) const fn set_wants_all(&mut self, wants_all: bool) {
+        self.wants_all = wants_all;
     }
 
     pub(super) const fn wants_all(&self) -> bool {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fieldgate_core::id::{DeviceId, TenantId};
+use fieldgate_core::id::{DeviceId, Seq, TenantId};
 use fieldgate_dialects::deconz::{
     Light, Map,
     event::{self, List, Subject, What},
@@ -33,6 +33,8 @@ pub(super) struct Group {
     pub(super) scenes: Vec<SceneOf>,
     /// What it was last told to be in.
     state: Map,
+    /// Behind which number it last changed.
+    moved: Seq,
 }
 
 /// A scene of a group.
@@ -95,6 +97,11 @@ impl Groups {
             let (now, of_device) = read(shared, tenant, view);
             self.of_device = of_device;
             let before = std::mem::replace(&mut self.all, now);
+            for (number, group) in &mut self.all {
+                let old = before.get(number);
+                let same = old.filter(|old| Group { moved: old.moved, ..group.clone() } == **old);
+                group.moved = same.map_or(view.position.next(), |old| old.moved);
+            }
             self.tell_difference(view, &before, frames);
             return;
         }
@@ -105,8 +112,19 @@ impl Groups {
             let state = gateway::group_state(&lights_of(view, &group.lights));
             if state != group.state {
                 frames.push(&event::changed(subject(number), What::State(&state)));
-                group.state = state;
+                (group.state, group.moved) = (state, view.position.next());
             }
+        }
+    }
+
+    /// Tells what is known of groups that changed behind a number, for a client that was away.
+    pub(super) fn tell_since(&self, view: &View, read: Seq, before: bool, frames: &mut Frames) {
+        let changed = self.all.iter().filter(|(_, group)| before || group.moved > read);
+        for (number, group) in changed {
+            let subject = subject(*number);
+            frames.push(&event::added(subject, &group.json(view, *number)));
+            frames.push(&event::changed(subject, What::Name(&group.name)));
+            frames.push(&event::changed(subject, What::State(&group.state)));
         }
     }
 
@@ -194,11 +212,13 @@ fn read(shared: &Shared, tenant: &TenantId, view: &View) -> Read {
         let name = grouped.group.name.clone().unwrap_or_else(|| id.clone());
         let scenes = scenes.remove(&Some(id.clone())).unwrap_or_default();
         let state = gateway::group_state(&lights_of(view, &lights));
-        all.insert(number, Group { id: Some(id), name, lights, scenes, state });
+        let moved = Seq(0);
+        all.insert(number, Group { id: Some(id), name, lights, scenes, state, moved });
     }
     if let Some(scenes) = scenes.remove(&None) {
         let (name, state) = ("All".to_owned(), gateway::group_state(&[]));
-        all.insert(ALL, Group { id: None, name, lights: Vec::new(), scenes, state });
+        let (lights, moved) = (Vec::new(), Seq(0));
+        all.insert(ALL, Group { id: None, name, lights, scenes, state, moved });
     }
     (all, of_device)
 }

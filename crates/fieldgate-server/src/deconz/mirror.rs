@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fieldgate_core::{id::Seq, message::Kind};
+use fieldgate_core::{dialect::GapReason, id::Seq, message::Kind};
 use fieldgate_dialects::deconz::event;
 use fieldgate_store::{
     Entry, Followed, Log as _, ReadFilter, Record,
@@ -29,12 +29,14 @@ use crate::{
 
 /// How long it rests at most: what had no room in the log is tried again then.
 const REST: Duration = Duration::from_millis(100);
-/// How long it waits behind a panic, which may come again.
-const PANIC_PAUSE: Duration = Duration::from_secs(1);
+/// How long it waits before it begins anew: what went wrong may do so again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often those who listen are noted as seen.
 const SEEN_PERIOD: Duration = Duration::from_secs(3_600);
 /// So many bytes of the log are read at a time.
 const READ_BYTES: usize = 1 << 20;
+/// So much is dealt with before a request may look at the view.
+const TURN_LEN: usize = 512;
 
 /// What the thread holds.
 #[derive(Debug)]
@@ -50,10 +52,14 @@ struct Mirror<'a> {
 enum Touched<'a> {
     /// What a device is, or whether it is there.
     Device(&'a str),
+    /// It was removed.
+    Removed(&'a str),
     /// The numbers of its parts.
     Numbers(&'a str),
-    /// Groups, scenes, or everything.
-    All,
+    /// Groups or scenes.
+    Groups,
+    /// All goes.
+    Everything,
     Nothing,
 }
 
@@ -61,68 +67,101 @@ enum Touched<'a> {
 pub(crate) fn run(shared: &Arc<Shared>, from: Seq) {
     let Some(bridge) = &shared.bridge else { return };
     let mut from = from;
-    while catch_unwind(AssertUnwindSafe(|| follow(shared, bridge, from))).is_err() {
-        tracing::error!(
-            "the mirror of deCONZ panicked: it begins anew, and its clients come again"
-        );
-        for inbox in &shared.inboxes {
-            inbox.push(Pushed::Lost);
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| follow(shared, bridge, from))) {
+            Ok(Ok(())) => return,
+            Ok(Err(Lost)) => tracing::error!("deCONZ: the log lacks what was routed"),
+            Err(_) => tracing::error!("deCONZ: the mirror panicked"),
         }
-        std::thread::sleep(PANIC_PAUSE);
+        // Nobody is told of what is half done; listeners come again, and hear what is.
+        *bridge.view() = None;
+        shared.inboxes.iter().for_each(|inbox| inbox.push(Pushed::Lost));
+        std::thread::sleep(PAUSE);
         from = shared.applied();
     }
 }
 
-fn follow(shared: &Shared, bridge: &Bridge, from: Seq) {
+/// The log does not have any more what the feed had no room for.
+#[derive(Debug)]
+struct Lost;
+
+fn follow(shared: &Shared, bridge: &Bridge, from: Seq) -> Result<(), Lost> {
     let view = View::load(shared, &bridge.tenant, from);
     *bridge.view() = Some(view);
     bridge.set_shown(from);
     let listeners = Listeners::default();
     let mut mirror = Mirror { shared, bridge, listeners, seen: Instant::now() };
-    while mirror.turn(bridge.feed.take(REST)) {}
+    while let Some(batch) = bridge.feed.take(REST) {
+        mirror.turn(batch)?;
+    }
+    Ok(())
 }
 
 impl Mirror<'_> {
-    /// Deals with what was told; false at the end.
-    fn turn(&mut self, batch: Batch) -> bool {
-        let mut guard = self.bridge.view();
-        let Some(view) = guard.as_mut() else { return false };
-        view.frames.set_idle(self.listeners.is_empty());
-        let mut goes_on = true;
-        for told in batch.told {
-            match told {
-                Told::Entry(entry) => self.on_entry(view, &entry),
-                Told::Presence(name) => view.on_presence(self.shared, &name),
-                Told::SceneCalled { group, scene } => {
-                    view.frames.push(&event::scene_called(group, scene));
-                }
-                Told::Join(listener) => self.join(view, listener),
-                Told::Leave(link) => {
-                    if let Some(listener) = self.listeners.leave(link) {
-                        self.note_seen(&listener, Seq(0));
-                    }
-                }
-                Told::End => goes_on = false,
+    /// Looks at the view, which nobody else writes.
+    fn with<T>(&mut self, work: impl FnOnce(&mut Self, &mut View) -> T) -> Option<T> {
+        let bridge = self.bridge;
+        let mut view = bridge.view();
+        view.as_mut().map(|view| {
+            view.frames.set_idle(self.listeners.is_empty());
+            view.frames.set_wants_all(self.shared.config.deconz.notify_all);
+            let done = work(self, view);
+            self.send(view);
+            done
+        })
+    }
+
+    /// Deals with what was told, a little at a time: requests look at the view between.
+    fn turn(&mut self, batch: Batch) -> Result<(), Lost> {
+        let mut told = batch.told.into_iter();
+        loop {
+            let some: Vec<Told> = told.by_ref().take(TURN_LEN).collect();
+            if some.is_empty() {
+                break;
             }
+            self.with(|mirror, view| some.into_iter().for_each(|told| mirror.hear(view, told)));
         }
         if batch.is_cut {
-            self.catch_up(view);
-            // The log was asked for messages alone.
-            view.sweep(self.shared);
+            self.catch_up()?;
         }
-        let is_whole = view.sweep_groups(self.shared);
-        self.ask_for_numbers(view);
-        self.send(view);
-        let position = view.position;
-        drop(guard);
-        if is_whole {
+        let shown = self.with(|mirror, view| {
+            let shared = mirror.shared;
+            batch.present.iter().for_each(|name| view.on_presence(shared, name));
+            if batch.is_cut {
+                // The log was asked for messages alone.
+                view.sweep(shared);
+            }
+            view.forgive(shared);
+            let is_whole = view.sweep_groups(shared);
+            mirror.ask_for_numbers(view);
+            is_whole.then_some(view.position)
+        });
+        if let Some(position) = shown.flatten() {
             self.bridge.set_shown(position);
         }
         if self.seen.elapsed() >= SEEN_PERIOD {
             self.seen = Instant::now();
-            self.listeners.all().for_each(|listener| self.note_seen(listener, Seq(0)));
+            self.listeners.all().for_each(|listener| self.note_seen(listener));
         }
-        goes_on
+        Ok(())
+    }
+
+    fn hear(&mut self, view: &mut View, told: Told) {
+        match told {
+            Told::Entry(entry) => self.on_entry(view, &entry),
+            Told::SceneCalled { group, scene } => {
+                view.frames.push(&event::scene_called(group, scene));
+            }
+            Told::Join(listener) => self.join(view, listener),
+            Told::Read(link, read) => self.listeners.has_read(link, read),
+            Told::Leave(link) => {
+                if let Some(listener) = self.listeners.leave(link) {
+                    let Listener { address, read, .. } = listener;
+                    self.bridge.cursors().on_left(address, read, Instant::now());
+                    self.note_seen(&listener);
+                }
+            }
+        }
     }
 
     fn on_entry(&self, view: &mut View, entry: &Entry) {
@@ -147,44 +186,50 @@ impl Mirror<'_> {
     fn on_change(&self, view: &mut View, change: &Change) {
         let touched = touched(change);
         match touched {
-            Touched::Device(id) | Touched::Numbers(id) => {
+            Touched::Device(id) | Touched::Removed(id) | Touched::Numbers(id) => {
                 let Ok(id) = id.parse() else { return };
-                if matches!(touched, Touched::Device(_)) {
-                    view.refresh(self.shared, &id);
-                } else {
+                if matches!(touched, Touched::Removed(_)) {
+                    view.on_removed(self.shared, &id);
+                } else if matches!(touched, Touched::Numbers(_)) {
                     view.on_numbers(self.shared, &id);
+                } else {
+                    view.refresh(self.shared, &id);
                 }
-                // Its groups may be others, too.
-                view.groups.set_dirty(true);
             }
-            Touched::All => view.groups.set_dirty(true),
+            Touched::Groups => view.groups.set_dirty(true),
+            Touched::Everything => view.clear(),
             Touched::Nothing => (),
         }
     }
 
     /// Reads from the log what the feed had no room for.
-    fn catch_up(&self, view: &mut View) {
+    fn catch_up(&mut self) -> Result<(), Lost> {
         let until = self.shared.applied();
         let tenant = Some(self.bridge.tenant.clone());
         let filter = ReadFilter { tenant, ..ReadFilter::default() };
-        while view.position < until {
-            let chunk = match self.shared.log.read(view.position.next(), &filter, READ_BYTES) {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    tracing::error!(%error, "deCONZ clients miss changes that the log should have");
-                    return;
-                }
+        while let Some(position) = self.with(|_, view| view.position).filter(|at| *at < until) {
+            let chunk = self.shared.log.read(position.next(), &filter, READ_BYTES);
+            let chunk = chunk.map_err(|error| {
+                tracing::error!(%error, "deCONZ: the log cannot be read");
+                Lost
+            })?;
+            let is_lost = |item: &Followed| match item {
+                Followed::Gap(_, reason) => *reason != GapReason::Crash,
+                Followed::Entry(_) => false,
             };
-            let entries = chunk.items.iter().filter_map(|item| match item {
-                Followed::Entry(entry) if entry.seq <= until => Some(entry),
-                Followed::Entry(_) | Followed::Gap(..) => None,
-            });
-            for entry in entries {
-                self.on_entry(view, entry);
-                self.send(view);
+            if chunk.items.iter().any(is_lost) {
+                return Err(Lost);
             }
-            view.position = view.position.max(chunk.next.prev().min(until));
+            self.with(|mirror, view| {
+                let entries = chunk.items.iter().filter_map(|item| match item {
+                    Followed::Entry(entry) if entry.seq <= until => Some(entry),
+                    Followed::Entry(_) | Followed::Gap(..) => None,
+                });
+                entries.for_each(|entry| mirror.on_entry(view, entry));
+                view.position = view.position.max(chunk.next.prev().min(until));
+            });
         }
+        Ok(())
     }
 
     /// A client listens from now on; first it hears what changed while it was away.
@@ -195,19 +240,21 @@ impl Mirror<'_> {
             Some((read, before)) => view.since(read, before).take().unwrap_or_default(),
             None => Default::default(),
         };
-        let link = listener.link;
+        let (link, through) = (listener.link, view.position);
         if let Some(inbox) = self.shared.inboxes.get(link.worker) {
-            inbox.push(Pushed::First { link: link.link, frames, count });
+            inbox.push(Pushed::First { link: link.link, frames, count, through });
         }
-        self.note_seen(&listener, view.position);
-        self.listeners.enter(listener);
+        self.note_seen(&listener);
+        let read = read.map_or(through, |(read, _)| read);
+        self.listeners.enter(Listener { read, ..listener });
         view.frames.set_idle(false);
     }
 
     fn send(&self, view: &mut View) {
         if let Some((frames, count)) = view.frames.take() {
             for inbox in &self.shared.inboxes {
-                inbox.push(Pushed::All { frames: frames.clone(), count });
+                let (frames, through) = (frames.clone(), view.position);
+                inbox.push(Pushed::All { frames, count, through });
             }
         }
     }
@@ -230,23 +277,19 @@ impl Mirror<'_> {
         }
     }
 
-    /// Notes that an app was seen, and how far it has read.
-    fn note_seen(&self, listener: &Listener, read: Seq) {
+    fn note_seen(&self, listener: &Listener) {
         if let Some(key) = &listener.key {
-            self.bridge.note_seen(self.shared, key, listener.address, read);
+            self.bridge.note_seen(self.shared, key, listener.address);
         }
     }
 }
 
 /// What notes that an app was seen.
-pub(super) fn seen(bridge: &Bridge, key: &str, address: String, read: Seq) -> Record {
-    let step = BridgeStep::Seen { id: key.to_owned(), address, read: read.0 };
+pub(super) fn seen(bridge: &Bridge, key: &str, address: String) -> Record {
+    let step = BridgeStep::Seen { id: key.to_owned(), address, read: 0 };
+    let change = Change::Bridge(step);
     let tenant = bridge.tenant.as_str().to_owned();
-    Record::Registry(Box::new(RegistryChange {
-        tenant,
-        change: Change::Bridge(step),
-        author: None,
-    }))
+    Record::Registry(Box::new(RegistryChange { tenant, change, author: None }))
 }
 
 /// What a change of the registry is of, as far as apps see it.
@@ -256,12 +299,13 @@ fn touched(change: &Change) -> Touched<'_> {
             Touched::Device(&device.id)
         }
         Change::Activation { step: ActivationStep::Use(device), .. } => Touched::Device(&device.id),
-        Change::DeviceRemove(device)
-        | Change::ProfileSet { device, .. }
+        Change::DeviceRemove(device) => Touched::Removed(device),
+        Change::ProfileSet { device, .. }
         | Change::SourceDevice { device, .. }
         | Change::Edit { edit: Edit::Device { id: device, .. }, .. } => Touched::Device(device),
         Change::Parts { device, .. } => Touched::Numbers(device),
-        Change::Group { .. } | Change::Scene { .. } | Change::TenantRemove => Touched::All,
+        Change::Group { .. } | Change::Scene { .. } => Touched::Groups,
+        Change::TenantRemove => Touched::Everything,
         Change::DeviceRotate { .. }
         | Change::KeyAdd(_)
         | Change::KeyRevoke(_)

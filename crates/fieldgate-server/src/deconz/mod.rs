@@ -28,7 +28,7 @@ use std::{
 
 use axum::{extract::Request, response::Response};
 use fieldgate_core::{
-    access::Principal,
+    access::{Identity, Principal},
     id::{Seq, TenantId},
     message::Kind,
 };
@@ -36,7 +36,7 @@ use fieldgate_store::{Followed, Log as _, Record, secret::MasterKey};
 
 use self::{
     feed::{Feed, Told},
-    listener::Listener,
+    listener::{Cursors, Listener},
     view::View,
 };
 use crate::{
@@ -52,9 +52,10 @@ use crate::{
 
 pub(crate) use mirror::run;
 
-/// How often it is noted at most that an app was seen, and that it read.
+/// How often it is noted at most that an app was seen.
 const SEEN_PERIOD: Duration = Duration::from_secs(600);
-const READ_PERIOD: Duration = Duration::from_secs(60);
+/// How long whoever changed something waits at most until apps see it.
+const SHOWN_WAIT: Duration = Duration::from_secs(2);
 /// Most addresses of which it is remembered here.
 const SEEN_MAX: usize = 65_536;
 
@@ -65,7 +66,8 @@ pub(crate) struct Bridge {
     feed: Feed,
     /// Nothing until it is loaded.
     view: Mutex<Option<View>>,
-    seen: Mutex<HashMap<(String, IpAddr), Visitor>>,
+    seen: Mutex<HashMap<(String, IpAddr), Instant>>,
+    cursors: Mutex<Cursors>,
     /// Up to here apps see what is so, and who waits for that.
     shown: AtomicU64,
     for_shown: Waiters,
@@ -87,17 +89,6 @@ pub(crate) struct Push {
     pub(crate) is_tls: bool,
 }
 
-/// What was noted of an app at an address.
-#[derive(Debug, Clone, Copy)]
-struct Visitor {
-    /// When the log was last told of it.
-    noted: Option<Instant>,
-    /// Up to here it has read everything.
-    read: Seq,
-    /// What of that the log was told.
-    noted_read: Seq,
-}
-
 impl Bridge {
     /// Nothing where there is no listener for it.
     pub(crate) fn of(config: &Config, master: &MasterKey) -> Option<Self> {
@@ -110,6 +101,7 @@ impl Bridge {
             feed: Feed::default(),
             view: Mutex::default(),
             seen: Mutex::default(),
+            cursors: Mutex::default(),
             shown: AtomicU64::new(0),
             for_shown: Waiters::default(),
             listed: Networks::new(&config.deconz.push_allow),
@@ -123,8 +115,12 @@ impl Bridge {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashMap<(String, IpAddr), Visitor>> {
+    fn seen(&self) -> MutexGuard<'_, HashMap<(String, IpAddr), Instant>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cursors(&self) -> MutexGuard<'_, Cursors> {
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says where REST and the push socket are.
@@ -145,7 +141,9 @@ impl Bridge {
 
     /// Waits until apps see what a record of the tenant did: whoever changed something finds it changed.
     async fn until_shown(&self, seq: Seq) {
-        self.for_shown.until(seq.0, || self.shown.load(Ordering::SeqCst)).await;
+        let shown = self.for_shown.until(seq.0, || self.shown.load(Ordering::SeqCst));
+        // It is done all the same, and told when it is seen.
+        let _late = tokio::time::timeout(SHOWN_WAIT, shown).await;
     }
 
     /// What the router applied.
@@ -170,9 +168,16 @@ impl Bridge {
 
     /// The connections of somebody are others than before.
     pub(crate) fn presence(&self, principal: &Principal) {
-        if principal.tenant == self.tenant {
-            self.feed.tell(Told::Presence(Arc::clone(&principal.name)));
+        let is_reached =
+            matches!(principal.identity, Identity::Device { .. } | Identity::Source { .. });
+        if is_reached && principal.tenant == self.tenant {
+            self.feed.present(Arc::clone(&principal.name));
         }
+    }
+
+    /// A listening connection has read everything up to this number.
+    pub(crate) fn has_read(&self, link: LinkRef, read: Seq) {
+        self.feed.tell(Told::Read(link, read));
     }
 
     /// A connection ended.
@@ -182,41 +187,37 @@ impl Bridge {
 
     /// Nothing comes any more.
     pub(crate) fn end(&self) {
-        self.feed.tell(Told::End);
+        self.feed.end();
     }
 
-    /// Up to where a client has read everything, if it ever read anything, and whether that was before
-    /// this life of the gateway.
+    /// Up to where whoever listens has read everything, and whether that was before this life of the
+    /// gateway; nothing of who is not known.
     fn read_of(&self, shared: &Shared, listener: &Listener) -> Option<(Seq, bool)> {
-        let key = listener.key.as_ref()?;
-        let here = self.seen().get(&(key.clone(), listener.address)).map(|visitor| visitor.read);
-        if let Some(read) = here.filter(|read| *read > Seq(0)) {
+        if let Some(read) = self.cursors().of(listener.address, Instant::now()) {
             return Some((read, false));
         }
-        let known = shared.state.bridge_key(&self.tenant, key)?;
-        let read = Seq(known.addresses.get(&told(listener.address))?.read);
-        (read > Seq(0)).then_some((read, true))
+        let key = shared.state.bridge_key(&self.tenant, listener.key.as_ref()?)?;
+        key.addresses.contains_key(&told(listener.address)).then_some((Seq(0), true))
     }
 
-    /// Notes that an app was seen, and up to where it has read everything.
-    fn note_seen(&self, shared: &Shared, key: &str, address: IpAddr, read: Seq) {
+    /// Somebody read everything up to this number by a request.
+    fn note_read(&self, address: IpAddr, read: Seq) {
+        self.cursors().on_read(address, read, Instant::now());
+    }
+
+    /// Notes that an app was seen, in the log too if that was not done a moment ago.
+    fn note_seen(&self, shared: &Shared, key: &str, address: IpAddr) {
         let mut seen = self.seen();
         if seen.len() >= SEEN_MAX {
             seen.clear();
         }
-        let fresh = Visitor { noted: None, read: Seq(0), noted_read: Seq(0) };
-        let visitor = seen.entry((key.to_owned(), address)).or_insert(fresh);
-        visitor.read = visitor.read.max(read);
-        let age = visitor.noted.map(|noted| noted.elapsed());
-        let is_due = |period| age.is_none_or(|age| age >= period);
-        let has_read = visitor.read > visitor.noted_read;
-        if !is_due(if has_read { READ_PERIOD } else { SEEN_PERIOD }) {
+        let name = (key.to_owned(), address);
+        if seen.get(&name).is_some_and(|noted| noted.elapsed() < SEEN_PERIOD) {
             return;
         }
-        let record = mirror::seen(self, key, told(address), visitor.read);
-        match shared.log.append(vec![record], now()) {
+        match shared.log.append(vec![mirror::seen(self, key, told(address))], now()) {
             Ok(_) => {
-                (visitor.noted, visitor.noted_read) = (Some(Instant::now()), visitor.read);
+                seen.insert(name, Instant::now());
                 shared.log.announce();
             }
             // It is said again with the next call.
@@ -240,7 +241,7 @@ fn told(address: IpAddr) -> String {
 pub(crate) fn listen(hub: &Hub, link: &Link) {
     let (Some(bridge), Some(principal)) = (&hub.shared.bridge, link.principal()) else { return };
     let key = principal.name.strip_prefix(KEY_PREFIX).map(str::to_owned);
-    let listener = Listener { link: hub.link_ref(link), key, address: link.peer };
+    let listener = Listener { link: hub.link_ref(link), key, address: link.peer, read: Seq(0) };
     bridge.feed.tell(Told::Join(listener));
 }
 

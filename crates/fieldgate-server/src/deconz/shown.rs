@@ -3,7 +3,7 @@
 //! In: what happened to the device. Out: frames. A part is shown once the log has given it a number; what
 //! it is told of before that waits, so that the first thing an app hears of it is `added`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use fieldgate_core::id::{DeviceId, Seq};
 use fieldgate_dialects::deconz::{
@@ -25,6 +25,17 @@ pub(super) type Place = (Part, u8);
 struct Name {
     id: Id,
     unique_id: String,
+    /// Behind which number apps were told of it; zero: before this life of the gateway.
+    shown: Seq,
+}
+
+/// What waits for its number.
+#[derive(Debug, Default)]
+struct Nameless {
+    /// What it was told of meanwhile.
+    changes: Vec<Change>,
+    /// Whether the log was asked.
+    is_asked: bool,
 }
 
 impl Name {
@@ -32,7 +43,7 @@ impl Name {
         let parts = parts?;
         let number = *parts.numbers.get(&(part.as_str().to_owned(), instance))?;
         let id = Id { number, address: parts.address };
-        Some(Self { id, unique_id: part.unique_id(parts.address, instance) })
+        Some(Self { id, unique_id: part.unique_id(parts.address, instance), shown: Seq(0) })
     }
 
     fn subject(&self, part: Part) -> Subject<'_> {
@@ -48,7 +59,8 @@ impl Name {
 #[derive(Debug, Default)]
 pub(super) struct Moved {
     pub(super) came: Vec<(Place, u64)>,
-    pub(super) gone: Vec<(Place, u64)>,
+    /// With the frames that told it.
+    pub(super) gone: Vec<(Place, u64, String)>,
 }
 
 /// One device.
@@ -61,11 +73,13 @@ pub(super) struct Shown {
     /// What apps see.
     names: BTreeMap<Place, Name>,
     /// What waits for a number, and what it was told of.
-    nameless: BTreeMap<Place, Vec<Change>>,
+    nameless: BTreeMap<Place, Nameless>,
     /// Whether a connection of its own was there since the start.
     pub(super) was_linked: bool,
-    /// Whether a command to it ended without an answer, and nothing came from it since.
-    pub(super) is_silent: bool,
+    /// When a command to it ended without an answer, if nothing came from it since.
+    pub(super) silent: Option<Instant>,
+    /// Behind which number it was last called something else.
+    named: Seq,
     /// Behind which number it last became reachable, or was no more, in this life of the gateway.
     reached: Seq,
 }
@@ -83,7 +97,8 @@ impl Shown {
             names: BTreeMap::new(),
             nameless: BTreeMap::new(),
             was_linked: false,
-            is_silent: false,
+            silent: None,
+            named: Seq(0),
             reached: Seq(0),
         }
     }
@@ -93,9 +108,24 @@ impl Shown {
         self.names.iter().map(|(place, name)| (*place, name.id.number))
     }
 
-    /// The parts that have no number yet.
-    pub(super) fn nameless(&self) -> impl Iterator<Item = Place> {
-        self.nameless.keys().copied()
+    /// Whether the log is to give it numbers.
+    pub(super) fn wants_numbers(&self) -> bool {
+        self.nameless.values().any(|nameless| !nameless.is_asked)
+    }
+
+    /// The parts that want numbers, which the log is asked for now.
+    pub(super) fn ask(&mut self) -> Vec<Place> {
+        let wanting = self.nameless.iter_mut().filter(|(_, nameless)| !nameless.is_asked);
+        let asked = |(place, nameless): (&Place, &mut Nameless)| {
+            nameless.is_asked = true;
+            *place
+        };
+        wanting.map(asked).collect()
+    }
+
+    /// The log could not be asked.
+    pub(super) fn ask_again(&mut self) {
+        self.nameless.values_mut().for_each(|nameless| nameless.is_asked = false);
     }
 
     /// Takes what is there at the start: nobody is told.
@@ -108,7 +138,7 @@ impl Shown {
         for place in self.device.parts() {
             match Name::of(parts, place) {
                 Some(name) => drop(self.names.insert(place, name)),
-                None => drop(self.nameless.insert(place, Vec::new())),
+                None => drop(self.nameless.entry(place).or_default()),
             }
         }
     }
@@ -118,24 +148,27 @@ impl Shown {
         &mut self,
         changes: Vec<Change>,
         parts: Option<&Parts>,
+        position: Seq,
         frames: &mut Frames,
     ) -> Moved {
         let mut moved = Moved::default();
         for change in changes {
+            if matches!(change, Change::Name { .. }) {
+                self.named = position.next();
+            }
             match change {
                 Change::New(part, instance) => {
                     let place = (part, instance);
                     match Name::of(parts, place) {
-                        Some(name) => moved.came.push(self.show(place, name, frames)),
-                        None => drop(self.nameless.insert(place, Vec::new())),
+                        Some(name) => moved.came.push(self.show(place, name, position, frames)),
+                        None => drop(self.nameless.entry(place).or_default()),
                     }
                 }
                 Change::Gone(part, instance) => {
                     let place = (part, instance);
                     self.nameless.remove(&place);
                     if let Some(name) = self.names.remove(&place) {
-                        frames.push(&event::deleted(name.subject(part)));
-                        moved.gone.push((place, name.id.number));
+                        moved.gone.push(gone(place, &name, frames));
                     }
                 }
                 Change::State { part, instance, .. }
@@ -158,10 +191,10 @@ impl Shown {
             return frames.push(&event::changed(name.subject(place.0), what));
         }
         if let Some(waiting) = self.nameless.get_mut(&place) {
-            if waiting.len() >= WAITING_MAX {
-                waiting.remove(0);
+            if waiting.changes.len() >= WAITING_MAX {
+                waiting.changes.remove(0);
             }
-            waiting.push(change);
+            waiting.changes.push(change);
         }
     }
 
@@ -181,25 +214,36 @@ impl Shown {
     }
 
     /// The log gave numbers.
-    pub(super) fn on_numbers(&mut self, parts: &Parts, frames: &mut Frames) -> Moved {
+    pub(super) fn on_numbers(
+        &mut self,
+        parts: &Parts,
+        position: Seq,
+        frames: &mut Frames,
+    ) -> Moved {
         let mut moved = Moved::default();
         let named = self.nameless.keys();
         let named = named.filter_map(|place| Some((*place, Name::of(Some(parts), *place)?)));
         let named: Vec<_> = named.collect();
         for (place, name) in named {
             let waiting = self.nameless.remove(&place).unwrap_or_default();
-            moved.came.push(self.show(place, name, frames));
-            waiting.into_iter().for_each(|change| self.tell_one(place, change, frames));
+            moved.came.push(self.show(place, name, position, frames));
+            waiting.changes.into_iter().for_each(|change| self.tell_one(place, change, frames));
         }
         moved
     }
 
-    fn show(&mut self, place: Place, name: Name, frames: &mut Frames) -> (Place, u64) {
+    fn show(
+        &mut self,
+        place: Place,
+        name: Name,
+        position: Seq,
+        frames: &mut Frames,
+    ) -> (Place, u64) {
         if let Some(resource) = self.device.resource(place.0, place.1, &name.id) {
             frames.push(&event::added(name.subject(place.0), &resource));
         }
         let number = name.id.number;
-        self.names.insert(place, name);
+        self.names.insert(place, Name { shown: position.next(), ..name });
         (place, number)
     }
 
@@ -218,18 +262,27 @@ impl Shown {
     }
 
     /// What is known of parts that changed behind a number, for a client that was away: what is, never
-    /// what happened.
+    /// what happened. `before`: it was away since before this life of the gateway.
     pub(super) fn tell_since(&self, read: Seq, before: bool, frames: &mut Frames) {
         let was_reached = before || self.reached > read;
-        for ((part, instance), name) in &self.names {
-            let subject = name.subject(*part);
-            let has_changed = self.device.changed_since(*part, *instance) > read;
-            if (has_changed || (was_reached && part.is_light())) && *part != Part::Switch {
-                let state = self.device.state(*part, *instance);
+        for (place, name) in &self.names {
+            let (part, instance) = *place;
+            let subject = name.subject(part);
+            if name.shown > read
+                && let Some(resource) = self.resource(*place)
+            {
+                frames.push(&event::added(subject, &resource));
+            }
+            if self.named > read {
+                frames.push(&event::changed(subject, What::Name(&self.device.facts().name)));
+            }
+            let has_changed = self.device.changed_since(part, instance) > read;
+            if (has_changed || (was_reached && part.is_light())) && part != Part::Switch {
+                let state = self.device.state(part, instance);
                 frames.push(&event::changed(subject, What::State(&state)));
             }
             if (has_changed || was_reached) && !part.is_light() {
-                let config = self.device.config(*part, *instance);
+                let config = self.device.config(part, instance);
                 frames.push(&event::changed(subject, What::Config(&config)));
             }
         }
@@ -240,8 +293,7 @@ impl Shown {
         self.nameless.clear();
         let mut moved = Moved::default();
         for (place, name) in std::mem::take(&mut self.names) {
-            frames.push(&event::deleted(name.subject(place.0)));
-            moved.gone.push((place, name.id.number));
+            moved.gone.push(gone(place, &name, frames));
         }
         moved
     }
@@ -255,4 +307,11 @@ fn what_of(change: &Change) -> Option<What<'_>> {
         Change::Name { name, .. } => Some(What::Name(name)),
         Change::New(..) | Change::Gone(..) => None,
     }
+}
+
+/// Tells that a part is no more.
+fn gone(place: Place, name: &Name, frames: &mut Frames) -> (Place, u64, String) {
+    let frame = event::deleted(name.subject(place.0));
+    frames.push(&frame);
+    (place, name.id.number, frame)
 }

@@ -4,8 +4,9 @@
 //! changed. Invariant: a number leads to the part that has it as long as apps see that part.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use fieldgate_core::{
@@ -24,8 +25,12 @@ use super::{
 };
 use crate::{downlinks, fabric::Shared};
 
-/// Most devices that are not in the registry: as many as have a state.
+/// Most devices that are not in the registry.
 const STRANGERS_MAX: usize = 10_000;
+/// How long a device that did not answer a command is taken for unreachable, if nothing is heard of it.
+const SILENCE: Duration = Duration::from_secs(30);
+/// So many parts that went are told to who was away.
+const GONE_MAX: usize = 1_000;
 
 /// The tenant as apps see it.
 #[derive(Debug)]
@@ -41,6 +46,10 @@ pub(super) struct View {
     pub(super) groups: Groups,
     /// Devices whose lights may have been switched since groups were looked at.
     switched: BTreeSet<DeviceId>,
+    /// Devices that did not answer.
+    silent: BTreeSet<DeviceId>,
+    /// Frames of what went lately, and behind which number.
+    gone: VecDeque<(Seq, String)>,
     /// Devices that have parts without a number that nobody asked for yet.
     nameless: BTreeSet<DeviceId>,
     /// How large the state of a device may grow.
@@ -62,6 +71,8 @@ impl View {
             sensors: BTreeMap::new(),
             groups: Groups::default(),
             switched: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            gone: VecDeque::new(),
             nameless: BTreeSet::new(),
             bounds,
             frames: Frames::default(),
@@ -74,7 +85,7 @@ impl View {
             view.enter(shared, id);
         }
         view.sweep_groups(shared);
-        view.frames = Frames::new(shared.config.deconz.notify_all);
+        view.frames = Frames::default();
         view
     }
 
@@ -113,7 +124,7 @@ impl View {
         let reachable = is_reachable(shared, &self.tenant, &mut shown);
         shown.device.set_reachable(reachable);
         let named: Vec<_> = shown.places().collect();
-        if shown.nameless().next().is_some() {
+        if shown.wants_numbers() {
             self.nameless.insert(id.clone());
         }
         self.devices.insert(id.clone(), shown);
@@ -125,7 +136,11 @@ impl View {
             self.list(place.0).insert(number, (id.clone(), place));
             self.groups.set_dirty(place.0.is_light());
         }
-        for (place, number) in moved.gone {
+        for (place, number, frame) in moved.gone {
+            if self.gone.len() >= GONE_MAX {
+                self.gone.pop_front();
+            }
+            self.gone.push_back((self.position.next(), frame));
             self.list(place.0).remove(&number);
             self.groups.set_dirty(place.0.is_light());
         }
@@ -151,8 +166,8 @@ impl View {
             self.switched.insert(id.clone());
         }
         let parts = shared.state.parts(&self.tenant, id);
-        let moved = shown.tell(changes, parts.as_deref(), &mut self.frames);
-        if shown.nameless().next().is_some() {
+        let moved = shown.tell(changes, parts.as_deref(), self.position, &mut self.frames);
+        if shown.wants_numbers() {
             self.nameless.insert(id.clone());
         }
         self.note_moved(id, moved);
@@ -175,7 +190,7 @@ impl View {
         let (tenant, position) = (self.tenant.clone(), self.position);
         self.with(shared, &id, |shown| {
             let mut changes = Vec::new();
-            if std::mem::take(&mut shown.is_silent) {
+            if shown.silent.take().is_some() {
                 let reachable = is_reachable(shared, &tenant, shown);
                 changes = shown.set_reachable(reachable, position);
             }
@@ -203,6 +218,9 @@ impl View {
 
     /// A command of a device ended, or moved on.
     pub(super) fn on_command(&mut self, shared: &Shared, id: &DeviceId, state: CommandState) {
+        if state == CommandState::Expired {
+            self.silent.insert(id.clone());
+        }
         let is_silent = match state {
             CommandState::Expired => true,
             CommandState::Completed | CommandState::Failed | CommandState::Acknowledged => false,
@@ -210,10 +228,28 @@ impl View {
         };
         let (tenant, position) = (self.tenant.clone(), self.position);
         self.with(shared, id, |shown| {
-            shown.is_silent = is_silent;
+            shown.silent = is_silent.then(Instant::now);
             let reachable = is_reachable(shared, &tenant, shown);
             shown.set_reachable(reachable, position)
         });
+    }
+
+    /// Who did not answer for a while may be asked again: nobody knows that it would not.
+    pub(super) fn forgive(&mut self, shared: &Shared) {
+        let is_over = |id: &DeviceId| {
+            let silent = self.devices.get(id).and_then(|shown| shown.silent);
+            silent.is_none_or(|silent| silent.elapsed() >= SILENCE)
+        };
+        let over: Vec<DeviceId> = self.silent.iter().filter(|id| is_over(id)).cloned().collect();
+        for id in over {
+            self.silent.remove(&id);
+            let (tenant, position) = (self.tenant.clone(), self.position);
+            self.with(shared, &id, |shown| {
+                shown.silent = None;
+                let reachable = is_reachable(shared, &tenant, shown);
+                shown.set_reachable(reachable, position)
+            });
+        }
     }
 
     /// The connections of somebody are others than before.
@@ -242,34 +278,53 @@ impl View {
     pub(super) fn on_numbers(&mut self, shared: &Shared, id: &DeviceId) {
         let Some(shown) = self.devices.get_mut(id) else { return };
         let Some(parts) = shared.state.parts(&self.tenant, id) else { return };
-        let moved = shown.on_numbers(&parts, &mut self.frames);
+        let moved = shown.on_numbers(&parts, self.position, &mut self.frames);
         self.note_moved(id, moved);
     }
 
-    /// Looks at every device of the registry again.
+    /// Looks at every device again.
     pub(super) fn sweep(&mut self, shared: &Shared) {
         let registered = shared.state.devices(&self.tenant);
         let registered = registered.iter().filter_map(|device| device.id.parse().ok());
         let all: BTreeSet<DeviceId> = registered.chain(self.devices.keys().cloned()).collect();
-        all.iter().for_each(|id| self.refresh(shared, id));
+        for id in &all {
+            self.refresh(shared, id);
+            self.on_numbers(shared, id);
+        }
+        self.groups.set_dirty(true);
+    }
+
+    /// A device was removed; it may be there again by now, as a new one.
+    pub(super) fn on_removed(&mut self, shared: &Shared, id: &DeviceId) {
+        self.end(id);
+        self.refresh(shared, id);
+    }
+
+    /// Nothing is there any more.
+    pub(super) fn clear(&mut self) {
+        let all: Vec<DeviceId> = self.devices.keys().cloned().collect();
+        all.iter().for_each(|id| self.end(id));
         self.groups.set_dirty(true);
     }
 
     /// What a device is may be something else, or it came or went.
     pub(super) fn refresh(&mut self, shared: &Shared, id: &DeviceId) {
         let registered = shared.state.device(&self.tenant, id);
-        let is_shown = self.devices.get(id).map(|shown| shown.registered.is_some());
+        let before = self.devices.get(id).map(|shown| shown.registered.clone());
+        let groups = |device: &Option<Arc<registry::Device>>| {
+            device.as_ref().map(|device| device.groups.clone()).unwrap_or_default()
+        };
+        let is_moved = groups(&registered) != before.as_ref().map(groups).unwrap_or_default();
+        self.groups.set_dirty(is_moved);
         let Some(device) = registered else {
             // One that nobody made has nothing that the registry could take.
-            if is_shown == Some(true) {
+            if before.flatten().is_some() {
                 self.end(id);
             }
             return;
         };
-        if is_shown.is_none() {
-            return self.enter_empty(shared, id);
-        }
-        self.stranger_count -= usize::from(is_shown == Some(false));
+        let Some(before) = before else { return self.enter_empty(shared, id) };
+        self.stranger_count -= usize::from(before.is_none());
         let parts = shared.state.parts(&self.tenant, id);
         let facts = facts_of(id, Some(&device), parts.as_deref());
         self.with(shared, id, |shown| {
@@ -280,6 +335,8 @@ impl View {
 
     fn end(&mut self, id: &DeviceId) {
         let Some(mut shown) = self.devices.remove(id) else { return };
+        self.stranger_count -= usize::from(shown.registered.is_none());
+        self.silent.remove(id);
         let moved = shown.end(&mut self.frames);
         self.nameless.remove(id);
         self.note_moved(id, moved);
@@ -299,11 +356,11 @@ impl View {
         true
     }
 
-    /// The devices with parts that need numbers, and which parts.
+    /// The devices with parts that want numbers, and which parts: they count as asked for.
     pub(super) fn take_nameless(&mut self) -> Vec<(DeviceId, Vec<Place>)> {
         let ids = std::mem::take(&mut self.nameless);
         let of = |id: DeviceId| {
-            let places: Vec<Place> = self.devices.get(&id)?.nameless().collect();
+            let places = self.devices.get_mut(&id)?.ask();
             (!places.is_empty()).then_some((id, places))
         };
         ids.into_iter().filter_map(of).collect()
@@ -311,6 +368,9 @@ impl View {
 
     /// Those that could not be asked for are asked for later.
     pub(super) fn keep_nameless(&mut self, id: DeviceId) {
+        if let Some(shown) = self.devices.get_mut(&id) {
+            shown.ask_again();
+        }
         self.nameless.insert(id);
     }
 
@@ -318,7 +378,10 @@ impl View {
     /// gateway: since then anything may have come within reach, or out of it.
     pub(super) fn since(&self, read: Seq, before: bool) -> Frames {
         let mut frames = Frames::default();
+        let gone = self.gone.iter().filter(|(seq, _)| *seq > read);
+        gone.for_each(|(_, frame)| frames.push(frame));
         self.devices.values().for_each(|shown| shown.tell_since(read, before, &mut frames));
+        self.groups.tell_since(self, read, before, &mut frames);
         frames
     }
 }
@@ -352,5 +415,5 @@ fn is_reachable(shared: &Shared, tenant: &TenantId, shown: &mut Shown) -> bool {
     let is_served = downlinks::serving(shared, tenant, shown.id.as_str()).is_some();
     shown.was_linked |= is_served;
     let obeys = shown.device.parts().iter().any(|(part, _)| part.is_light());
-    !shown.is_silent && (is_served || (!obeys && !shown.was_linked))
+    shown.silent.is_none() && (is_served || (!obeys && !shown.was_linked))
 }

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Most bytes that are collected for one socket before they are written, whatever the tick brings.
-const TICK_BYTES_MAX: usize = 128 * 1024;
+pub(super) const TICK_BYTES_MAX: usize = 128 * 1024;
 
 /// Frames for one link: those of a run, from one car on.
 #[derive(Debug)]

@@ -1,43 +1,102 @@
 //! Frames that the mirror made for deCONZ clients, on their way to the links of one worker.
 //!
 //! They are made once for all. Whoever does not keep up is cut off, and hears what changed meanwhile when
-//! it comes again: its clients know neither positions nor gaps.
+//! it comes again: its clients know neither positions nor gaps. What a client has read is known by its
+//! pongs: it answers a ping behind all that was written before.
 
-use std::{rc::Rc, sync::atomic::Ordering};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use fieldgate_core::close::CloseReason;
+use bytes::Bytes;
+use fieldgate_core::{close::CloseReason, id::Seq};
 use fieldgate_dialects::wire::Form;
 
-use super::Hub;
+use super::{Hub, deliver::TICK_BYTES_MAX};
 use crate::{link::Link, worker::Pushed};
+
+/// A link that is told of changes.
+#[derive(Debug)]
+pub(super) struct Listening {
+    link: Rc<Link>,
+    /// What may wait for it beyond the usual, until nothing does: what it was told first.
+    spare_bytes: Cell<usize>,
+    /// Everything up to here was written to it, and up to there when it was last pinged.
+    through: Cell<Seq>,
+    pinged: Cell<Seq>,
+}
 
 impl Hub {
     /// Sends frames to those who listen.
     pub(crate) fn push(&self, pushed: Pushed) {
-        let (frames, count) = match pushed {
-            Pushed::All { frames, count } => (frames, count),
-            Pushed::First { link, frames, count } => {
+        match pushed {
+            Pushed::First { link, frames, count, through } => {
                 let Some(link) = self.link(link).filter(|link| !link.is_closing()) else { return };
-                self.touch(&link);
-                link.outbox.push_shared(frames);
-                self.listeners.borrow_mut().push(link);
-                self.shared.stats.delivered.fetch_add(count, Ordering::Relaxed);
-                return;
+                let spare_bytes = Cell::new(frames.len());
+                let pinged = Cell::new(Seq(0));
+                let listening =
+                    Listening { link, spare_bytes, through: Cell::new(through), pinged };
+                let delivered_count = self.push_to(&listening, &frames, count);
+                self.listeners.borrow_mut().push(listening);
+                add(&self.shared.stats.delivered, delivered_count);
             }
-            Pushed::Lost => return self.cut_listeners(),
-        };
-        let mut delivered_count = 0;
-        for link in self.listeners.borrow().iter().filter(|link| !link.is_closing()) {
-            let outbox = &link.outbox;
-            if outbox.has_waiting() && outbox.byte_len() + frames.len() > outbox.bytes_max() {
-                link.close(CloseReason::SlowReceiver);
-                continue;
+            Pushed::All { frames, count, through } => {
+                let mut delivered_count = 0;
+                for listening in self.listeners.borrow().iter() {
+                    listening.through.set(through);
+                    delivered_count += self.push_to(listening, &frames, count);
+                }
+                add(&self.shared.stats.delivered, delivered_count);
             }
-            self.touch(link);
-            outbox.push_shared(frames.clone());
-            delivered_count += count;
+            Pushed::Lost => self.cut_listeners(),
         }
-        self.shared.stats.delivered.fetch_add(delivered_count, Ordering::Relaxed);
+    }
+
+    /// Queues frames for the end of this tick; tells how many.
+    fn push_to(&self, listening: &Listening, frames: &Bytes, count: u64) -> u64 {
+        let Listening { link, spare_bytes, .. } = listening;
+        if link.is_closing() || frames.is_empty() {
+            return 0;
+        }
+        let waiting_bytes = link.outbox.byte_len();
+        if waiting_bytes == 0 {
+            spare_bytes.set(frames.len().min(spare_bytes.get()));
+        }
+        let bytes_max = link.outbox.bytes_max().saturating_add(spare_bytes.get());
+        if waiting_bytes > 0 && waiting_bytes + frames.len() > bytes_max {
+            link.close(CloseReason::SlowReceiver);
+            return 0;
+        }
+        self.touch(link);
+        link.outbox.push_shared(frames.clone());
+        if link.outbox.byte_len() > TICK_BYTES_MAX {
+            Self::flush_link(link);
+        }
+        count
+    }
+
+    /// A listening link is pinged: what was written before is read once it answers.
+    pub(super) fn note_ping(&self, link: &Link) {
+        if link.form.get() == Form::Deconz {
+            let listeners = self.listeners.borrow();
+            let mut own = listeners.iter().filter(|listening| listening.link.id == link.id);
+            own.by_ref().for_each(|listening| listening.pinged.set(listening.through.get()));
+        }
+    }
+
+    /// A listening link answered a ping.
+    pub(crate) fn on_pong(&self, link: &Link) {
+        if link.form.get() != Form::Deconz {
+            return;
+        }
+        let listeners = self.listeners.borrow();
+        let own = listeners.iter().find(|listening| listening.link.id == link.id);
+        let read = own.map(|listening| listening.pinged.get()).filter(|read| *read > Seq(0));
+        if let Some((bridge, read)) = self.shared.bridge.as_ref().zip(read) {
+            bridge.has_read(self.link_ref(link), read);
+        }
     }
 
     /// This worker did not keep up: what its links missed they hear when they come again.
@@ -51,9 +110,13 @@ impl Hub {
         if link.form.get() != Form::Deconz {
             return;
         }
-        self.listeners.borrow_mut().retain(|listener| listener.id != link.id);
+        self.listeners.borrow_mut().retain(|listening| listening.link.id != link.id);
         if let Some(bridge) = &self.shared.bridge {
             bridge.leave(self.link_ref(link));
         }
     }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
 }

@@ -50,12 +50,12 @@ impl<'a> Visit<'a> {
 
     /// Its address counts as known from now on.
     pub(super) fn note_seen(&self) {
-        self.bridge.note_seen(self.shared, &self.key.id, self.client, Seq(0));
+        self.bridge.note_seen(self.shared, &self.key.id, self.client);
     }
 
     /// The app has read everything up to this number.
     pub(super) fn note_read(&self, read: Seq) {
-        self.bridge.note_seen(self.shared, &self.key.id, self.client, read);
+        self.bridge.note_read(self.client, read);
     }
 
     /// Looks at what apps see.
