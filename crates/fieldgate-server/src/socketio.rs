@@ -8,6 +8,7 @@
 
 mod http;
 mod kamea;
+mod last;
 mod rooms;
 mod stays;
 mod things;
@@ -19,7 +20,10 @@ use std::{
     sync::Arc,
 };
 
-use fieldgate_core::{close::CloseReason, id::Position};
+use fieldgate_core::{
+    close::CloseReason,
+    id::{Position, Seq},
+};
 use fieldgate_dialects::{
     socketio::{
         Attaching, Engine, Head, Kind, Namespace, Opening, Packet, Part, ROOT, arguments, read,
@@ -69,6 +73,8 @@ struct Joined {
     since: Option<Position>,
     /// Until when rooms are entered that it was in before, in ms of its link.
     since_until_ms: Option<u64>,
+    /// The number that its first room began behind.
+    base: Option<Seq>,
     rooms: rooms::Entered,
     kamea: kamea::Asked,
     bearer: Option<Arc<str>>,
@@ -371,6 +377,7 @@ fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>
         positions,
         since,
         since_until_ms: None,
+        base: None,
         rooms,
         kamea,
         bearer,

@@ -109,7 +109,8 @@ impl Rooms {
         text: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) {
-        let mut event = |name: &str, write: &mut dyn FnMut(&mut Vec<u8>) -> bool| {
+        // Of last values that are several events the last one has the position: who has it has all.
+        let mut event = |name: &str, is_last: bool, write: &mut dyn FnMut(&mut Vec<u8>) -> bool| {
             text.clear();
             write_event_start(text, self.namespace.name(), 0, name);
             text.push(b',');
@@ -121,7 +122,7 @@ impl Rooms {
                 Positions::Safe(position) => Some(position),
                 Positions::Own | Positions::Silent => None,
             };
-            if let Some(position) = position {
+            if let Some(position) = position.filter(|_| is_last) {
                 text.extend_from_slice(format!(",\"{position}\"").as_bytes());
             }
             write_event_end(text);
@@ -135,23 +136,28 @@ impl Rooms {
         match (room, &self.namespace) {
             (Room::Resource(resource), _) => {
                 let name = format!("/me/resources/{resource}");
-                event(&name, &mut |text| {
+                event(&name, true, &mut |text| {
                     thethings::write_items(text, delivery, Some(resource), things) > 0
                 });
             }
             (Room::Thing(device, token), _) if of(device) => {
                 let name = format!("/things/{token}");
-                event(&name, &mut |text| thethings::write_items(text, delivery, None, things) > 0);
+                event(&name, true, &mut |text| {
+                    thethings::write_items(text, delivery, None, things) > 0
+                });
             }
             (Room::Telemetries(device), Namespace::Kamea(tenant)) if of(device) => {
                 let telling = Telling { names: look.names, known };
-                let mut one = |body: &[u8]| {
-                    event(look.event, &mut |text| {
-                        text.extend_from_slice(body);
+                let mut bodies = Vec::new();
+                let mut keep = |body: &[u8]| bodies.push(body.to_vec());
+                kamea::each_body(delivery, tenant, look.body, telling, &mut Vec::new(), &mut keep);
+                let count = bodies.len();
+                for (nth, body) in (1..).zip(bodies) {
+                    event(look.event, nth == count, &mut |text| {
+                        text.extend_from_slice(&body);
                         true
                     });
-                };
-                kamea::each_body(delivery, tenant, look.body, telling, &mut Vec::new(), &mut one);
+                }
             }
             (Room::Thing(..) | Room::Telemetries(_), _) => (),
         }

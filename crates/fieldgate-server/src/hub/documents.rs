@@ -177,14 +177,18 @@ impl Hub {
         }
     }
 
-    /// Sends what was last known of a device, in this form.
-    pub(crate) fn tell_last_values(&self, link: &Rc<Link>, device: &DeviceId, form: Form) {
-        let document = link.principal().and_then(|p| self.document(&p.tenant, device));
-        let Some(document) = document else { return };
+    /// What was last known of a device, in this form; nothing, where that has nothing to say.
+    pub(crate) fn last_values(&self, link: &Link, device: &DeviceId, form: Form) -> Option<Bytes> {
+        let document = link.principal().and_then(|p| self.document(&p.tenant, device))?;
         let marks = Marks { retain: true, ..Marks::default() };
         let frame = self.encode_marked(document.seq, &document.message, marks, form);
+        Some(frame).filter(|frame| !frame.is_empty())
+    }
+
+    /// Leaves a frame to the end of this tick.
+    pub(crate) fn push_frame(&self, link: &Rc<Link>, frame: &[u8]) {
         self.touch(link);
-        link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+        link.outbox.push_tick(|tick| tick.extend_from_slice(frame));
     }
 
     /// The document of a device; nothing if nothing is known of it.

@@ -20,7 +20,7 @@ use fieldgate_core::{
 use fieldgate_dialects::socketio::{Namespace, Positions, Room, Rooms};
 
 use super::{
-    Joined, Session,
+    Joined, Session, last,
     stays::{Stay, Stays},
 };
 use crate::{
@@ -32,8 +32,6 @@ use crate::{
     thethings::{Seen, devices_of},
 };
 
-/// So many devices are told of before the socket and other work of this thread are looked at.
-const DEVICES_AT_ONCE: usize = 64;
 /// Most filters that the rooms of one connection are made of, two or three for each device.
 const FILTERS_MAX: usize = 1_536;
 /// How long after its first room a client that comes back enters those that it was in.
@@ -47,13 +45,13 @@ static EVERY: LazyLock<Vec<Filter>> = LazyLock::new(|| {
 /// The rooms of a session.
 #[derive(Debug, Default)]
 pub(super) struct Entered {
-    rooms: Stays,
+    pub(super) rooms: Stays,
     /// For how many looks the marks of the past have stood.
     age: u8,
     /// Rooms whose last values are to be told, and whether a task does it: one at a time, so that who
     /// enters and leaves again and again costs no more than once.
-    owed: BTreeSet<Room>,
-    is_telling: bool,
+    pub(super) owed: BTreeSet<Room>,
+    pub(super) is_telling: bool,
     entered_count: u64,
     /// Whether its position was held back at the last look.
     is_held: bool,
@@ -91,7 +89,7 @@ fn filters(hub: &Hub, principal: &Principal, room: &Room) -> Vec<Filter> {
 }
 
 /// The devices that a room is about now.
-fn devices(hub: &Hub, principal: &Principal, room: &Room) -> Vec<DeviceId> {
+pub(super) fn devices(hub: &Hub, principal: &Principal, room: &Room) -> Vec<DeviceId> {
     match room {
         Room::Thing(device, _) | Room::Telemetries(device) => vec![device.clone()],
         Room::Resource(_) => {
@@ -147,7 +145,8 @@ fn follow(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
 }
 
 /// Says to the hub which events are for a session.
-fn settle(hub: &Hub, link: &Link, joined: &Joined) {
+pub(super) fn settle(hub: &Hub, link: &Link, joined: &mut Joined) {
+    joined.rooms.is_held = joined.is_held_at(link.age_ms());
     let told = |(room, stay): &(Room, Stay)| stay.told.map(|told| (room.clone(), told));
     let rooms = joined.rooms.rooms.iter().filter_map(told).collect();
     let (namespace, positions) = (joined.namespace.clone(), joined.positions_at(link.age_ms()));
@@ -185,11 +184,11 @@ pub(super) fn enter(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: Roo
 fn begin(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room, number: u64) {
     let routed = hub.shared.routing().routed;
     enter_from(hub, link, session, room, number, routed);
-    owe(hub, link, session, [room.clone()]);
+    last::owe(hub, link, session, [room.clone()]);
 }
 
 /// A room alone, as its link gets its events.
-fn alone(link: &Link, session: &Session, room: &Room, told: Seq) -> Option<Rooms> {
+pub(super) fn alone(link: &Link, session: &Session, room: &Room, told: Seq) -> Option<Rooms> {
     let state = session.state.borrow();
     let joined = state.joined.as_ref()?;
     let (namespace, positions) = (joined.namespace.clone(), joined.positions_at(link.age_ms()));
@@ -204,6 +203,8 @@ fn enter_from(hub: &Hub, link: &Link, session: &Session, room: &Room, number: u6
     let Some(stay) = stay else { return };
     stay.told = Some(told);
     joined.rooms.age = 0;
+    // Of its rooms the first one begins before the others.
+    joined.base.get_or_insert(told);
     settle(hub, link, joined);
 }
 
@@ -219,61 +220,27 @@ async fn tell_past(hub: &Rc<Hub>, link: &Rc<Link>, room: Room, number: u64, afte
         Ok(Some(reached)) => enter_from(hub, link, session, &room, number, reached),
         Ok(None) => (),
         Err(catchup::Foreign) if done() => (),
-        Err(catchup::Foreign) => begin(hub, link, session, &room, number),
+        Err(catchup::Foreign) => {
+            forget_since(session, &room);
+            begin(hub, link, session, &room, number);
+        }
     }
 }
 
-fn stay_in(session: &Session, room: &Room) -> Option<Stay> {
+/// Where its client was is nowhere in this log: it begins again, unless it still misses something of
+/// another room.
+fn forget_since(session: &Session, room: &Room) {
+    let mut state = session.state.borrow_mut();
+    let Some(joined) = &mut state.joined else { return };
+    let others = || joined.rooms.rooms.iter().filter(|(other, _)| other != room);
+    if others().all(|(_, stay)| stay.told.is_some()) {
+        joined.since = None;
+    }
+}
+
+pub(super) fn stay_in(session: &Session, room: &Room) -> Option<Stay> {
     let state = session.state.borrow();
     state.joined.as_ref()?.rooms.rooms.get(room)
-}
-
-/// Has the last values of rooms told, as the socket takes them.
-fn owe(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, rooms: impl IntoIterator<Item = Room>) {
-    {
-        let mut state = session.state.borrow_mut();
-        let Some(joined) = &mut state.joined else { return };
-        joined.rooms.owed.extend(rooms);
-        if joined.rooms.owed.is_empty() || std::mem::replace(&mut joined.rooms.is_telling, true) {
-            return;
-        }
-    }
-    let (hub, link) = (Rc::clone(hub), Rc::clone(link));
-    tokio::task::spawn_local(async move {
-        let Some(session) = &link.session else { return };
-        while let Some(room) = next_owed(session) {
-            tell_last(&hub, &link, session, &room).await;
-        }
-    });
-}
-
-fn next_owed(session: &Session) -> Option<Room> {
-    let mut state = session.state.borrow_mut();
-    let entered = &mut state.joined.as_mut()?.rooms;
-    let next = entered.owed.pop_first();
-    if next.is_none() {
-        // Even empty it keeps the space of eleven.
-        entered.owed = BTreeSet::new();
-    }
-    entered.is_telling = next.is_some();
-    next
-}
-
-/// Sends the last values of a room's devices as its events, until it is left.
-async fn tell_last(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room) {
-    let (Some(principal), Some(stay)) = (link.principal(), stay_in(session, room)) else { return };
-    let Some(one) = alone(link, session, room, Seq(0)) else { return };
-    let held = hub.hold_rooms(one);
-    for some in devices(hub, &principal, room).chunks(DEVICES_AT_ONCE) {
-        link.room().await;
-        let number = stay_in(session, room).map(|now| now.number);
-        if link.is_closing() || number != Some(stay.number) {
-            return;
-        }
-        some.iter().for_each(|device| hub.tell_last_values(link, device, held.form()));
-        hub.flush();
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Leaves the room of this topic, if the session is in it.
@@ -337,13 +304,12 @@ pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
         state.joined.as_ref().is_some_and(|joined| joined.rooms.is_pending())
     };
     if !is_pending && !link.behind.get() && link.hole.take() {
-        tell_all_last(hub, link, session);
+        last::owe_all(hub, link, session);
     }
     super::kamea::on_tick(hub, link, session);
     let mut state = session.state.borrow_mut();
     let Some(joined) = &mut state.joined else { return };
     if joined.rooms.is_held != joined.is_held_at(link.age_ms()) {
-        joined.rooms.is_held = !joined.rooms.is_held;
         settle(hub, link, joined);
     }
     let is_marked = joined.rooms.rooms.iter().any(|(_, stay)| stay.told > Some(Seq(0)));
@@ -360,29 +326,26 @@ pub(crate) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>) {
     settle(hub, link, joined);
 }
 
-/// Numbers did not come: the last values stand for them.
-fn tell_all_last(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
-    let rooms: Vec<Room> = {
-        let state = session.state.borrow();
-        let rooms = state.joined.iter().flat_map(|joined| joined.rooms.rooms.rooms());
-        rooms.cloned().collect()
-    };
-    owe(hub, link, session, rooms);
-}
-
 impl Joined {
-    /// Whether its client may not go on behind its newest event yet: it may still enter rooms that it
-    /// was in, or misses something of one.
+    /// Whether its client comes back: it may still enter rooms that it was in, or misses something of
+    /// one.
+    fn returns_at(&self, now_ms: u64) -> bool {
+        let may_enter = self.since_until_ms.is_none_or(|until| now_ms < until);
+        self.since.is_some() && (may_enter || self.rooms.is_pending())
+    }
+
+    /// Whether its client may not go on behind its newest event yet.
     fn is_held_at(&self, now_ms: u64) -> bool {
-        let returns = self.since_until_ms.is_none_or(|until| now_ms < until);
-        self.since.is_some() && (returns || self.rooms.is_pending())
+        self.returns_at(now_ms) || self.rooms.is_telling
     }
 
     /// What its events end with.
-    fn positions_at(&self, now_ms: u64) -> Positions {
+    pub(super) fn positions_at(&self, now_ms: u64) -> Positions {
         match self.since {
             _ if !self.positions => Positions::Silent,
-            Some(since) if self.is_held_at(now_ms) => Positions::Safe(since),
+            Some(since) if self.returns_at(now_ms) => Positions::Safe(since),
+            // It keeps the one that it has until it was told all of the last values.
+            Some(_) | None if self.rooms.is_telling => Positions::Silent,
             Some(_) | None => Positions::Own,
         }
     }

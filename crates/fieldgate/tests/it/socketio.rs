@@ -273,7 +273,7 @@ fn a_client_that_keeps_positions_gets_what_it_missed_through_kills_of_the_gatewa
         }
         let line = client.line_of("value");
         let words: Vec<&str> = line.split(' ').collect();
-        // What is told as the last value has no position.
+        // Of what is told as the last values the very last alone has a position.
         if words[3] == "undefined" {
             continue;
         }
@@ -287,7 +287,8 @@ fn a_client_that_keeps_positions_gets_what_it_missed_through_kills_of_the_gatewa
         }
         position = words[3].to_owned();
     };
-    let (mut repeats, mut has_moved) = (0, true);
+    // At its beginning what is told as the last value may come as an event, too.
+    let (mut repeats, mut has_moved) = (0, false);
     for round in 0..5 {
         assert_eq!(client.line_of("connect"), "connect");
         for _ in 0..2 {
@@ -429,4 +430,68 @@ fn who_goes_on_from_a_position_gets_each_event_once_and_others_the_last_values()
     // A position of another log is told by the last values.
     let mut foreign = follow("{\"position\":\"zz:5\"}");
     assert!(text(&mut foreign).contains("\"value\":10,"));
+}
+
+/// The position that an event ends with.
+fn position_of(told: &str) -> Option<String> {
+    let end = told.strip_suffix("\"]")?;
+    end.rsplit_once(",\"").map(|(_, position)| position.to_owned())
+}
+
+#[test]
+fn who_was_told_the_last_values_goes_on_behind_them() {
+    let (gateway, key, _) = gateway(&[]);
+    let say = |device: &str, n: u64| {
+        let topic = format!("devices/{device}/telemetry");
+        let body = json!({"topic": topic, "qos": 1, "payload": {"a": n, "b": n}});
+        assert_eq!(post(&gateway.address, "/v1/publish", &key, &body.to_string()).0, 201);
+    };
+    gateway.device("one");
+    gateway.device("other");
+    say("one", 0);
+    say("other", 1);
+    let follow = |auth: &str, rooms: &[&str]| {
+        let mut wire = join(&gateway, auth);
+        event(&mut wire, "authenticate", &json!({"sessionToken": key}));
+        let mut told = Vec::new();
+        for room in rooms {
+            let resource = format!("/me/resources/{room}");
+            wire.send_text(&format!("42/v2,{}", json!(["subscribe", {"resource": resource}])));
+        }
+        let mut subscribed = 0;
+        while subscribed < rooms.len() {
+            let text = text(&mut wire);
+            if text.contains("[\"subscribe\"") { subscribed += 1 } else { told.push(text) }
+        }
+        (wire, told)
+    };
+    let (mut wire, mut told) = follow("{\"position\":\"\"}", &["a", "b", "none"]);
+    while told.len() < 4 {
+        told.push(text(&mut wire));
+    }
+    // The very last of them says it, of whichever room and device that is.
+    let positions: Vec<_> = told.iter().map(|told| position_of(told)).collect();
+    assert!(positions[..3].iter().all(Option::is_none), "{told:?}");
+    let position = positions[3].clone().unwrap();
+    drop(wire);
+    for n in 2..5 {
+        say("one", n);
+    }
+    let (mut wire, mut told) = follow(&format!("{{\"position\":\"{position}\"}}"), &["a"]);
+    while told.len() < 3 {
+        told.push(text(&mut wire));
+    }
+    for (n, told) in (2..5).zip(told) {
+        assert!(told.contains(&format!("\"value\":{n},")), "{told}");
+    }
+    // Where a client was is nowhere in this log: the last values say from where it goes on now.
+    let (mut wire, mut told) = follow("{\"position\":\"zz:5\"}", &["a"]);
+    while told.len() < 2 {
+        told.push(text(&mut wire));
+    }
+    let position = position_of(&told[1]).unwrap();
+    assert!(position_of(&told[0]).is_none() && !position.starts_with("zz"), "{told:?}");
+    say("other", 9);
+    let next = text(&mut wire);
+    assert!(next.contains("\"value\":9,") && position_of(&next).unwrap() != position, "{next}");
 }

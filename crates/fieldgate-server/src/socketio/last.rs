@@ -1,0 +1,152 @@
+//! The last values of rooms, told as the socket takes them.
+//!
+//! In: rooms that are owed to a session. Out: an event for what each of their devices was in last; one
+//! task at a time. Invariant: of these events the very last one has a position, and no event before it
+//! moves that of the client: who has it was told all of them.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use bytes::Bytes;
+use fieldgate_core::id::{DeviceId, Seq};
+use fieldgate_dialects::socketio::{Positions, Room, Rooms};
+
+use super::{
+    Session,
+    rooms::{alone, devices, settle, stay_in},
+};
+use crate::{hub::Hub, link::Link};
+
+/// So many devices are told of before the socket and other work of this thread are looked at.
+const DEVICES_AT_ONCE: usize = 64;
+
+/// Has the last values of rooms told.
+pub(super) fn owe(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    session: &Session,
+    rooms: impl IntoIterator<Item = Room>,
+) {
+    {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return };
+        joined.rooms.owed.extend(rooms);
+        if joined.rooms.owed.is_empty() || std::mem::replace(&mut joined.rooms.is_telling, true) {
+            return;
+        }
+        settle(hub, link, joined);
+    }
+    let (hub, link) = (Rc::clone(hub), Rc::clone(link));
+    tokio::task::spawn_local(async move {
+        let Some(session) = &link.session else { return };
+        let mut kept = None;
+        while let Some(room) = next_owed(session) {
+            tell(&hub, &link, session, &room, &mut kept).await;
+        }
+        end(&hub, &link, session, kept);
+        hub.flush();
+    });
+}
+
+/// Numbers did not come: the last values stand for them.
+pub(super) fn owe_all(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
+    let rooms: Vec<Room> = {
+        let state = session.state.borrow();
+        let rooms = state.joined.iter().flat_map(|joined| joined.rooms.rooms.rooms());
+        rooms.cloned().collect()
+    };
+    owe(hub, link, session, rooms);
+}
+
+fn next_owed(session: &Session) -> Option<Room> {
+    let mut state = session.state.borrow_mut();
+    let entered = &mut state.joined.as_mut()?.rooms;
+    let next = entered.owed.pop_first();
+    if next.is_none() {
+        // Even empty it keeps the space of eleven.
+        entered.owed = BTreeSet::new();
+    }
+    entered.is_telling = next.is_some();
+    next
+}
+
+/// What waits until it is known whether anything is told behind it.
+struct Kept {
+    room: Room,
+    number: u64,
+    device: DeviceId,
+    /// Its events, while nothing else could be told meanwhile.
+    frame: Option<Bytes>,
+}
+
+/// Sends the last values of a room's devices as its events, until it is left; those of the last one are
+/// kept.
+async fn tell(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    session: &Session,
+    room: &Room,
+    kept: &mut Option<Kept>,
+) {
+    let (Some(principal), Some(stay)) = (link.principal(), stay_in(session, room)) else { return };
+    let Some(one) = alone(link, session, room, Seq(0)) else { return };
+    let held = hub.hold_rooms(one);
+    let number = stay.number;
+    for some in devices(hub, &principal, room).chunks(DEVICES_AT_ONCE) {
+        link.room().await;
+        let is_there = stay_in(session, room).map(|now| now.number) == Some(number);
+        if link.is_closing() || !is_there {
+            return;
+        }
+        for device in some {
+            let Some(frame) = hub.last_values(link, device, held.form()) else { continue };
+            let (room, device) = (room.clone(), device.clone());
+            let before = kept.replace(Kept { room, number, device, frame: Some(frame) });
+            push(hub, link, session, before, None);
+        }
+        hub.flush();
+        // What is kept over a pause is looked at again: it may be another value then.
+        if let Some(kept) = kept {
+            kept.frame = None;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Sends what was kept, with this position or as other events are.
+fn push(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    session: &Session,
+    kept: Option<Kept>,
+    end: Option<Positions>,
+) {
+    let Some(Kept { room, number, device, frame }) = kept else { return };
+    if stay_in(session, &room).map(|now| now.number) != Some(number) {
+        return;
+    }
+    let frame = frame.filter(|_| end.is_none()).or_else(|| {
+        let one = alone(link, session, &room, Seq(0))?;
+        let positions = end.unwrap_or(one.positions);
+        let held = hub.hold_rooms(Rooms { positions, ..one });
+        hub.last_values(link, &device, held.form())
+    });
+    if let Some(frame) = frame {
+        hub.push_frame(link, &frame);
+    }
+}
+
+/// All of it was told: the last event says from where its client may go on.
+fn end(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, kept: Option<Kept>) {
+    let (positions, base) = {
+        let state = session.state.borrow();
+        let Some(joined) = &state.joined else { return };
+        (joined.positions_at(link.age_ms()), joined.base)
+    };
+    // What is of these rooms up to the base is in the values, and what is behind it was delivered.
+    let reached = base.unwrap_or(Seq(0)).max(link.delivered.get());
+    let end = (positions == Positions::Own).then(|| Positions::Safe(hub.shared.position(reached)));
+    push(hub, link, session, kept, end);
+    if let Some(joined) = &mut session.state.borrow_mut().joined {
+        settle(hub, link, joined);
+    }
+}
