@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use fieldgate_dialects::{
-    deconz,
+    deconz, kamea,
     native::{self, Limits, MacKey, Merge, client},
     socketio, thethings, thingsee,
     ws::{self, Decoder, Event},
@@ -33,6 +33,8 @@ pub(crate) const ALL: &[(&str, Target)] = &[
     ("socketio_packet", socketio_packet),
     ("socketio_payload", socketio_payload),
     ("deconz_body", deconz_body),
+    ("kamea_request", kamea_request),
+    ("kamea_answer", kamea_answer),
 ];
 
 const LIMITS: ws::Limits =
@@ -371,4 +373,56 @@ fn deconz_device_of(profile: &[u8]) -> deconz::Device {
     let profile = native::decode_profile(text).ok().map(std::sync::Arc::new);
     let facts = deconz::Facts { name: "a".to_owned(), profile, clip: None };
     deconz::Device::new(facts, Default::default(), Default::default())
+}
+
+/// What a client asks for is a device of a tenant, or a refusal; what is asked about it elsewhere is JSON,
+/// and a path that it cannot leave. Any text is a template that stays what it is, or none.
+pub(crate) fn kamea_request(data: &[u8]) {
+    use kamea::{Body, Question, QuestionBody, QuestionPath};
+
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match kamea::request(text) {
+        Ok(request) => {
+            assert!(kamea::is_uuid(&request.tenant));
+            let names: Vec<_> = request.devices().collect();
+            assert!((1..=3).contains(&names.len()) && names.first() == Some(&request.device));
+            let device_id = request.device.as_str();
+            assert!(!matches!(device_id, "." | ".."));
+            let (tenant_id, permission) = (request.tenant.as_str(), "read.telemetry");
+            let question = Question { tenant_id, device_id, permission };
+            let body = QuestionBody::default().body(&question);
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            assert_eq!(body["entityId"], device_id);
+            let path: QuestionPath = "/{deviceId}/of".parse().unwrap_or_default();
+            let path = path.path(&question);
+            assert!(path.ends_with("/of") && path.split('/').count() == 3, "{path}");
+            assert!(path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?'), "{path}");
+        }
+        Err(why) => assert!(why.len() < 2_048, "{}", why.len()),
+    }
+    if let Ok(body) = text.parse::<Body>() {
+        let written = serde_json::to_value(&body).unwrap_or_default();
+        assert_eq!(serde_json::from_value::<Body>(written).ok(), Some(body));
+    }
+}
+
+/// Whatever a service answers, only a good status allows, and only where nothing in the body says
+/// otherwise. The first byte chooses the status.
+pub(crate) fn kamea_answer(data: &[u8]) {
+    use kamea::{Answer, Place, answer};
+
+    let Some((status, body)) = data.split_first() else { return };
+    let status = 100 + 2 * u16::from(*status);
+    for place in ["", "authorized", "/data/allowed", "/", "/a~1b/~0"] {
+        match answer(status, body, Place(place)) {
+            Answer::Allowed => {
+                assert!((200..300).contains(&status), "{status}");
+                // Where it is named, true stands there.
+                let says = |word| String::from_utf8_lossy(body).contains(word);
+                assert!(place.is_empty() || says("true"), "{place}");
+            }
+            Answer::Denied => (),
+            Answer::Unclear(why) => assert!(why.len() < 2_048, "{}", why.len()),
+        }
+    }
 }
