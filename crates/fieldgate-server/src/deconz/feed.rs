@@ -117,3 +117,58 @@ impl Feed {
         (!is_done).then(|| mem::take(&mut queue.batch))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fieldgate_core::{
+        id::{Seq, UnixMs},
+        message::Qos,
+        testing,
+    };
+    use fieldgate_store::Record;
+
+    use super::*;
+
+    fn entries(count: u64, byte_len: usize) -> impl Iterator<Item = Arc<Entry>> {
+        let payload = format!("\"{}\"", "x".repeat(byte_len));
+        (1..=count).map(move |seq| {
+            let message = testing::message("devices/d/telemetry", Qos::AtLeastOnce, &payload);
+            let record = Record::Message(message);
+            Arc::new(Entry { seq: Seq(seq), arrived: UnixMs(0), record })
+        })
+    }
+
+    #[test]
+    fn what_has_no_room_is_cut_and_what_came_before_stays_in_order() {
+        let feed = Feed::default();
+        feed.route(entries(100, 1 << 20));
+        feed.route(entries(1, 1));
+        let batch = feed.take(Duration::ZERO).unwrap();
+        assert!(batch.is_cut);
+        let seqs: Vec<u64> = batch
+            .told
+            .iter()
+            .map(|told| match told {
+                Told::Entry(entry) => entry.seq.0,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(seqs.len() > 50 && seqs.len() < 65, "{}", seqs.len());
+        assert!(seqs.iter().copied().eq(1..=seqs.len() as u64));
+        feed.route(entries(1, 1));
+        let batch = feed.take(Duration::ZERO).unwrap();
+        assert!(!batch.is_cut && batch.told.len() == 1);
+    }
+
+    #[test]
+    fn its_end_comes_behind_everything() {
+        let feed = Feed::default();
+        feed.route(entries(1, 1));
+        feed.present("d".into());
+        feed.present("d".into());
+        feed.end();
+        let batch = feed.take(Duration::ZERO).unwrap();
+        assert_eq!((batch.told.len(), batch.present.len()), (1, 1));
+        assert!(feed.take(Duration::from_secs(60)).is_none());
+    }
+}

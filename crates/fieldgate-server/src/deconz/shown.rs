@@ -315,3 +315,6 @@ fn gone(place: Place, name: &Name, frames: &mut Frames) -> (Place, u64, String) 
     frames.push(&frame);
     (place, name.id.number, frame)
 }
+
+#[cfg(test)]
+mod tests;
