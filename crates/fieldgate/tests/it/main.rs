@@ -14,6 +14,7 @@ mod admin;
 mod asyncapi;
 mod audit;
 mod bounds;
+mod browser;
 mod cli;
 mod config;
 mod conformance;
