@@ -60,12 +60,18 @@ impl Reading<'_> {
 
 /// Telemetry: each value is whole, and null is none.
 pub(super) fn telemetry(text: &str) -> Vec<Reading<'_>> {
-    let members = json::members(text).unwrap_or_default();
-    if let Some(samples) = samples(&members) {
-        return samples;
+    let (mut readings, mut may_be_samples) = (Vec::new(), false);
+    let whole = json::each_member(text, |member| {
+        may_be_samples |= member.name.as_deref() == Some("values");
+        if member.value != "null" {
+            readings.extend(reading(member.name, Said::Value(member.value)));
+        }
+    });
+    if whole.is_none() {
+        return Vec::new();
     }
-    let values = members.into_iter().filter(|member| member.value != "null");
-    values.filter_map(|member| reading(member.name, Said::Value(member.value))).collect()
+    let members = may_be_samples.then(|| json::members(text)).flatten();
+    members.and_then(|members| samples(&members)).unwrap_or(readings)
 }
 
 /// A state frame's `reported`: objects are merged, and null removes.
