@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{
     Limits,
     frame::{Frame, bad_value, missing},
-    json::{self, Members, Text},
+    json::{self, Text},
 };
 use crate::readings::is_name;
 
@@ -69,20 +69,21 @@ fn check_count(count: usize, limits: &Limits) -> Result<(), Fault> {
 }
 
 fn members(field: &str, data: &RawValue, limits: &Limits) -> Result<Readings, Fault> {
-    let Members(members) = serde_json::from_str(data.get())
-        .map_err(|_| bad_value(format!("the field {field:?} is an object of resources")))?;
+    // That it is JSON was checked with its frame, but for names that are no text.
+    let members = json::named_members(data.get())
+        .ok_or_else(|| bad_value(format!("the field {field:?} is an object of resources")))?;
     check_count(members.len(), limits)?;
     if let Some(twice) = json::repeated(members.iter().map(|(name, _)| name.as_ref())) {
         return Err(bad_value(format!("the resource {:?} occurs twice", json::clip(twice))));
     }
-    if members.iter().all(|(name, value)| check_reading(name, value.get()).is_ok()) {
+    if members.iter().all(|(name, value)| check_reading(name, value).is_ok()) {
         return Ok(Readings {
             payload: Bytes::copy_from_slice(data.get().as_bytes()),
             refused: Vec::new(),
         });
     }
     let faults = members.iter().enumerate().map(|(index, (name, value))| {
-        let fault = check_reading(name, value.get()).err()?;
+        let fault = check_reading(name, value).err()?;
         Some(fault.about(Some(index), json::clip(name)))
     });
     let faults: Vec<Option<Fault>> = faults.collect();
@@ -91,7 +92,7 @@ fn members(field: &str, data: &RawValue, limits: &Limits) -> Result<Readings, Fa
         payload.push(if payload.is_empty() { b'{' } else { b',' });
         json::write_string(&mut payload, name);
         payload.push(b':');
-        payload.extend_from_slice(value.get().as_bytes());
+        payload.extend_from_slice(value.as_bytes());
     }
     rest(payload, b"}", faults)
 }
