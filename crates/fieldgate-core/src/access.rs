@@ -217,7 +217,7 @@ impl Principal {
     /// the document of a device, `system/…` and `$…` are written by the gateway alone.
     #[must_use]
     pub fn may_publish(&self, topic: &Topic) -> bool {
-        let root = topic.levels().next().unwrap_or_default();
+        let root = topic.root();
         if root == "system" || root.starts_with('$') {
             return false;
         }

@@ -62,16 +62,20 @@ impl Topic {
     /// Tells whose topic this is, for `devices/{id}/…`; the id is not checked further.
     #[must_use]
     pub fn device(&self) -> Option<&str> {
-        let mut levels = self.levels();
-        (levels.next() == Some("devices")).then(|| levels.next()).flatten()
+        self.0.strip_prefix("devices/").map(first_level)
+    }
+
+    /// The first level.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        first_level(&self.0)
     }
 
     /// Tells what the messages of this topic are about.
     #[must_use]
     pub fn kind(&self) -> Kind {
         let Some(rest) = self.0.strip_prefix("devices/") else { return Kind::Application };
-        let device_len = rest.bytes().take_while(|byte| *byte != b'/').count();
-        match rest.get(device_len..).unwrap_or_default() {
+        match rest.get(first_level(rest).len()..).unwrap_or_default() {
             "/telemetry" => Kind::Telemetry,
             "/events" => Kind::Event,
             "/commands" => Kind::Command,
@@ -164,6 +168,13 @@ impl Filter {
             }
         }
     }
+}
+
+/// What stands before the first `/`. Levels are short: a search for them would cost more than a step
+/// a byte does.
+fn first_level(text: &str) -> &str {
+    let len = text.bytes().take_while(|byte| *byte != b'/').count();
+    text.get(..len).unwrap_or_default()
 }
 
 fn check(text: &str) -> Result<(), InvalidTopic> {

@@ -82,7 +82,7 @@ section! {
 impl Limits {
     /// Looks whether a topic or filter is within the bounds.
     pub(crate) fn check_topic(&self, topic: &str) -> Result<(), Fault> {
-        let level_count = topic.split('/').count();
+        let level_count = 1 + topic.bytes().filter(|byte| *byte == b'/').count();
         let text = if topic.len() > self.topic_bytes_max {
             format!("{} bytes exceed limits.topic_bytes_max", topic.len())
         } else if level_count > self.topic_levels_max {
