@@ -12,7 +12,7 @@ use fieldgate_core::{
     reading::{Stamp, decide_time},
     topic::Topic,
 };
-use fieldgate_store::{AppendError, Log, Record, state::Admit};
+use fieldgate_store::{AppendError, Log, log::LocalLog, state::Admit};
 
 use crate::fabric::Shared;
 
@@ -133,16 +133,16 @@ pub(crate) fn named_or_own(
     }
 }
 
-/// Appends records under an id of their sender, unless the log has them: the numbers to acknowledge
-/// them with.
+/// Lets `append` give numbers under an id of their sender, unless the log has them: the numbers to
+/// acknowledge them with.
 pub(crate) fn append_once(
     shared: &Shared,
     principal: &Principal,
     reference: &MsgId,
-    records: Vec<Record>,
     time: UnixMs,
+    append: impl FnOnce(&LocalLog) -> Result<RangeInclusive<u64>, AppendError>,
 ) -> Result<RangeInclusive<u64>, AppendError> {
-    Ok(admit_once(shared, principal, reference, records, time)?.range())
+    Ok(admit_once(shared, principal, reference, time, append)?.range())
 }
 
 /// The same, for who does more with what is new.
@@ -150,8 +150,8 @@ pub(crate) fn admit_once(
     shared: &Shared,
     principal: &Principal,
     reference: &MsgId,
-    records: Vec<Record>,
     time: UnixMs,
+    append: impl FnOnce(&LocalLog) -> Result<RangeInclusive<u64>, AppendError>,
 ) -> Result<Admit, AppendError> {
     shared.state.window().admit(
         &principal.tenant,
@@ -159,6 +159,6 @@ pub(crate) fn admit_once(
         reference,
         time,
         |seq| shared.log.is_refused(seq),
-        || shared.log.append(records, time),
+        || append(&shared.log),
     )
 }

@@ -22,7 +22,7 @@ use fieldgate_dialects::{
     wire::Form,
     ws::{self, Event},
 };
-use fieldgate_store::{AppendError, Log, Record};
+use fieldgate_store::{AppendError, Log, Record, log::LocalLog};
 
 use crate::{
     admit::{admit, append_once},
@@ -316,12 +316,13 @@ fn publish(
     let message = admit(&hub.shared, &link.own_telemetry, principal, draft, time)?;
     let promised = message.reference.clone().filter(|_| message.qos > Qos::AtMostOnce);
     let retain = message.retain;
-    let records = vec![Record::Message(message)];
+    let record = Record::Message(message);
     let Some(reference) = promised else {
-        hub.append(records, time)?;
+        hub.append(vec![record], time)?;
         return Ok(());
     };
-    let range = append_once(&hub.shared, principal, &reference, records, time)?;
+    let append = |log: &LocalLog| log.append_one(record, time);
+    let range = append_once(&hub.shared, principal, &reference, time, append)?;
     acknowledge(hub, link, range, Then::Ack { reference, batch: None }, retain);
     Ok(())
 }
@@ -365,7 +366,8 @@ fn batch(
     }
     match reference.filter(|_| qos > Qos::AtMostOnce) {
         Some(reference) => {
-            let range = append_once(&hub.shared, principal, &reference, records, time)?;
+            let append = |log: &LocalLog| log.append(records, time);
+            let range = append_once(&hub.shared, principal, &reference, time, append)?;
             let batch = Some(BatchResult { accepted_count, refused });
             acknowledge(hub, link, range, Then::Ack { reference, batch }, retain);
         }

@@ -161,7 +161,9 @@ fn append(
     let devices = fitted.iter().map(|one| one.device.as_str().to_owned()).collect();
     let records = fitted.iter().map(message).map(Record::Message).collect();
     let admitted = match letter.reference {
-        Some(reference) => admit_once(shared, principal, reference, records, time)?,
+        Some(reference) => {
+            admit_once(shared, principal, reference, time, |log| log.append(records, time))?
+        }
         None => Admit::New(shared.log.append(records, time)?),
     };
     if let Admit::New(range) = &admitted {

@@ -109,6 +109,19 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
         arrived: UnixMs,
     ) -> Result<RangeInclusive<u64>, AppendError>;
 
+    /// As [`Log::append`], for one record.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn append_one(
+        &self,
+        record: Record,
+        arrived: UnixMs,
+    ) -> Result<RangeInclusive<u64>, AppendError> {
+        self.append(vec![record], arrived)
+    }
+
     /// Shows the follower what was appended. Called once behind a run of appends, so that the run
     /// is routed together.
     fn announce(&self);

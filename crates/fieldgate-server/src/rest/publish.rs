@@ -9,7 +9,7 @@ use fieldgate_core::{
     id::{MsgId, Seq},
 };
 use fieldgate_dialects::native;
-use fieldgate_store::{AppendError, Log, Record};
+use fieldgate_store::{AppendError, Log, Record, log::LocalLog};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -163,9 +163,11 @@ fn append(
     records: Vec<Record>,
 ) -> Result<Seq, AppendError> {
     let shared = &asker.shared;
+    let time = now();
+    let append = |log: &LocalLog| log.append(records, time);
     let range = match reference {
-        Some(reference) => append_once(shared, &asker.principal, reference, records, now())?,
-        None => shared.log.append(records, now())?,
+        Some(reference) => append_once(shared, &asker.principal, reference, time, append)?,
+        None => append(&shared.log)?,
     };
     shared.log.announce();
     Ok(Seq(*range.end()))

@@ -23,7 +23,7 @@ use crate::{
     port::{AppendError, Chunk, Followed, Frontier, ReadFilter},
     record::{Entry, Record},
 };
-use state::{Group, State};
+use state::{Group, Kept, State};
 
 /// Most records and bytes of one batch (`storage.md` 1.5, "Writer").
 pub(super) const BATCH_LEN_MAX: usize = 4_096;
@@ -45,6 +45,28 @@ type Wake = Arc<dyn Fn(Frontier) + Send + Sync>;
 pub(super) struct Taken {
     pub(super) entries: Vec<Arc<Entry>>,
     pub(super) closing: bool,
+}
+
+/// What a group is to who lets it in.
+struct Load {
+    len: usize,
+    bytes: usize,
+    /// Whether any of it waits for its sync.
+    urgent: bool,
+    /// Whether any of it is a message.
+    message: bool,
+}
+
+impl Load {
+    fn of(group: &[Record]) -> Result<Self, AppendError> {
+        let bytes = group.iter().map(Record::memory_bytes).sum();
+        if bytes > BATCH_BYTES_MAX || group.len() > BATCH_LEN_MAX || group.is_empty() {
+            return Err(AppendError::TooLarge { bytes, max: BATCH_BYTES_MAX });
+        }
+        let urgent = group.iter().any(Record::waits_for_sync);
+        let message = group.iter().any(|record| matches!(record, Record::Message(_)));
+        Ok(Self { len: group.len(), bytes, urgent, message })
+    }
 }
 
 pub(super) struct Intake {
@@ -83,23 +105,36 @@ impl Intake {
         group: Vec<Record>,
         arrived: UnixMs,
     ) -> Result<RangeInclusive<u64>, AppendError> {
-        let bytes: usize = group.iter().map(Record::memory_bytes).sum();
-        if bytes > BATCH_BYTES_MAX || group.len() > BATCH_LEN_MAX || group.is_empty() {
-            return Err(AppendError::TooLarge { bytes, max: BATCH_BYTES_MAX });
-        }
-        let urgent = group.iter().any(Record::waits_for_sync);
-        let message = group.iter().any(|record| matches!(record, Record::Message(_)));
-        let entry = |record| Arc::new(Entry { seq: Seq(0), arrived, record });
-        let group: Vec<Arc<Entry>> = group.into_iter().map(entry).collect();
+        let load = Load::of(&group)?;
+        let kept: Vec<Kept> = group.into_iter().map(|record| Kept::new(record, arrived)).collect();
+        self.enter(&load, kept)
+    }
+
+    /// As [`Self::append`], for one record, which needs no list.
+    pub(super) fn append_one(
+        &self,
+        record: Record,
+        arrived: UnixMs,
+    ) -> Result<RangeInclusive<u64>, AppendError> {
+        let load = Load::of(std::slice::from_ref(&record))?;
+        self.enter(&load, std::iter::once(Kept::new(record, arrived)))
+    }
+
+    fn enter(
+        &self,
+        load: &Load,
+        group: impl IntoIterator<Item = Kept>,
+    ) -> Result<RangeInclusive<u64>, AppendError> {
+        let Load { len, bytes, urgent, message } = *load;
         let mut state = self.lock();
-        state.check(group.len(), message, bytes, &self.options)?;
+        state.check(len, message, bytes, &self.options)?;
         let first = state.next;
-        for mut entry in group {
-            if let Some(entry) = Arc::get_mut(&mut entry) {
+        for mut kept in group {
+            if let Some(entry) = Arc::get_mut(&mut kept.entry) {
                 entry.seq = state.next;
             }
             state.next = state.next.next();
-            state.tail.push_back(entry);
+            state.tail.push_back(kept);
         }
         let last = state.next.prev();
         state.tail_bytes += bytes;
@@ -249,8 +284,9 @@ impl Intake {
         state.next = entry.seq.next();
         state.taken = entry.seq;
         state.durable = entry.seq;
-        state.tail_bytes += entry.record.memory_bytes();
-        state.tail.push_back(entry);
+        let bytes = entry.record.memory_bytes();
+        state.tail_bytes += bytes;
+        state.tail.push_back(Kept { entry, bytes });
         self.tell(state);
     }
 

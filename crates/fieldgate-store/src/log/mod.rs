@@ -192,6 +192,14 @@ impl Log for LocalLog {
         self.intake.append(group, arrived)
     }
 
+    fn append_one(
+        &self,
+        record: Record,
+        arrived: UnixMs,
+    ) -> Result<RangeInclusive<u64>, AppendError> {
+        self.intake.append_one(record, arrived)
+    }
+
     fn announce(&self) {
         self.intake.announce();
     }

@@ -4,13 +4,16 @@
 
 use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc, time::Instant};
 
-use fieldgate_core::{dialect::GapReason, id::Seq};
+use fieldgate_core::{
+    dialect::GapReason,
+    id::{Seq, UnixMs},
+};
 
 use super::{BATCH_BYTES_MAX, BATCH_LEN_MAX, READ_RUN, Taken, Wake};
 use crate::{
     log::{LogOptions, Recovery},
     port::{AppendError, Followed},
-    record::Entry,
+    record::{Entry, Record},
 };
 
 /// What came as one and stays in one batch.
@@ -20,10 +23,26 @@ pub(super) struct Group {
     pub(super) bytes: usize,
 }
 
+/// One of the recent records.
+pub(super) struct Kept {
+    pub(super) entry: Arc<Entry>,
+    /// What it costs in memory. Beside it, so that nobody waits for the lock while a record that
+    /// nobody looked at for long comes from memory.
+    pub(super) bytes: usize,
+}
+
+impl Kept {
+    /// Has no number yet.
+    pub(super) fn new(record: Record, arrived: UnixMs) -> Self {
+        let bytes = record.memory_bytes();
+        Self { entry: Arc::new(Entry { seq: Seq(0), arrived, record }), bytes }
+    }
+}
+
 pub(super) struct State {
     pub(super) next: Seq,
     pub(super) reserved_until: Seq,
-    pub(super) tail: VecDeque<Arc<Entry>>,
+    pub(super) tail: VecDeque<Kept>,
     pub(super) tail_first: Seq,
     pub(super) tail_bytes: usize,
     pub(super) taken: Seq,
@@ -135,7 +154,7 @@ impl State {
             self.groups.pop_front();
         }
         let (from, to) = (self.index_of(self.taken.next()), self.index_of(end.next()));
-        taken.entries.extend(self.tail.range(from..to).cloned());
+        taken.entries.extend(self.tail.range(from..to).map(|kept| Arc::clone(&kept.entry)));
         self.taken_len = end.0 - self.taken.0;
         self.taken = end;
         self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
@@ -166,7 +185,7 @@ impl State {
     pub(super) fn routable(&self, next: &mut Seq, out: &mut Vec<Followed>, max: usize) {
         let before = out.len();
         while out.len() - before < max {
-            let Some(entry) = self.tail.get(self.index_of(*next)) else { return };
+            let Some(Kept { entry, .. }) = self.tail.get(self.index_of(*next)) else { return };
             if let Some(range) = self.refused(entry.seq) {
                 out.push(Followed::Gap(entry.seq.0..=*range.end(), GapReason::Crash));
                 *next = Seq(range.end() + 1);
@@ -182,15 +201,15 @@ impl State {
 
     /// Takes out what is durable and followed, beyond what readers are likely to ask for. To be
     /// dropped once the lock is free: most of it has no other owner.
-    pub(super) fn trim(&mut self, tail_bytes_max: usize) -> Vec<Arc<Entry>> {
+    pub(super) fn trim(&mut self, tail_bytes_max: usize) -> Vec<Kept> {
         let done = if self.following { self.durable.min(self.followed) } else { self.durable };
         let mut len = 0;
-        for entry in &self.tail {
-            if self.tail_bytes <= tail_bytes_max || entry.seq > done {
+        for kept in &self.tail {
+            if self.tail_bytes <= tail_bytes_max || self.tail_first > done {
                 break;
             }
-            self.tail_bytes = self.tail_bytes.saturating_sub(entry.record.memory_bytes());
-            self.tail_first = entry.seq.next();
+            self.tail_bytes = self.tail_bytes.saturating_sub(kept.bytes);
+            self.tail_first = self.tail_first.next();
             len += 1;
         }
         self.tail.drain(..len).collect()
