@@ -89,13 +89,17 @@ impl Hub {
     pub(crate) fn on_durable(&self) {
         let durable = self.shared.log.frontier().durable;
         self.durable.set(durable);
+        // What a link sent in one breath is due in one.
+        let mut last: Option<Rc<Link>> = None;
         while let Some(due) = self.next_due(durable) {
-            let Some(link) = self.link(due.link) else { continue };
+            let link = last.take().filter(|link| link.id == due.link);
+            let Some(link) = link.or_else(|| self.link(due.link)) else { continue };
             if self.shared.log.is_refused(due.first) {
                 self.refuse(&link, due.then);
             } else {
                 self.confirm(&link, due.first, due.then);
             }
+            last = Some(link);
         }
         self.space.notify_waiters();
     }
