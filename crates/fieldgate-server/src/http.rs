@@ -196,7 +196,7 @@ async fn dispatch(
     routes: Router,
     mut request: Request,
 ) -> Response {
-    if matches!(caller.0.purpose, Purpose::Deconz | Purpose::Push) {
+    if caller.is_app() {
         return deconz::answer(caller, client, request).await;
     }
     if caller.0.purpose == Purpose::Everything && request.uri().path().starts_with("/v1/") {
@@ -233,7 +233,7 @@ async fn guarded(caller: &Caller, routes: Router, request: Request) -> Response 
         }
     };
     if let Some((code, message)) = refused {
-        let mut response = refuse(code, message).into_response();
+        let mut response = caller.told(refuse(code, message));
         // A refused connection has no place: it must not stay.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return response;
@@ -241,13 +241,14 @@ async fn guarded(caller: &Caller, routes: Router, request: Request) -> Response 
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     if !host.is_none_or(|host| host_is_known(&caller.0.shared, host)) {
         let fault = Fault::new(Code::NotFound, "this host name is not served: see listen.hosts");
-        return Problem::new(StatusCode::MISDIRECTED_REQUEST, fault).into_response();
+        return caller.told(Problem::new(StatusCode::MISDIRECTED_REQUEST, fault));
     }
     let client = match caller.0.shared.proxies.client_of(caller.0.peer, request.headers()) {
         Ok(client) => client,
-        Err(fault) => return Problem::new(StatusCode::BAD_REQUEST, fault).into_response(),
+        Err(fault) => return caller.told(Problem::new(StatusCode::BAD_REQUEST, fault)),
     };
-    let mut response = if is_preflight(&request) {
+    // deCONZ answers preflights of its own, for methods and headers of its own.
+    let mut response = if !caller.is_app() && is_preflight(&request) {
         let mut response = preflight();
         if socketio::is_ours(request.uri().path()) {
             socketio::allow_origin(request.headers(), &mut response);
@@ -266,6 +267,16 @@ async fn guarded(caller: &Caller, routes: Router, request: Request) -> Response 
 }
 
 impl Caller {
+    /// Whether an app of a deCONZ gateway is at the other end.
+    fn is_app(&self) -> bool {
+        matches!(self.0.purpose, Purpose::Deconz | Purpose::Push)
+    }
+
+    /// A refusal as whoever is at the other end reads it.
+    fn told(&self, problem: Problem) -> Response {
+        if self.is_app() { deconz::refuse("/", problem) } else { problem.into_response() }
+    }
+
     /// Who a request's credential names. `None`: it has none.
     pub(crate) async fn principal(
         &self,

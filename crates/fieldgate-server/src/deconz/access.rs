@@ -46,17 +46,19 @@ pub(super) enum Barred {
     Proxied,
 }
 
-/// Decides about a connection that shows no credential.
+/// Decides about a connection that shows no credential. `here`: the ids of keys that were used from its
+/// address a moment ago, which the registry may not have yet.
 pub(super) fn decide<'a>(
     visit: &Visit,
     keys: impl Iterator<Item = &'a BridgeKey>,
+    here: &[String],
     now: UnixMs,
 ) -> Result<Entrance<'a>, Barred> {
     if !visit.origin_is_known {
         return Err(Barred::Origin);
     }
     if !visit.is_proxied
-        && let Some(key) = key_of(visit.address, keys, now)
+        && let Some(key) = key_of(visit.address, keys, here, now)
     {
         return Ok(Entrance::Key(key));
     }
@@ -70,10 +72,15 @@ pub(super) fn decide<'a>(
 fn key_of<'a>(
     address: IpAddr,
     keys: impl Iterator<Item = &'a BridgeKey>,
+    here: &[String],
     now: UnixMs,
 ) -> Option<&'a str> {
     let address = address.to_canonical().to_string();
-    let seen = keys.filter_map(|key| Some((key.addresses.get(&address)?.at_ms, key.id.as_str())));
+    let seen = keys.filter_map(|key| {
+        let noted = key.addresses.get(&address).map(|seen| seen.at_ms);
+        let at_ms = if here.contains(&key.id) { Some(now.0) } else { noted };
+        Some((at_ms?, key.id.as_str()))
+    });
     let recent = seen.filter(|(at_ms, _)| now.0.saturating_sub(*at_ms) < KNOWN_MS);
     recent.max().map(|(_, id)| id)
 }
@@ -106,10 +113,23 @@ mod tests {
     }
 
     fn decide_for(visit: &Visit, keys: &[BridgeKey]) -> Result<String, Barred> {
-        decide(visit, keys.iter(), NOW).map(|entrance| match entrance {
+        decide_here(visit, keys, &[])
+    }
+
+    fn decide_here(visit: &Visit, keys: &[BridgeKey], here: &[&str]) -> Result<String, Barred> {
+        let here: Vec<String> = here.iter().map(|id| (*id).to_owned()).collect();
+        decide(visit, keys.iter(), &here, NOW).map(|entrance| match entrance {
             Entrance::Key(id) => id.to_owned(),
             Entrance::Configured => "configured".to_owned(),
         })
+    }
+
+    #[test]
+    fn a_key_that_was_used_a_moment_ago_counts_before_the_registry_has_it_unless_it_is_gone() {
+        let keys = [key("a", "192.168.1.8", 1), key("b", "192.168.1.7", KNOWN_MS)];
+        assert_eq!(decide_here(&visit(), &keys, &["a"]), Ok("a".to_owned()));
+        assert_eq!(decide_here(&visit(), &keys, &["b"]), Ok("b".to_owned()));
+        assert_eq!(decide_here(&visit(), &keys, &["gone"]), Err(Barred::Unknown));
     }
 
     #[test]

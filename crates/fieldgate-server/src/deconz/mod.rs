@@ -51,11 +51,14 @@ use crate::{
 };
 
 pub(crate) use mirror::run;
+pub(crate) use rest::refuse;
 
 /// How often it is noted at most that an app was seen.
 const SEEN_PERIOD: Duration = Duration::from_secs(600);
 /// How long whoever changed something waits at most until apps see it.
 const SHOWN_WAIT: Duration = Duration::from_secs(2);
+/// The log has what was noted longer ago than this.
+const RECENT: Duration = Duration::from_secs(60);
 /// Most addresses of which it is remembered here.
 const SEEN_MAX: usize = 65_536;
 
@@ -203,6 +206,14 @@ impl Bridge {
     /// Somebody read everything up to this number by a request.
     fn note_read(&self, address: IpAddr, read: Seq) {
         self.cursors().on_read(address, read, Instant::now());
+    }
+
+    /// The keys that were used from an address not long ago. The log has them a moment later, and clients
+    /// open the push socket within that moment.
+    fn seen_at(&self, address: IpAddr) -> Vec<String> {
+        let seen = self.seen();
+        let here = seen.iter().filter(|((_, of), at)| *of == address && at.elapsed() < RECENT);
+        here.map(|((key, _), _)| key.clone()).collect()
     }
 
     /// Notes that an app was seen, in the log too if that was not done a moment ago.

@@ -11,6 +11,7 @@ use fieldgate_core::{
     access::{Grant, Identity, Principal, Verb},
     audit::Act,
     fault::Code,
+    id::UnixMs,
     topic::Filter,
 };
 use fieldgate_dialects::{deconz::Error, wire::Form};
@@ -83,7 +84,8 @@ fn listener_of(
         is_open: shared.config.deconz.push == "open",
     };
     let keys = shared.state.bridge_keys(&bridge.tenant);
-    match access::decide(&visit, keys.iter().map(|key| &**key), now()) {
+    let here = bridge.seen_at(client);
+    match access::decide(&visit, keys.iter().map(|key| &**key), &here, now()) {
         Ok(Entrance::Key(id)) => {
             let key = keys.iter().find(|key| key.id == id);
             let principal = key.map(|key| key.principal(&bridge.tenant));
@@ -94,19 +96,20 @@ fn listener_of(
     }
 }
 
-/// Who is let in by the configuration: nobody in particular, who may listen.
+/// Who is let in by the configuration: nobody in particular, who may listen as long as there is the
+/// tenant. No key could be withdrawn, so it is of the kind that somebody else vouches for.
 fn configured(bridge: &Bridge) -> Principal {
     let all = "#".parse::<Filter>().ok();
     let listens = all.map(|filter| Grant { deny: false, verb: Verb::Subscribe, filter });
     Principal {
         tenant: bridge.tenant.clone(),
         name: "deconz".into(),
-        identity: Identity::Key,
+        identity: Identity::User,
         role: None,
         grants: listens.into_iter().collect(),
         only: None,
         proof: None,
-        expires: None,
+        expires: Some(UnixMs(u64::MAX)),
     }
 }
 

@@ -26,10 +26,15 @@ use fieldgate_dialects::deconz::Error;
 
 use self::{
     reply::Reply,
-    visit::{Visit, no_method},
+    visit::{Visit, error_at, no_method},
 };
 use super::Bridge;
-use crate::{http::Caller, listen::Purpose, rest::body_of, status::readiness};
+use crate::{
+    http::{Caller, Problem},
+    listen::Purpose,
+    rest::body_of,
+    status::readiness,
+};
 
 /// Most bytes of a body.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -67,7 +72,7 @@ async fn respond(caller: &Caller, client: IpAddr, request: Request) -> Response 
     };
     let body = match body_of(caller.shared(), body, BODY_BYTES_MAX).await {
         Ok(body) => body,
-        Err(problem) => return problem.into_response(),
+        Err(problem) => return refuse(behind_key(&path), problem),
     };
     let asked = Asked { method: parts.method, headers: parts.headers, body };
     let answered = match path.split('/').skip(1).collect::<Vec<_>>()[..] {
@@ -82,6 +87,20 @@ async fn respond(caller: &Caller, client: IpAddr, request: Request) -> Response 
         Ok(reply) => reply.respond(&asked.headers),
         Err(error) => reply::failure(error),
     }
+}
+
+/// What was refused before anybody looked at what it asks for. Apps read nothing that is not of their
+/// media type, an error neither.
+pub(crate) fn refuse(address: &str, problem: Problem) -> Response {
+    let (_, fault) = problem.into_parts();
+    reply::failure(error_at(address, &fault))
+}
+
+/// What of a path stands behind the key.
+fn behind_key(path: &str) -> &str {
+    let key =
+        path.strip_prefix("/api/").and_then(|rest| rest.find('/').map(|at| rest.split_at(at)));
+    key.map_or("/", |(_, address)| address)
 }
 
 /// A request, but for its address.
