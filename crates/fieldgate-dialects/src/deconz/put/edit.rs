@@ -8,15 +8,20 @@ use std::collections::HashSet;
 use fieldgate_core::json;
 use serde_json::Value as Json;
 
-use super::super::{
-    Answer, Error, Map,
-    body::{self, Parameter},
+use super::{
+    super::{
+        Answer, Error, Map,
+        body::{self, Parameter},
+    },
+    setting,
 };
 
 /// Longest name, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 /// Most lights that a group is given at once.
 const LIGHTS_MAX: usize = 1_000;
+/// The longest time for which apps ask others to join, in seconds.
+const PERMIT_JOIN_MAX: f64 = 255.0;
 /// What other gateways let apps set, and is not in the configuration.
 const SETTINGS: [&str; 5] = ["discovery", "groupdelay", "unlock", "updatechannel", "utc"];
 
@@ -170,8 +175,11 @@ pub fn call(path: &str, body: &[u8]) -> Result<(), Error> {
 #[must_use]
 pub fn config(path: &str, body: &[u8], config: &Map) -> Vec<Answer> {
     let edit = Edit::read(path, body, |_, parameter| match parameter.name.as_str() {
-        // No radio is there that others could join.
-        "permitjoin" => Some(Err(Error::NotConnected(path.to_owned()))),
+        // No radio is there that others could join: it is taken, as apps expect, and opens nothing.
+        "permitjoin" => {
+            let seconds = parameter.whole(0.0, PERMIT_JOIN_MAX);
+            Some(seconds.map(setting::whole).ok_or_else(|| parameter.refused(path)))
+        }
         name if SETTINGS.contains(&name) || config.contains_key(name) => {
             Some(Err(parameter.read_only(path)))
         }

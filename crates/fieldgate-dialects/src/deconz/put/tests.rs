@@ -348,7 +348,8 @@ fn nothing_of_the_configuration_is_set_by_apps() {
     let about = json!({"name": "Fieldgate", "timeformat": "24h"});
     let set =
         |body: &str| answered(&config("/config", body.as_bytes(), about.as_object().unwrap()));
-    assert_eq!(set(r#"{"permitjoin":60}"#), [json!(950)]);
+    assert_eq!(set(r#"{"permitjoin":60}"#), [json!({"/config/permitjoin": 60})]);
+    assert_eq!(set(r#"{"permitjoin":256}"#), [json!(7)]);
     assert_eq!(set(r#"{"unlock":60,"name":"x","y":1}"#), [json!(8), json!(8), json!(6)]);
     assert_eq!(set("{}"), [json!(5)]);
 }
