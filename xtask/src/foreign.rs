@@ -48,6 +48,9 @@ const SAMPLE_MODULES: &[&str] = &[
 /// A Socket.IO client of another language.
 const PYTHON_SOCKETIO: &str = "python-socketio[client]==5.18.1";
 
+/// The library by which Home Assistant speaks to a deCONZ gateway: the newest for Python 3.11.
+const PYDECONZ: &str = "pydeconz==115";
+
 /// The browser that shows our pages, as Debian packages it.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
@@ -87,10 +90,9 @@ pub(crate) fn install_clients() -> anyhow::Result<Clients> {
     }
     let requirements = root().join("examples/python/requirements.txt");
     let requirements = requirements.display().to_string();
-    run(
-        &python,
-        &["-m", "pip", "install", "--quiet", "-r", &requirements, SCHEMATHESIS, PYTHON_SOCKETIO],
-    )?;
+    let packages = [SCHEMATHESIS, PYTHON_SOCKETIO, PYDECONZ];
+    let install = ["-m", "pip", "install", "--quiet", "-r", &requirements];
+    run(&python, &[&install[..], &packages[..]].concat())?;
     Ok(Clients { python, node_modules: modules.display().to_string() })
 }
 
