@@ -21,6 +21,7 @@ mod conformance;
 mod contract;
 mod crossing;
 mod crowd;
+mod deconz;
 mod deconz_keys;
 mod deliveries;
 mod demo;

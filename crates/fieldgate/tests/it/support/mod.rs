@@ -20,7 +20,9 @@ pub(crate) use events::Events;
 pub(crate) use issuer::{Issuer, Signer, now_s};
 pub(crate) use proxy::Proxy;
 pub(crate) use script::{NodeScript, Script, chromium, node_modules, python};
-pub(crate) use wire::{Seen, Wire, exchange, exchange_bytes, post, post_open, request};
+pub(crate) use wire::{
+    Answer, Seen, Wire, exchange, exchange_bytes, exchange_from, post, post_open, request,
+};
 
 /// How long anything may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -53,6 +55,7 @@ pub(crate) struct Gateway {
     folder: tempfile::TempDir,
     settings: Vec<String>,
     trusted: Option<PathBuf>,
+    listeners: Value,
     pub(crate) address: String,
 }
 
@@ -74,6 +77,7 @@ impl Gateway {
             folder: tempfile::tempdir().unwrap(),
             settings: settings.iter().map(|s| (*s).to_owned()).collect(),
             trusted: None,
+            listeners: Value::Null,
             address: String::new(),
         };
         gateway.up();
@@ -132,8 +136,14 @@ impl Gateway {
             assert!(ended.is_none(), "the gateway ended: {}", self.output());
             std::fs::read_to_string(&ready).ok()
         });
-        let ready: Value = serde_json::from_str(&text).unwrap();
-        self.address = ready["listeners"]["http"][0].as_str().unwrap().to_owned();
+        let mut ready: Value = serde_json::from_str(&text).unwrap();
+        self.listeners = ready["listeners"].take();
+        self.address = self.listener("http").unwrap();
+    }
+
+    /// The first address of a listener, if there is such a listener.
+    pub(crate) fn listener(&self, name: &str) -> Option<String> {
+        self.listeners[name][0].as_str().map(str::to_owned)
     }
 
     /// Whether a process was started and not yet awaited.

@@ -1,7 +1,7 @@
 //! A foreign client as a process: what it says on stdout comes line by line.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError},
@@ -68,6 +68,12 @@ impl Script {
             Err(RecvTimeoutError::Timeout) => panic!("the script said nothing"),
             Err(RecvTimeoutError::Disconnected) => panic!("the script ended"),
         }
+    }
+
+    /// Writes a line to its stdin, which the command must have asked for.
+    pub(crate) fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("its stdin is a pipe");
+        writeln!(stdin, "{line}").expect("the script reads");
     }
 
     /// The next line that begins so; others are passed over.

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{IpAddr, SocketAddr, TcpStream},
     ops::ControlFlow,
     path::Path,
     sync::Arc,
@@ -117,7 +117,21 @@ pub(crate) fn exchange_bytes(
     headers: &str,
     body: &[u8],
 ) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap();
+    ask(TcpStream::connect(address).unwrap(), (method, path), headers, body)
+}
+
+/// The same from another address of this machine.
+pub(crate) fn exchange_from(
+    source: IpAddr,
+    address: &str,
+    (method, path): (&str, &str),
+    headers: &str,
+    body: &str,
+) -> Answer {
+    ask(connect_from(source, address), (method, path), headers, body.as_bytes())
+}
+
+fn ask(mut stream: TcpStream, (method, path): (&str, &str), headers: &str, body: &[u8]) -> Answer {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\
@@ -142,16 +156,42 @@ pub(crate) fn post_open(address: &str, path: &str, body: &Value) -> (u16, Value)
 }
 
 fn socket(address: &str) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
+    TcpStream::connect(address).map(prepared).map_err(|e| e.to_string())
+}
+
+fn prepared(stream: TcpStream) -> TcpStream {
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    Ok(stream)
+    stream
+}
+
+/// Connects from another address of this machine: all of 127.0.0.0/8 are.
+fn connect_from(source: IpAddr, address: &str) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let connected = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source, 0))?;
+        socket.connect(address.parse().unwrap()).await?.into_std()
+    });
+    let stream = connected.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream
 }
 
 impl Wire {
     /// Opens a connection; the answer's status line is the error where it is not 101.
     pub(crate) fn open(address: &str, path: &str, headers: &[&str]) -> Result<Self, String> {
         Self::upgrade(Box::new(socket(address)?), address, path, headers)
+    }
+
+    /// Opens a connection from another address of this machine.
+    pub(crate) fn open_from(
+        source: IpAddr,
+        address: &str,
+        path: &str,
+        headers: &[&str],
+    ) -> Result<Self, String> {
+        Self::upgrade(Box::new(prepared(connect_from(source, address))), address, path, headers)
     }
 
     /// Opens a connection over TLS that trusts this certificate alone.
