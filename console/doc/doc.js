@@ -7,7 +7,7 @@
 const METHODS = ["get", "post", "put", "patch", "delete"];
 const byId = (id) => document.getElementById(id);
 let token = "";
-/** What is asked: of the gateway itself, and as clients of thethings.iO do. */
+/** What is asked: of the gateway itself, and as clients of thethings.iO and of deCONZ do. */
 let descriptions = [];
 let events = {};
 /** The document that references are looked up in: of requests, or of events. */
@@ -100,6 +100,13 @@ function responses(operation) {
   });
 }
 
+/** Where a document is served, if it is not here: this page can send nothing there. */
+function elsewhere() {
+  const { url = "/", variables = {} } = root.servers?.[0] ?? {};
+  if (url.startsWith("/")) return "";
+  return Object.entries(variables).reduce((filled, [name, { default: value }]) => filled.replace(`{${name}}`, value), url);
+}
+
 /** A form that sends the request, and what it is in curl. */
 function trial(method, path, operation) {
   const parameters = (operation.parameters ?? []).map(follow);
@@ -111,6 +118,7 @@ function trial(method, path, operation) {
   const body = media && el("textarea", { spellcheck: "false", "aria-label": "Body" });
   if (body) body.value = JSON.stringify(media.example ?? sample(media.schema), null, 2);
   const curl = el("pre");
+  const other = elsewhere();
   const answer = el("pre", { hidden: "" });
   const address = () => {
     let filled = path;
@@ -128,10 +136,10 @@ function trial(method, path, operation) {
   };
   const show = () => {
     const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-    const parts = ["curl", ...(method === "get" ? [] : ["-X", method.toUpperCase()]), "-H", '"Authorization: Bearer $FIELDGATE_TOKEN"'];
+    const parts = ["curl", ...(method === "get" ? [] : ["-X", method.toUpperCase()]), ...(other ? [] : ["-H", '"Authorization: Bearer $FIELDGATE_TOKEN"'])];
     for (const [name, value] of Object.entries(headers())) parts.push("-H", quote(`${name}: ${value}`));
     if (body?.value) parts.push("-d", quote(body.value));
-    curl.textContent = [...parts, quote(location.origin + address())].join(" ");
+    curl.textContent = [...parts, quote((other || location.origin) + address())].join(" ");
   };
   const send = async (event) => {
     event.preventDefault();
@@ -144,9 +152,9 @@ function trial(method, path, operation) {
     }
   };
   const rows = parameters.map((parameter, at) => el("label", {}, `${parameter.name}${parameter.required ? " *" : ""}`, inputs[at]));
-  const form = el("form", { class: "try", onsubmit: send, oninput: show }, rows, body, el("p", {}, el("button", {}, "Send")));
+  const form = el("form", { class: "try", onsubmit: send, oninput: show }, rows, body, other ? "" : el("p", {}, el("button", {}, "Send")));
   show();
-  return el("details", {}, el("summary", {}, "Try it"), form, curl, answer);
+  return el("details", {}, el("summary", {}, other ? "In curl" : "Try it"), form, curl, answer);
 }
 
 /** Asks, and tells status, headers and body. Of a stream it shows the first five seconds. */
@@ -282,15 +290,15 @@ function draw() {
 async function read() {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const [first, ...more] = await Promise.all(
-    ["openapi", "thethings", "asyncapi"].map((name) => fetch(`/doc/${name}.json`, { headers })));
+    ["openapi", "thethings", "deconz", "asyncapi"].map((name) => fetch(`/doc/${name}.json`, { headers })));
   if (!first.ok) {
     const problem = await first.json();
     byId("main").replaceChildren(el("p", {}, `The gateway does not show it: ${problem.detail}. Give a key or token above.`));
     byId("told").textContent = "";
     return;
   }
-  const [own, things, said] = await Promise.all([first, ...more].map((response) => response.json()));
-  descriptions = [own, things];
+  const [own, things, hub, said] = await Promise.all([first, ...more].map((response) => response.json()));
+  descriptions = [own, things, hub];
   events = said;
   draw();
   byId("told").textContent = token ? "Requests of this page carry it." : "";

@@ -106,7 +106,7 @@ pub(crate) fn install_browser() -> anyhow::Result<&'static str> {
     Ok(CHROMIUM)
 }
 
-/// Checks the committed descriptions of `/v1` and `/v2` with the linter that its readers use; a warning fails.
+/// Checks the committed descriptions of `/v1`, `/v2` and `/api` with the linter that its readers use; a warning fails.
 pub(crate) fn lint_description() -> anyhow::Result<()> {
     let folder = folder()?.join("redocly");
     let linter = folder.join("node_modules/.bin/redocly");
@@ -115,7 +115,8 @@ pub(crate) fn lint_description() -> anyhow::Result<()> {
         let arguments = ["install", "--no-audit", "--no-fund", "--no-package-lock", REDOCLY];
         run_in(&folder, "npm", &arguments, &[])?;
     }
-    let descriptions = ["docs/protocol/openapi.yaml", "docs/protocol/thethings.yaml"];
+    let descriptions =
+        ["docs/protocol/openapi.yaml", "docs/protocol/thethings.yaml", "docs/protocol/deconz.yaml"];
     let arguments = [&["lint", "--extends=recommended-strict"][..], &descriptions[..]].concat();
     let quiet = [("REDOCLY_TELEMETRY", "off"), ("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true")];
     run_in(&root(), &linter.display().to_string(), &arguments, &quiet)

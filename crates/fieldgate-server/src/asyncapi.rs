@@ -5,6 +5,7 @@
 //! them, names and bodies of Kamea events from the configuration in force. Invariant: each example of
 //! what is sent is taken by its decoder (`tests`).
 
+mod deconz;
 mod native;
 mod socketio;
 mod thingsee;
@@ -209,6 +210,7 @@ pub(crate) fn asyncapi(kamea: &Kamea) -> Value {
         thingsee::source(),
         socketio::thethings(),
         socketio::kamea(kamea),
+        deconz::push(),
     ];
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     for interface in &interfaces {
@@ -235,6 +237,8 @@ pub(crate) fn asyncapi(kamea: &Kamea) -> Value {
                     "description": "Authorization: Bearer, with an API key, the token of a device or of a person."},
                 "token": {"type": "httpApiKey", "in": "query", "name": "token",
                     "description": "The same in the address, where a client cannot set headers."},
+                "apikey": {"type": "httpApiKey", "in": "query", "name": "apikey",
+                    "description": "The key of a deCONZ app, where it has no header. Many apps show none: see deconz.push."},
                 "ticket": {"type": "httpApiKey", "in": "query", "name": "ticket",
                     "description": "A ticket of POST /v1/tickets, good for one connection."},
             },
@@ -271,6 +275,13 @@ fn servers() -> Value {
             "description": "This gateway; wss where it has a certificate.",
             "variables": host,
             "security": security(&["bearer", "token", "ticket"]),
+        },
+        "deconz": {
+            "host": "{address}",
+            "protocol": "ws",
+            "description": "An address of listen.deconz, or of deconz.ws_port; wss where it has a certificate.",
+            "variables": {"address": {"default": "localhost", "description": "Host and port."}},
+            "security": security(&["bearer", "apikey"]),
         },
         "socketio": {
             "host": "{address}",

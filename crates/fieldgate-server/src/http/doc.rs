@@ -13,7 +13,7 @@ use axum::{
 };
 
 use super::{Caller, Problem, unauthorized};
-use crate::{asyncapi::asyncapi, rest, thethings};
+use crate::{asyncapi::asyncapi, deconz, rest, thethings};
 use fieldgate_core::fault::{Code, Fault};
 use utoipa::openapi::OpenApi;
 
@@ -30,6 +30,8 @@ pub(super) fn routes(caller: &Caller) -> Router<Caller> {
         .route("/doc/openapi.yaml", get(|| async { yaml(rest::openapi()) }))
         .route("/doc/thethings.json", get(|| async { Json(thethings::openapi()) }))
         .route("/doc/thethings.yaml", get(|| async { yaml(thethings::openapi()) }))
+        .route("/doc/deconz.json", get(|| async { Json(deconz::openapi()) }))
+        .route("/doc/deconz.yaml", get(|| async { yaml(deconz::openapi()) }))
         .route("/doc/asyncapi.json", get(events))
         .route("/doc/asyncapi.yaml", get(events_yaml))
         .layer(from_fn_with_state(caller.clone(), known))

@@ -14,9 +14,14 @@ fn the_description_is_for_this_machine_or_whoever_is_known() {
     let token = gateway.device("lamp-1");
     let status =
         |path: &str, headers: &str| exchange(&gateway.address, "GET", path, headers, "").status;
-    for path in
-        ["/doc/openapi.json", "/doc/openapi.yaml", "/doc/asyncapi.json", "/doc/asyncapi.yaml"]
-    {
+    for path in [
+        "/doc/openapi.json",
+        "/doc/openapi.yaml",
+        "/doc/deconz.json",
+        "/doc/deconz.yaml",
+        "/doc/asyncapi.json",
+        "/doc/asyncapi.yaml",
+    ] {
         assert_eq!(status(path, ""), 200, "from this machine");
         assert_eq!(status(path, ELSEWHERE), 401, "from elsewhere");
         let wrong = format!("{ELSEWHERE}Authorization: Bearer wrong\r\n");
@@ -74,7 +79,9 @@ fn a_browser_draws_every_address_and_sends_a_request() {
         paths.map(|item| item.as_object().unwrap().len()).sum::<usize>()
     };
     let described = read("/doc/openapi.json");
-    let count = count_of(&described) + count_of(&read("/doc/thethings.json"));
+    let others = ["/doc/thethings.json", "/doc/deconz.json"];
+    let count =
+        count_of(&described) + others.iter().map(|path| count_of(&read(path))).sum::<usize>();
     let drawn: Value = serde_json::from_str(&visit.line()).unwrap();
     assert_eq!(drawn["sections"], count, "each address and method has its section");
     let events = read("/doc/asyncapi.json");

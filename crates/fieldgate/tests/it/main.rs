@@ -22,6 +22,7 @@ mod contract;
 mod crossing;
 mod crowd;
 mod deconz;
+mod deconz_doc;
 mod deconz_keys;
 mod deliveries;
 mod demo;

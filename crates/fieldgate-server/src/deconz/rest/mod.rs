@@ -6,6 +6,7 @@
 
 mod act;
 mod config;
+mod describe;
 mod groups;
 mod keys;
 mod lights;
@@ -24,6 +25,7 @@ use axum::{
 use bytes::Bytes;
 use fieldgate_dialects::deconz::Error;
 
+pub(crate) use self::describe::{Examples, openapi, scene_called};
 use self::{
     reply::Reply,
     visit::{Visit, error_at, no_method},
