@@ -23,6 +23,7 @@ use fieldgate_core::{
 use super::{Clip, Map, Part};
 use seen::{Looked, Mode, Seen};
 use sights::{Key, Press, Sight, Sights};
+pub use whole::tag_of;
 pub(super) use whole::{local, tag};
 
 /// What is known of a device beside its messages.
@@ -208,6 +209,12 @@ impl Device {
             self.tell(key, false, &mut changes);
         }
         changes
+    }
+
+    /// Whether the device can be reached, as was said last.
+    #[must_use]
+    pub const fn is_reachable(&self) -> bool {
+        self.is_reachable
     }
 
     /// Says what the device is now.

@@ -53,6 +53,15 @@ pub enum Error {
     },
     /// There is more than there may be.
     TooMany(String),
+    /// Another one has what is to be its own.
+    Duplicate {
+        /// Where.
+        path: String,
+        /// The name of the parameter.
+        name: String,
+        /// What it was to be.
+        value: String,
+    },
     /// Keys are not given out now.
     Locked,
     /// The device is not there.
@@ -76,6 +85,7 @@ impl Error {
             | Self::UnknownParameter { .. }
             | Self::InvalidValue { .. }
             | Self::ReadOnly { .. }
+            | Self::Duplicate { .. }
             | Self::TooMany(_) => 400,
             Self::NotAvailable(_) | Self::Method { .. } => 404,
             Self::Unreachable(_) | Self::QueueFull(_) => 200,
@@ -94,6 +104,7 @@ impl Error {
             Self::InvalidValue { .. } => 7,
             Self::ReadOnly { .. } => 8,
             Self::TooMany(_) => 11,
+            Self::Duplicate { .. } => 100,
             Self::Locked => 101,
             Self::Unreachable(_) => 202,
             Self::QueueFull(_) => 901,
@@ -116,6 +127,7 @@ impl Error {
             | Self::Method { path, .. } => path.clone(),
             Self::UnknownParameter { path, name }
             | Self::InvalidValue { path, name, .. }
+            | Self::Duplicate { path, name, .. }
             | Self::ReadOnly { path, name } => format!("{path}/{}", shown(name)),
             Self::Locked => "/".to_owned(),
         }
@@ -138,6 +150,9 @@ impl Error {
                 format!("invalid value, {}, for parameter, {}", shown(value), shown(name))
             }
             Self::ReadOnly { name, .. } => format!("parameter, {}, is not modifiable", shown(name)),
+            Self::Duplicate { name, value, .. } => {
+                format!("duplicate, {}, for parameter, {}", shown(value), shown(name))
+            }
             Self::TooMany(_) => "too many items in list".to_owned(),
             Self::Locked => "link button not pressed".to_owned(),
             Self::Unreachable(path) => {
@@ -282,6 +297,13 @@ mod tests {
                 8,
                 "/lights/9/x",
                 "parameter, x, is not modifiable",
+            ),
+            (
+                Error::Duplicate { path: path(), name: name(), value: "7".into() },
+                400,
+                100,
+                "/lights/9/x",
+                "duplicate, 7, for parameter, x",
             ),
             (Error::Locked, 403, 101, "/", "link button not pressed"),
             (

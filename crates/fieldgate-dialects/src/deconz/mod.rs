@@ -15,7 +15,7 @@ mod part;
 pub mod put;
 
 pub use clip::Clip;
-pub use device::{Change, Device, Facts, Id, Light};
+pub use device::{Change, Device, Facts, Id, Light, tag_of};
 pub use error::{Answer, Error, status, write_answers};
 pub use part::Part;
 pub use put::{Action, Asked};

@@ -217,6 +217,9 @@ impl GroupAsked {
     ) -> Option<Error> {
         let mut failure = None;
         let mut is_taken = false;
+        if !lamps.is_empty() && !lamps.iter().any(Lamp::is_reachable) {
+            return Some(Error::Unreachable(path.to_owned()));
+        }
         for (lamp, asked) in lamps.iter().zip(&mut self.each).filter(|(l, _)| l.is_reachable()) {
             match lamp.fit(path, parameter, ask) {
                 Ok(wanted) => {
@@ -243,6 +246,9 @@ pub fn sensor_config(path: &str, body: &[u8], device: &Device, part: Part, insta
     for parameter in &parameters {
         let old = config.get(&parameter.name);
         let done = match parameter.name.as_str() {
+            "heatsetpoint" if part == Part::Thermostat && !device.is_reachable() => {
+                Err(Error::Unreachable(path.to_owned()))
+            }
             "heatsetpoint" if part == Part::Thermostat => {
                 let number = parameter.whole(-27_315.0, 1e6).ok_or_else(|| parameter.refused(path));
                 number.and_then(|number| {

@@ -209,12 +209,13 @@ impl Sights {
         })
     }
 
-    /// Takes a press, unless it is from before the last one.
+    /// Takes a press, unless it was taken before. Its number alone says so: a clock of a device may go
+    /// back, and somebody pressed all the same.
     pub(super) fn push(&mut self, press: Press, origin: Origin) -> Option<Key> {
         let key = (Part::Switch, press.instance);
         let seen = self.parts.entry(key).or_default();
         let old = seen.fields.get("button").and_then(|held| held.origin);
-        if old.is_some_and(|old| !origin.replaces(&old)) {
+        if old.is_some_and(|old| origin.seq <= old.seq) {
             return None;
         }
         let Press { name, value, .. } = press;

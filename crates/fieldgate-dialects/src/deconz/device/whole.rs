@@ -33,13 +33,20 @@ impl Device {
         if !part.is_light() {
             put("config", self.config(part, instance).into());
         }
-        let given = self.facts.clip.as_ref().and_then(|clip| clip.unique_id.clone());
-        put("uniqueid", given.unwrap_or_else(|| part.unique_id(id.address, instance)).into());
+        put("uniqueid", self.unique_id(part, instance, id.address).into());
         let tag = tag(&map);
         map.insert("etag".to_owned(), tag.into());
         let heard = (self.heard > UnixMs(0)).then(|| minute(self.heard));
         map.insert("lastseen".to_owned(), heard.into());
         Some(map)
+    }
+
+    /// What tells a part from every other one: what its app named it, else what follows from the
+    /// address of its device.
+    #[must_use]
+    pub fn unique_id(&self, part: Part, instance: u8, address: [u8; 8]) -> String {
+        let given = self.facts.clip.as_ref().and_then(|clip| clip.unique_id.clone());
+        given.unwrap_or_else(|| part.unique_id(address, instance))
     }
 
     /// What a part is, whatever it is in.
@@ -92,8 +99,14 @@ impl Device {
 
 /// A tag of what a map says.
 pub(in super::super) fn tag(map: &Map) -> String {
+    tag_of(&serde_json::to_string(map).unwrap_or_default())
+}
+
+/// A tag of a text.
+#[must_use]
+pub fn tag_of(text: &str) -> String {
     let mut hasher = SipHasher13::new();
-    hasher.write(serde_json::to_string(map).unwrap_or_default().as_bytes());
+    hasher.write(text.as_bytes());
     format!("{:032x}", hasher.finish128().as_u128())
 }
 

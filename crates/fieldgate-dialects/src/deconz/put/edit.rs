@@ -171,7 +171,7 @@ pub fn call(path: &str, body: &[u8]) -> Result<(), Error> {
     body::object(path, body).map(drop)
 }
 
-/// `PUT config`: nothing of it can be set by apps. `config`: the configuration whole.
+/// `PUT config`: nothing of it can be set by apps; `permitjoin` alone is taken. `config`: the configuration whole.
 #[must_use]
 pub fn config(path: &str, body: &[u8], config: &Map) -> Vec<Answer> {
     let edit = Edit::read(path, body, |_, parameter| match parameter.name.as_str() {

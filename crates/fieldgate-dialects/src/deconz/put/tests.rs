@@ -256,6 +256,8 @@ fn a_group_is_asked_lamp_by_lamp() {
     let asked = group_action(GROUP, br#"{"toggle":true}"#, &lights);
     assert_eq!(asked.each[0].payload().as_deref(), Some(r#"{"set":{"on":true}}"#));
     assert_eq!(answered(&asked.answers), [json!({"/groups/1/action/toggle": true})]);
+    let asked = group_action(GROUP, br#"{"on":true}"#, &[(&gone, 1)]);
+    assert_eq!((asked.each[0].payload(), answered(&asked.answers)), (None, vec![json!(202)]));
     // Nobody is there: what a lamp could be asked is done.
     let asked = group_action(GROUP, br#"{"on":true,"bri":300,"effect":"none"}"#, &[]);
     let done = [json!({"/groups/1/action/on": true}), json!(7), json!(6)];
@@ -299,6 +301,10 @@ fn a_thermostat_is_set_and_other_sensors_are_not() {
     ] {
         assert_eq!(set(body, Part::Thermostat), (None, vec![json!(error)]), "{body}");
     }
+    let mut gone = of_kind(Kind::Thermostat);
+    gone.set_reachable(false);
+    let asked = sensor_config(CONFIG, br#"{"heatsetpoint":2150}"#, &gone, Part::Thermostat, 1);
+    assert_eq!((asked.payload(), answered(&asked.answers)), (None, vec![json!(202)]));
 }
 
 #[test]
@@ -348,8 +354,11 @@ fn nothing_of_the_configuration_is_set_by_apps() {
     let about = json!({"name": "Fieldgate", "timeformat": "24h"});
     let set =
         |body: &str| answered(&config("/config", body.as_bytes(), about.as_object().unwrap()));
-    assert_eq!(set(r#"{"permitjoin":60}"#), [json!({"/config/permitjoin": 60})]);
-    assert_eq!(set(r#"{"permitjoin":256}"#), [json!(7)]);
+    let opened = [json!({"/config/permitjoin": 60})];
+    assert_eq!(set(r#"{"permitjoin":60}"#), opened);
+    for refused in ["-1", "256", "0.5", "true", "\"60\""] {
+        assert_eq!(set(&format!(r#"{{"permitjoin":{refused}}}"#)), [json!(7)], "{refused}");
+    }
     assert_eq!(set(r#"{"unlock":60,"name":"x","y":1}"#), [json!(8), json!(8), json!(6)]);
     assert_eq!(set("{}"), [json!(5)]);
 }
