@@ -230,7 +230,8 @@ impl Config {
         let of_paths = self.thingsee.wrong().into_iter().map(|why| ("thingsee.paths", why));
         let of_apps = self.thethings.wrong_apps().into_iter().map(|why| ("thethings.apps", why));
         let simple = self.simple_contradictions().into_iter().map(owned);
-        let of_dialects = self.kamea.wrong().into_iter().chain(self.deconz.wrong());
+        let of_dialects =
+            self.kamea.wrong().into_iter().chain(self.deconz.wrong(!self.listen.deconz.is_empty()));
         simple.chain(of_issuers).chain(of_paths).chain(of_apps).chain(of_dialects).collect()
     }
 

@@ -115,6 +115,12 @@ impl Caller {
         self.0.shared.proxies.contains(self.0.peer)
     }
 
+    /// Whether a proxy that nobody configured is at the other end: all the world has its address.
+    pub(crate) fn is_relayed(&self, headers: &HeaderMap) -> bool {
+        let names = ["x-forwarded-for", "forwarded", "via"];
+        !self.is_proxied() && names.iter().any(|name| headers.contains_key(*name))
+    }
+
     pub(crate) fn phase(&self) -> &Arc<Phase> {
         &self.0.phase
     }
@@ -196,13 +202,13 @@ async fn dispatch(
     routes: Router,
     mut request: Request,
 ) -> Response {
-    if caller.is_app() {
-        return deconz::answer(caller, client, request).await;
-    }
     if caller.0.purpose == Purpose::Everything && request.uri().path().starts_with("/v1/") {
         return rest::answer(Entrance::Listener(caller.clone(), client), request).await;
     }
     request.extensions_mut().insert(Client(client));
+    if caller.is_app() {
+        return deconz::answer(caller, client, request).await;
+    }
     if caller.0.purpose == Purpose::Everything
         && let Some(source) = ingest::source_at(&caller.0.shared, request.uri().path())
     {
@@ -218,8 +224,17 @@ async fn dispatch(
     answered.unwrap_or_else(|never| match never {})
 }
 
-/// Looks at what every request must obey.
+/// Answers in the manner of the listener whatever is refused there.
 async fn guarded(caller: &Caller, routes: Router, request: Request) -> Response {
+    if !caller.is_app() {
+        return checked(caller, routes, request).await;
+    }
+    let asked = deconz::Bridge::hear(&request);
+    asked.finish(caller.shared(), checked(caller, routes, request).await)
+}
+
+/// Looks at what every request must obey.
+async fn checked(caller: &Caller, routes: Router, request: Request) -> Response {
     let refused = match &*caller.0.admitted() {
         Admitted::Yes(_) | Admitted::Upgraded => None,
         Admitted::No { why: NoPlace::Address, .. } => {
@@ -233,7 +248,7 @@ async fn guarded(caller: &Caller, routes: Router, request: Request) -> Response 
         }
     };
     if let Some((code, message)) = refused {
-        let mut response = caller.told(refuse(code, message));
+        let mut response = refuse(code, message).into_response();
         // A refused connection has no place: it must not stay.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return response;
@@ -241,14 +256,14 @@ async fn guarded(caller: &Caller, routes: Router, request: Request) -> Response 
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     if !host.is_none_or(|host| host_is_known(&caller.0.shared, host)) {
         let fault = Fault::new(Code::NotFound, "this host name is not served: see listen.hosts");
-        return caller.told(Problem::new(StatusCode::MISDIRECTED_REQUEST, fault));
+        return Problem::new(StatusCode::MISDIRECTED_REQUEST, fault).into_response();
     }
     let client = match caller.0.shared.proxies.client_of(caller.0.peer, request.headers()) {
         Ok(client) => client,
-        Err(fault) => return caller.told(Problem::new(StatusCode::BAD_REQUEST, fault)),
+        Err(fault) => return Problem::new(StatusCode::BAD_REQUEST, fault).into_response(),
     };
     // deCONZ answers preflights of its own, for methods and headers of its own.
-    let mut response = if !caller.is_app() && is_preflight(&request) {
+    let mut response = if is_preflight(&request) && !caller.is_app() {
         let mut response = preflight();
         if socketio::is_ours(request.uri().path()) {
             socketio::allow_origin(request.headers(), &mut response);
@@ -270,11 +285,6 @@ impl Caller {
     /// Whether an app of a deCONZ gateway is at the other end.
     fn is_app(&self) -> bool {
         matches!(self.0.purpose, Purpose::Deconz | Purpose::Push)
-    }
-
-    /// A refusal as whoever is at the other end reads it.
-    fn told(&self, problem: Problem) -> Response {
-        if self.is_app() { deconz::refuse("/", problem) } else { problem.into_response() }
     }
 
     /// Who a request's credential names. `None`: it has none.
@@ -368,7 +378,7 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The credential in a query that stands behind this name.
-fn value_of(query: Option<&str>, name: &str) -> Option<String> {
+pub(crate) fn value_of(query: Option<&str>, name: &str) -> Option<String> {
     let value = query?.split('&').find_map(|pair| pair.strip_prefix(name))?;
     // What is not encoded as it should be is a credential that nobody has.
     Some(decoded(value).unwrap_or_else(|| value.to_owned()))

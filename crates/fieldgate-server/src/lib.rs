@@ -56,7 +56,7 @@ mod worker;
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -180,7 +180,10 @@ pub async fn start(
         if let Some(at) = first("deconz_push").or_else(|| first("deconz")) {
             let is_tls = tls.is_some() && !is_plain(&fabric.shared.config, "deconz");
             let port = first("deconz").map_or(0, SocketAddr::port);
-            bridge.set_places(port, Push { address: at.ip().to_string(), port: at.port(), is_tls });
+            // An address that stands for all of this machine is none that an app can open.
+            let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+            let ip = if at.ip().is_unspecified() { local } else { at.ip() };
+            bridge.set_places(port, Push { address: ip.to_string(), port: at.port(), is_tls });
         }
     }
     let stop = CancellationToken::new();

@@ -76,9 +76,13 @@ impl<'de> Deserialize<'de> for WsPort {
 }
 
 impl Deconz {
-    /// What is wrong: the key, and why.
-    pub(super) fn wrong(&self) -> Vec<(&'static str, String)> {
+    /// What is wrong: the key, and why. `is_served`: there is a listener for it.
+    pub(super) fn wrong(&self, is_served: bool) -> Vec<(&'static str, String)> {
         let mut wrong = Vec::new();
+        if self.ws_port != WsPort::None && !is_served {
+            let why = "is beside listen.deconz, which is empty: name its address there".to_owned();
+            wrong.push(("deconz.ws_port", why));
+        }
         if let Err(error) = self.tenant.parse::<TenantId>() {
             wrong.push(("deconz.tenant", format!("cannot be {:?}: {error}", self.tenant)));
         }
@@ -104,12 +108,12 @@ mod tests {
 
     #[test]
     fn what_cannot_hold_is_told_with_its_key() {
-        assert!(Deconz::default().wrong().is_empty());
+        assert!(Deconz::default().wrong(false).is_empty());
         let good = Deconz {
             push_allow: vec!["::1".to_owned(), "10.0.0.0/8".to_owned()],
             ..Deconz::default()
         };
-        assert!(good.wrong().is_empty());
+        assert!(good.wrong(true).is_empty());
         let long = "x".repeat(NAME_BYTES_MAX + 1);
         for (wrong, key) in [
             (Deconz { tenant: "No Tenant".to_owned(), ..Deconz::default() }, "deconz.tenant"),
@@ -126,8 +130,11 @@ mod tests {
                 "deconz.push_allow",
             ),
         ] {
-            let told = wrong.wrong();
+            let told = wrong.wrong(true);
             assert!(told.len() == 1 && told[0].0 == key, "{told:?}");
         }
+        let beside = Deconz { ws_port: WsPort::Auto, ..Deconz::default() };
+        assert!(beside.wrong(true).is_empty());
+        assert!(matches!(&beside.wrong(false)[..], [("deconz.ws_port", _)]));
     }
 }

@@ -16,7 +16,7 @@ pub(super) const KNOWN_MS: u64 = 24 * 60 * 60 * 1_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Visit {
     pub(super) address: IpAddr,
-    /// Whether a proxy that is believed names the address.
+    /// Whether a proxy is before it, one that is believed or one that nobody configured.
     pub(super) is_proxied: bool,
     /// Whether it has no `Origin`, or one that is allowed.
     pub(super) origin_is_known: bool,

@@ -172,7 +172,9 @@ impl Group {
 
     /// Its scenes by their numbers.
     pub(super) fn scenes_json(&self) -> Map {
-        let one = |scene: &SceneOf| (scene.number.to_string(), Value::Object(scene.json()));
+        let one = |scene: &SceneOf| {
+            (scene.number.to_string(), Value::Object(gateway::listed_scene(&scene.told())))
+        };
         self.scenes.iter().map(one).collect()
     }
 }

@@ -51,7 +51,7 @@ use crate::{
 };
 
 pub(crate) use mirror::run;
-pub(crate) use rest::{Examples, openapi, refuse, scene_called};
+pub(crate) use rest::{Examples, openapi, scene_called};
 
 /// How often it is noted at most that an app was seen.
 const SEEN_PERIOD: Duration = Duration::from_secs(600);

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     fabric::{Shared, now},
-    http::{Caller, Joining, Offer, origin_is_known},
+    http::{Caller, Joining, Offer, origin_is_known, value_of},
     refusals::Refusal,
 };
 
@@ -67,18 +67,20 @@ fn listener_of(
     request: &Request,
 ) -> Result<Principal, Response> {
     let shared = caller.shared();
-    if let Some(token) = token_of(request) {
-        caller.may_try(client).map_err(IntoResponse::into_response)?;
+    let shown = value_of(request.uri().query(), "apikey=");
+    if let Some(token) = shown.or_else(|| Caller::bearer(request.headers())) {
         let found = shared.state.verify_bridge_key(&token);
         let found = found.filter(|(principal, _)| principal.tenant == bridge.tenant);
-        return found.map(|(principal, _)| principal).ok_or_else(|| {
-            let _counted = caller.wrong(client);
-            reply::failure(Error::Unauthorized("/".to_owned()))
-        });
+        if let Some((principal, _)) = found {
+            return Ok(principal);
+        }
+        caller.may_try(client).map_err(IntoResponse::into_response)?;
+        let _counted = caller.wrong(client);
+        return Err(reply::failure(Error::Unauthorized("/".to_owned())));
     }
     let visit = Visit {
         address: client,
-        is_proxied: caller.is_proxied(),
+        is_proxied: caller.is_proxied() || caller.is_relayed(request.headers()),
         origin_is_known: origin_is_known(shared, request.headers()),
         is_listed: bridge.listed.contains(client),
         is_open: shared.config.deconz.push == "open",
@@ -127,11 +129,4 @@ fn refuse(shared: &Shared, bridge: &Bridge, client: IpAddr, barred: Barred) -> R
         target: target.to_owned(),
     });
     reply::failure(Error::Unauthorized("/".to_owned()))
-}
-
-/// The key that a request shows: `?apikey=`, or behind `Authorization: Bearer`.
-fn token_of(request: &Request) -> Option<String> {
-    let query = request.uri().query().unwrap_or_default();
-    let shown = query.split('&').find_map(|pair| pair.strip_prefix("apikey="));
-    shown.map(str::to_owned).or_else(|| Caller::bearer(request.headers()))
 }

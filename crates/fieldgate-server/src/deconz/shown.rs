@@ -39,11 +39,11 @@ struct Nameless {
 }
 
 impl Name {
-    fn of(parts: Option<&Parts>, (part, instance): Place) -> Option<Self> {
+    fn of(device: &Device, parts: Option<&Parts>, (part, instance): Place) -> Option<Self> {
         let parts = parts?;
         let number = *parts.numbers.get(&(part.as_str().to_owned(), instance))?;
         let id = Id { number, address: parts.address };
-        Some(Self { id, unique_id: part.unique_id(parts.address, instance), shown: Seq(0) })
+        Some(Self { id, unique_id: device.unique_id(part, instance, parts.address), shown: Seq(0) })
     }
 
     fn subject(&self, part: Part) -> Subject<'_> {
@@ -136,7 +136,7 @@ impl Shown {
             }
         }
         for place in self.device.parts() {
-            match Name::of(parts, place) {
+            match Name::of(&self.device, parts, place) {
                 Some(name) => drop(self.names.insert(place, name)),
                 None => drop(self.nameless.entry(place).or_default()),
             }
@@ -159,7 +159,7 @@ impl Shown {
             match change {
                 Change::New(part, instance) => {
                     let place = (part, instance);
-                    match Name::of(parts, place) {
+                    match Name::of(&self.device, parts, place) {
                         Some(name) => moved.came.push(self.show(place, name, position, frames)),
                         None => drop(self.nameless.entry(place).or_default()),
                     }
@@ -222,7 +222,8 @@ impl Shown {
     ) -> Moved {
         let mut moved = Moved::default();
         let named = self.nameless.keys();
-        let named = named.filter_map(|place| Some((*place, Name::of(Some(parts), *place)?)));
+        let named =
+            named.filter_map(|place| Some((*place, Name::of(&self.device, Some(parts), *place)?)));
         let named: Vec<_> = named.collect();
         for (place, name) in named {
             let waiting = self.nameless.remove(&place).unwrap_or_default();

@@ -16,7 +16,7 @@ use fieldgate_core::{
 use fieldgate_dialects::native;
 use fieldgate_store::{
     registry::{Change, Scene, ScenePlan, SceneStep},
-    state::SCENE_DEVICES_MAX,
+    state::{Admit, SCENE_DEVICES_MAX},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -235,15 +235,24 @@ async fn recall(
     asker.pay(1, wishes.iter().map(|(_, payload)| payload.len()).sum())?;
     let issue = |is_first| {
         let pay = |more| if is_first { asker.pay(more, 0) } else { Ok(()) };
-        commands::issue_each(&asker.shared, &asker.principal, &wishes, derived.as_ref(), None, pay)
+        let (shared, derived) = (&asker.shared, derived.as_ref());
+        let issued = commands::issue_each(shared, &asker.principal, &wishes, derived, None, pay)?;
+        // Who asks again with the same key hears of the first time.
+        if matches!(issued.admitted, Admit::New(_)) {
+            tell_called(&asker, &scene);
+        }
+        Ok(issued)
     };
-    let answer = sent(&asker, wait, issue).await?;
-    if let Some(bridge) = asker.shared.bridge.as_ref().filter(|b| b.tenant == *asker.tenant()) {
-        let group = scene.plan.group.as_ref();
-        let group = group.and_then(|group| asker.shared.state.group(asker.tenant(), group));
-        bridge.scene_called(group.map_or(0, |group| group.group.number), scene.number);
-    }
-    Ok(answer)
+    sent(&asker, wait, issue).await
+}
+
+/// Tells deCONZ apps that a scene was called.
+fn tell_called(asker: &Asker, scene: &Scene) {
+    let bridge = asker.shared.bridge.as_ref().filter(|bridge| bridge.tenant == *asker.tenant());
+    let Some(bridge) = bridge else { return };
+    let group = scene.plan.group.as_ref();
+    let group = group.and_then(|group| asker.shared.state.group(asker.tenant(), group));
+    bridge.scene_called(group.map_or(0, |group| group.group.number), scene.number);
 }
 
 /// The command for a device of a scene.

@@ -31,7 +31,8 @@ fn gateway_of<'a>(shared: &'a Shared, bridge: &'a Bridge) -> gateway::Gateway<'a
         address: push.map_or("", |push| &push.address),
         version: env!("CARGO_PKG_VERSION"),
         port: bridge.port.get().copied().unwrap_or_default(),
-        websocket_port: push.map(|push| push.port),
+        // Apps open a plain socket there.
+        websocket_port: push.filter(|push| !push.is_tls).map(|push| push.port),
         websocket_port_secure: push.filter(|push| push.is_tls).map(|push| push.port),
         notifies_all: shared.config.deconz.notify_all,
         is_unlocked: shared.unlock.is_open(Instant::now()),

@@ -115,7 +115,7 @@ const REFUSALS: [(u16, &str); 4] = [
 ];
 
 /// One of each, in the order of their types.
-fn errors() -> [Error; 14] {
+fn errors() -> [Error; 15] {
     let path = || "/lights/1/state".to_owned();
     let name = || "bri".to_owned();
     [
@@ -128,6 +128,11 @@ fn errors() -> [Error; 14] {
         Error::InvalidValue { path: path(), name: name(), value: "256".to_owned() },
         Error::ReadOnly { path: path(), name: "reachable".to_owned() },
         Error::TooMany(path()),
+        Error::Duplicate {
+            path: "/sensors".to_owned(),
+            name: "uniqueid".to_owned(),
+            value: "x".to_owned(),
+        },
         Error::Locked,
         Error::Unreachable(path()),
         Error::QueueFull(path()),
@@ -148,10 +153,11 @@ const fn about(error: &Error) -> &'static str {
         Error::InvalidValue { .. } => "the parameter does not take this value",
         Error::ReadOnly { .. } => "the parameter is only to be read",
         Error::TooMany(_) => "more than there may be",
+        Error::Duplicate { .. } => "another one has this already",
         Error::Locked => "keys are not given out now",
         Error::Unreachable(_) => "the light cannot be reached",
         Error::QueueFull(_) => "no room for one more now",
-        Error::NotConnected(_) => "starting, draining, or without storage; or there is no radio",
+        Error::NotConnected(_) => "starting, draining, or without storage",
         Error::Busy(_) => "over a rate, or too much waits",
     }
 }

@@ -1,9 +1,9 @@
 //! Groups: those of `/v1`, as far as lights are in them.
 
 use bytes::Bytes;
-use fieldgate_core::id::DeviceId;
+use fieldgate_core::{fault::Code, id::DeviceId};
 use fieldgate_dialects::deconz::{Error, put};
-use fieldgate_store::registry::{Change, GroupStep};
+use fieldgate_store::registry::{Change, GroupStep, SceneStep};
 use serde_json::{Map, Value};
 
 use super::{
@@ -56,9 +56,9 @@ pub(super) fn with<T>(
 }
 
 /// What `/v1` calls a group.
-pub(super) fn id_of(visit: &Visit<'_>, number: u64) -> Result<String, Error> {
+fn id_of(visit: &Visit<'_>, number: u64, method: &str) -> Result<String, Error> {
     let id = with(visit, number, |_, group| group.id.clone())?;
-    id.ok_or_else(|| no_method("PUT", &visit.address))
+    id.ok_or_else(|| no_method(method, &visit.address))
 }
 
 async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
@@ -80,7 +80,7 @@ async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
 
 async fn edit(visit: &Visit<'_>, id: &str, body: &Bytes) -> Result<Reply, Error> {
     let number = number_of(visit, id)?;
-    let id = id_of(visit, number)?;
+    let id = id_of(visit, number, "PUT")?;
     let edit = put::group(&visit.address, body, false);
     if edit.name.is_none() && edit.lights.is_none() {
         return Ok(Reply::Done(edit.answers));
@@ -115,9 +115,26 @@ fn members(visit: &Visit<'_>, id: &str, lights: &[u64]) -> Result<Vec<String>, E
 
 async fn remove(visit: &Visit<'_>, id: &str) -> Result<Reply, Error> {
     let number = number_of(visit, id)?;
-    let id = id_of(visit, number)?;
+    let id = id_of(visit, number, "DELETE")?;
+    remove_scenes(visit, &id).await?;
     change(visit, &id, None, GroupStep::Remove).await?;
     Ok(Reply::id(number))
+}
+
+/// The scenes of a group go with it, as apps know it.
+async fn remove_scenes(visit: &Visit<'_>, group: &str) -> Result<(), Error> {
+    for scene in visit.shared.state.scenes(&visit.bridge.tenant) {
+        if scene.plan.group.as_deref() != Some(group) {
+            continue;
+        }
+        let (id, step) = (scene.id.clone(), SceneStep::Remove);
+        let removed = visit.change(Change::Scene { id, expected: None, step }).await;
+        // Somebody else removed it meanwhile.
+        removed.map(drop).or_else(|fault| {
+            if fault.code == Code::NotFound { Ok(()) } else { Err(visit.error(&fault)) }
+        })?;
+    }
+    Ok(())
 }
 
 async fn change(

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use axum::http::Method;
+use fieldgate_core::fault::Code;
 use fieldgate_dialects::deconz::{Answer, Error, gateway};
 use fieldgate_store::{
     audit::Author,
@@ -16,7 +17,11 @@ use super::{
     reply::Reply,
     visit::{error_at, no_method},
 };
-use crate::{deconz::Bridge, fabric::now, http::Caller};
+use crate::{
+    deconz::Bridge,
+    fabric::now,
+    http::{Caller, origin_is_known},
+};
 
 /// Length of the random end of the id of a key, which is no secret.
 const ID_LEN: usize = 8;
@@ -31,6 +36,10 @@ pub(super) async fn acquire(
     let shared = caller.shared();
     if asked.method != Method::POST {
         return Err(no_method(asked.method.as_str(), "/"));
+    }
+    // Else any page that a browser here happens to show could take a key.
+    if !origin_is_known(shared, &asked.headers) {
+        return Err(Error::Unauthorized("/".to_owned()));
     }
     caller.may_try(client).map_err(|_| Error::Busy("/".to_owned()))?;
     let name = gateway::device_type(&asked.body)?;
@@ -49,6 +58,10 @@ pub(super) async fn acquire(
     let change = Change::Bridge(BridgeStep::KeyAdd(key));
     let tenant = bridge.tenant.as_str().to_owned();
     let added = shared.change_registry(RegistryChange { tenant, change, author }).await;
-    added.map_err(|fault| error_at("/", &fault))?;
+    added.map_err(|fault| {
+        // There are as many keys as there may be: it takes somebody to revoke one.
+        let is_full = fault.code == Code::QueueFull;
+        if is_full { Error::TooMany("/".to_owned()) } else { error_at("/", &fault) }
+    })?;
     Ok(Reply::Done(vec![Answer::Success("username".to_owned(), Value::from(token))]))
 }

@@ -6,6 +6,7 @@
 
 mod act;
 mod config;
+mod cors;
 mod describe;
 mod groups;
 mod keys;
@@ -19,7 +20,7 @@ use std::net::IpAddr;
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, Method},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -28,53 +29,29 @@ use fieldgate_dialects::deconz::Error;
 pub(crate) use self::describe::{Examples, openapi, scene_called};
 use self::{
     reply::Reply,
-    visit::{Visit, error_at, no_method},
+    visit::{Visit, no_method},
 };
 use super::Bridge;
-use crate::{
-    http::{Caller, Problem},
-    listen::Purpose,
-    rest::body_of,
-    status::readiness,
-};
+use crate::{http::Caller, listen::Purpose, rest::body_of, status::readiness};
 
 /// Most bytes of a body.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-const CORS: [(HeaderName, &str); 2] = [
-    (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, OPTIONS, PUT, DELETE"),
-    (
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        "Access-Control-Allow-Origin, Content-Type, Authorization",
-    ),
-];
-
 /// Answers a request on `listen.deconz`.
 pub(super) async fn answer(caller: &Caller, client: IpAddr, request: Request) -> Response {
-    let is_preflight = request.method() == Method::OPTIONS;
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = if is_preflight {
-        (StatusCode::OK, CORS).into_response()
-    } else {
-        respond(caller, client, request).await
-    };
-    let any = HeaderValue::from_static("*");
-    let allowed = origin.filter(|_| is_preflight).unwrap_or(any);
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-    response
-}
-
-async fn respond(caller: &Caller, client: IpAddr, request: Request) -> Response {
+    if request.method() == Method::OPTIONS {
+        return cors::preflight();
+    }
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_end_matches('/').to_owned();
     let Some(bridge) =
         caller.shared().bridge.as_ref().filter(|_| caller.purpose() == Purpose::Deconz)
     else {
-        return reply::failure(no_method(parts.method.as_str(), &path));
+        return reply::failure(no_method(parts.method.as_str(), &cors::behind_key(&path)));
     };
     let body = match body_of(caller.shared(), body, BODY_BYTES_MAX).await {
         Ok(body) => body,
-        Err(problem) => return refuse(behind_key(&path), problem),
+        Err(problem) => return problem.into_response(),
     };
     let asked = Asked { method: parts.method, headers: parts.headers, body };
     let answered = match path.split('/').skip(1).collect::<Vec<_>>()[..] {
@@ -89,20 +66,6 @@ async fn respond(caller: &Caller, client: IpAddr, request: Request) -> Response 
         Ok(reply) => reply.respond(&asked.headers),
         Err(error) => reply::failure(error),
     }
-}
-
-/// What was refused before anybody looked at what it asks for. Apps read nothing that is not of their
-/// media type, an error neither.
-pub(crate) fn refuse(address: &str, problem: Problem) -> Response {
-    let (_, fault) = problem.into_parts();
-    reply::failure(error_at(address, &fault))
-}
-
-/// What of a path stands behind the key.
-fn behind_key(path: &str) -> &str {
-    let key =
-        path.strip_prefix("/api/").and_then(|rest| rest.find('/').map(|at| rest.split_at(at)));
-    key.map_or("/", |(_, address)| address)
 }
 
 /// A request, but for its address.
@@ -124,12 +87,16 @@ async fn below_key(
 ) -> Result<Reply, Error> {
     let shared = caller.shared();
     let address = format!("/{}", rest.join("/"));
-    let visit = match Visit::of(caller, client, bridge, key, &address) {
+    let visit = match Visit::of(caller, client, bridge, &asked.headers, key, &address) {
         Ok(visit) => visit,
         Err(error) => {
             let may_know = shared.config.deconz.basic_config && rest == ["config"];
-            let is_told = may_know && asked.method == Method::GET;
-            return if is_told { Ok(config::basic(shared, bridge)) } else { Err(error) };
+            if may_know && asked.method == Method::GET {
+                return Ok(config::basic(shared, bridge));
+            }
+            caller.may_try(client).map_err(|_| Error::Busy(address.clone()))?;
+            let _counted = caller.wrong(client);
+            return Err(error);
         }
     };
     if readiness(shared).is_err() || bridge.view().is_none() {

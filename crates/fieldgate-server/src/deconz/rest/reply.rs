@@ -1,15 +1,13 @@
 //! Answers as deCONZ gives them: JSON, whatever happened (`wire.md` 2.2).
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use fieldgate_dialects::deconz::{Answer, Error, status, write_answers};
+use fieldgate_dialects::deconz::{Answer, Error, status, tag_of, write_answers};
 use serde_json::{Map, Value};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// An answer.
 #[derive(Debug)]
@@ -49,9 +47,7 @@ impl Reply {
                 write_answers(&answers),
             ),
             Self::Tagged(text, still) => {
-                let mut hasher = DefaultHasher::new();
-                still.as_ref().unwrap_or(&text).hash(&mut hasher);
-                let tag = format!("\"{:016x}\"", hasher.finish());
+                let tag = format!("\"{}\"", tag_of(still.as_ref().unwrap_or(&text)));
                 let known = headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
                 let is_known = known.is_some_and(|known| known == "*" || known.contains(&tag));
                 let mut response = if is_known {

@@ -1,6 +1,6 @@
 //! Scenes of a group: those of `/v1`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use fieldgate_core::{fault::Fault, id::DeviceId};
@@ -35,7 +35,7 @@ pub(super) async fn answer(
         ("PUT", [id]) => rename(visit, group, id, body).await,
         ("DELETE", [id]) => {
             let scene = scene(visit, group, id)?;
-            change(visit, &scene.id, SceneStep::Remove).await?;
+            change(visit, &scene.id, None, SceneStep::Remove).await?;
             Ok(done(id))
         }
         ("PUT", [id, "store"]) => store(visit, group, id, body).await,
@@ -72,12 +72,13 @@ async fn create(visit: &Visit<'_>, group: u64, body: &Bytes) -> Result<Reply, Er
     let of = with(visit, group, |_, group| group.id.clone())?;
     let sets = sets_of(visit, group, BTreeMap::new())?;
     let plan = ScenePlan { name: Some(name), group: of, transition: None, sets };
-    change(visit, &id, SceneStep::Put(plan)).await?;
+    change(visit, &id, Some(0), SceneStep::Put(plan)).await?;
     let made = visit.shared.state.scene(&visit.bridge.tenant, &id);
     made.map(|made| Reply::id(made.number)).ok_or_else(|| Error::Busy(visit.address.clone()))
 }
 
-/// What the lights of a group reported, as far as it can be written; of other devices what was there.
+/// What the lights of a group and the devices of a scene reported, as far as it can be written; else
+/// what was there.
 fn sets_of(
     visit: &Visit<'_>,
     group: u64,
@@ -87,6 +88,8 @@ fn sets_of(
         let lights = group.lights.iter().filter_map(|number| view.part(true, *number));
         lights.map(|(shown, _)| shown.id.clone()).collect::<Vec<DeviceId>>()
     })?;
+    let own: Vec<DeviceId> = before.keys().filter_map(|id| id.parse().ok()).collect();
+    let devices: BTreeSet<DeviceId> = devices.into_iter().chain(own).collect();
     let mut sets = before;
     for device in devices {
         if let Some(set) = stored_of(visit.shared, &visit.bridge.tenant, &device) {
@@ -99,9 +102,11 @@ fn sets_of(
 async fn store(visit: &Visit<'_>, group: u64, id: &str, body: &Bytes) -> Result<Reply, Error> {
     put::call(&visit.address, body)?;
     let scene = scene(visit, group, id)?;
-    let plan = registered(visit, &scene)?.plan.clone();
+    let before = registered(visit, &scene)?;
+    let plan = before.plan.clone();
     let sets = sets_of(visit, group, plan.sets.clone())?;
-    change(visit, &scene.id, SceneStep::Put(ScenePlan { sets, ..plan })).await?;
+    let step = SceneStep::Put(ScenePlan { sets, ..plan });
+    change(visit, &scene.id, Some(before.tag()), step).await?;
     Ok(done(id))
 }
 
@@ -109,8 +114,9 @@ async fn rename(visit: &Visit<'_>, group: u64, id: &str, body: &Bytes) -> Result
     let scene = scene(visit, group, id)?;
     let asked = put::scene(&visit.address, body, false);
     let Some(name) = asked.name else { return Ok(Reply::Done(asked.answers)) };
-    let plan = registered(visit, &scene)?.plan.clone();
-    change(visit, &scene.id, SceneStep::Put(ScenePlan { name: Some(name), ..plan })).await?;
+    let before = registered(visit, &scene)?;
+    let step = SceneStep::Put(ScenePlan { name: Some(name), ..before.plan.clone() });
+    change(visit, &scene.id, Some(before.tag()), step).await?;
     Ok(Reply::Done(asked.answers))
 }
 
@@ -128,8 +134,14 @@ async fn recall(visit: &Visit<'_>, group: u64, id: &str, body: &Bytes) -> Result
     Ok(done(id))
 }
 
-async fn change(visit: &Visit<'_>, id: &str, step: SceneStep) -> Result<(), Error> {
-    let change = Change::Scene { id: id.to_owned(), expected: None, step };
+/// `expected`: the tag of the scene as it was read; 0 of one that there must not be.
+async fn change(
+    visit: &Visit<'_>,
+    id: &str,
+    expected: Option<u64>,
+    step: SceneStep,
+) -> Result<(), Error> {
+    let change = Change::Scene { id: id.to_owned(), expected, step };
     let changed: Result<_, Fault> = visit.change(change).await;
     changed.map(drop).map_err(|fault| visit.error(&fault))
 }

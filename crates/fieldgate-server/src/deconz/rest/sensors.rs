@@ -9,11 +9,12 @@ use fieldgate_core::{
     message::{Content, Kind, Message, Priority, Qos},
     topic::Topic,
 };
-use fieldgate_dialects::deconz::{Clip, Error, clip, put};
+use fieldgate_dialects::deconz::{Clip, Error, Part, clip, put};
 use fieldgate_store::{
     Log as _, Record,
     registry::{Change, Described, Device},
     secret::random_text,
+    state::CLIP_PREFIX,
 };
 
 use super::{
@@ -69,10 +70,14 @@ async fn set_config(visit: &Visit<'_>, id: &str, body: &Bytes) -> Result<Reply, 
 /// Makes a sensor of an app: a device, which is one sensor and has the values that the app writes.
 async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
     let made = clip::create(&visit.address, body)?;
+    if let Some(value) = made.clip.unique_id.clone().filter(|given| is_taken(visit, given)) {
+        let (path, name) = (visit.address.clone(), "uniqueid".to_owned());
+        return Err(Error::Duplicate { path, name, value });
+    }
     let word = made.clip.part.as_str().to_owned();
     let random = random_text(ID_LEN).map_err(|_| Error::Busy(visit.address.clone()))?;
     let id: DeviceId =
-        format!("clip-{random}").parse().map_err(|_| Error::Busy(visit.address.clone()))?;
+        format!("{CLIP_PREFIX}{random}").parse().map_err(|_| Error::Busy(visit.address.clone()))?;
     let profile = Described { revision: 1, profile: Arc::new(made.profile) };
     let device = Device {
         id: id.as_str().to_owned(),
@@ -86,6 +91,7 @@ async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
         parts: vec![(false, word.clone(), 1)],
         clip: Some(made.clip.to_text()),
     };
+    visit.pay(1, body.len()).map_err(|fault| visit.error(&fault))?;
     let mut group =
         vec![visit.change_record(Change::DeviceAdd(device)), visit.change_record(parts)];
     group.extend(messages(visit, &id, made.told).map(Record::Message));
@@ -93,6 +99,25 @@ async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
     let parts = visit.shared.state.parts(&visit.bridge.tenant, &id);
     let number = parts.and_then(|parts| parts.numbers.get(&(word, 1)).copied());
     number.map(Reply::id).ok_or_else(|| Error::Busy(visit.address.clone()))
+}
+
+/// Whether another part has this name already, also one of a device that may come back.
+fn is_taken(visit: &Visit<'_>, given: &str) -> bool {
+    let first = given.get(..2).and_then(|byte| u8::from_str_radix(byte, 16).ok());
+    let all = visit.shared.state.all_parts(&visit.bridge.tenant);
+    all.iter().any(|(_, parts)| {
+        let own = parts.clip.as_deref().and_then(Clip::parse).and_then(|clip| clip.unique_id);
+        if let Some(own) = own {
+            return own.eq_ignore_ascii_case(given);
+        }
+        // Most addresses differ in their first byte: their names need not be written.
+        parts.address.first().copied() == first
+            && parts.numbers.keys().any(|(word, instance)| {
+                let part = Part::parse(word);
+                let name = part.map(|part| part.unique_id(parts.address, *instance));
+                name.is_some_and(|name| name.eq_ignore_ascii_case(given))
+            })
+    })
 }
 
 /// Appends records as one group; durable, decided and seen by apps when this returns.

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use axum::http::HeaderMap;
 use fieldgate_core::{
     access::Principal,
     fault::{Code, Fault},
@@ -25,37 +26,43 @@ pub(super) struct Visit<'a> {
     pub(super) principal: Principal,
     pub(super) key: Arc<BridgeKey>,
     pub(super) client: IpAddr,
+    /// Whether its address says nothing: a proxy that nobody configured stands before it.
+    is_relayed: bool,
     /// Behind the key.
     pub(super) address: String,
 }
 
 impl<'a> Visit<'a> {
+    /// Who shows a key that counts. Only a wrong one is held back, and by whoever calls this.
     pub(super) fn of(
         caller: &'a Caller,
         client: IpAddr,
         bridge: &'a Bridge,
+        headers: &HeaderMap,
         token: &str,
         address: &str,
     ) -> Result<Self, Error> {
         let shared = caller.shared();
-        caller.may_try(client).map_err(|_| Error::Busy(address.to_owned()))?;
         let found = shared.state.verify_bridge_key(token);
         let found = found.filter(|(principal, _)| principal.tenant == bridge.tenant);
-        let (principal, key) = found.ok_or_else(|| {
-            let _counted = caller.wrong(client);
-            Error::Unauthorized(address.to_owned())
-        })?;
-        Ok(Self { shared, bridge, principal, key, client, address: address.to_owned() })
+        let (principal, key) = found.ok_or_else(|| Error::Unauthorized(address.to_owned()))?;
+        caller.authenticate();
+        let (is_relayed, address) = (caller.is_relayed(headers), address.to_owned());
+        Ok(Self { shared, bridge, principal, key, client, is_relayed, address })
     }
 
     /// Its address counts as known from now on.
     pub(super) fn note_seen(&self) {
-        self.bridge.note_seen(self.shared, &self.key.id, self.client);
+        if !self.is_relayed {
+            self.bridge.note_seen(self.shared, &self.key.id, self.client);
+        }
     }
 
     /// The app has read everything up to this number.
     pub(super) fn note_read(&self, read: Seq) {
-        self.bridge.note_read(self.client, read);
+        if !self.is_relayed {
+            self.bridge.note_read(self.client, read);
+        }
     }
 
     /// Looks at what apps see.
@@ -80,6 +87,7 @@ impl<'a> Visit<'a> {
 
     /// Changes the registry: durable and decided when this returns.
     pub(super) async fn change(&self, change: Change) -> Result<Seq, Fault> {
+        self.pay(1, 0)?;
         let seq = self.shared.change_registry(self.record(change)).await?;
         self.bridge.until_shown(seq).await;
         Ok(seq)
@@ -99,10 +107,14 @@ impl<'a> Visit<'a> {
 /// What is told of a fault that the rest of the gateway found.
 pub(super) fn error_at(address: &str, fault: &Fault) -> Error {
     let path = address.to_owned();
+    if fault.code == Code::QueueFull {
+        return Error::QueueFull(path);
+    }
     if fault.code == Code::StorageUnavailable {
         return Error::NotConnected(path);
     }
-    if fault.code.is_temporary() {
+    // Somebody else changed it meanwhile: an app that is told so tries again.
+    if fault.code.is_temporary() || fault.code == Code::Conflict {
         return Error::Busy(path);
     }
     if fault.code == Code::NotFound {

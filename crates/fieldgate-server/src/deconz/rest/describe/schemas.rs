@@ -129,7 +129,7 @@ const SHAPES: &[Shape] = &[
         &[Field(
             "permitjoin",
             "integer?",
-            "There is no radio that others could join: refused with type 950.",
+            "0 to 255. Taken, and opens nothing: there is no radio that others could join.",
         )],
     ),
     (
