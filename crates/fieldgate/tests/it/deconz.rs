@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod follow;
 mod frames;
+mod push;
 mod rest;
 mod restart;
 

@@ -160,6 +160,11 @@ fn every_error_has_its_number_its_address_and_its_words() {
     ] {
         assert_eq!(error_of(bridge.call(asked, path, body)), expected, "{asked} {path} {body}");
     }
+}
+
+#[test]
+fn without_a_key_or_elsewhere_there_is_nothing() {
+    let bridge = Bridge::start(&[]);
     for path in ["", "/lights", "/groups/0/action", "/anything"] {
         let told = error_of(bridge.ask("GET", &format!("/api/wrong{path}"), ""));
         let address = if path.is_empty() { "/" } else { path };
