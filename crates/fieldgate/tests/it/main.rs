@@ -24,6 +24,7 @@ mod crowd;
 mod deconz;
 mod deconz_doc;
 mod deconz_keys;
+mod deconz_push;
 mod deliveries;
 mod demo;
 mod desired;
