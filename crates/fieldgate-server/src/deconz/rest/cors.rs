@@ -86,7 +86,8 @@ impl Heard {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
                 Error::Unauthorized(path)
             }
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Error::InvalidJson(path),
+            StatusCode::BAD_REQUEST => Error::InvalidJson(path),
+            StatusCode::PAYLOAD_TOO_LARGE => Error::TooMany(path),
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
                 Error::Method { path, method: self.method.as_str().to_owned() }
             }
@@ -133,7 +134,7 @@ mod tests {
             (Code::Busy, 503, 951),
             (Code::RateLimited, 429, 951),
             (Code::NotAllowed, 403, 1),
-            (Code::TooLarge, 413, 2),
+            (Code::TooLarge, 413, 11),
             (Code::BadValue, 400, 2),
         ] {
             let response = heard.listed(refuse(code, "no").into_response());

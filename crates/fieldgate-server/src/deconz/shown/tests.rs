@@ -1,3 +1,5 @@
+//! What apps are told of a device: numbers first, presses once, and what is, to who was away.
+
 use fieldgate_core::{
     message::{Content, Kind, Message, Qos},
     state::{Bounds, Reported},

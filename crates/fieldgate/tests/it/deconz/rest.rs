@@ -185,8 +185,8 @@ fn bodies_that_are_none_are_refused_and_cost_nothing() {
     for (body, status) in [
         (deep, 400),
         (format!("{{\"on\":\"{}\"}}", "x".repeat(60_000)), 400),
-        (format!("{{\"on\":\"{}\"}}", "x".repeat(70_000)), 400),
-        (format!("{{\"on\":\"{}\"}}", "x".repeat(4 << 20)), 400),
+        (format!("{{\"on\":\"{}\"}}", "x".repeat(70_000)), 413),
+        (format!("{{\"on\":\"{}\"}}", "x".repeat(4 << 20)), 413),
         ("{\"on\":1e999}".to_owned(), 400),
         ("\u{feff}{\"on\":true}".to_owned(), 400),
     ] {
