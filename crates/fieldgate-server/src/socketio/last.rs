@@ -1,8 +1,8 @@
 //! The last values of rooms, told as the socket takes them.
 //!
 //! In: rooms that are owed to a session. Out: an event for what each of their devices was in last; one
-//! task at a time. Invariant: of these events the very last one has a position, and no event before it
-//! moves that of the client: who has it was told all of them.
+//! task at a time. Invariant: where rooms begin with them, the very last of these events has a position,
+//! and no event before it moves that of the client: who has it was told all of them.
 
 use std::{collections::BTreeSet, rc::Rc};
 
@@ -19,13 +19,16 @@ use crate::{hub::Hub, link::Link};
 /// So many devices are told of before the socket and other work of this thread are looked at.
 const DEVICES_AT_ONCE: usize = 64;
 
-/// Has the last values of rooms told.
-pub(super) fn owe(
-    hub: &Rc<Hub>,
-    link: &Rc<Link>,
-    session: &Session,
-    rooms: impl IntoIterator<Item = Room>,
-) {
+/// Has a room begin with its last values.
+pub(super) fn begin(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: Room) {
+    if let Some(joined) = &mut session.state.borrow_mut().joined {
+        joined.rooms.is_beginning = true;
+        settle(hub, link, joined);
+    }
+    owe(hub, link, session, [room]);
+}
+
+fn owe(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, rooms: impl IntoIterator<Item = Room>) {
     {
         let mut state = session.state.borrow_mut();
         let Some(joined) = &mut state.joined else { return };
@@ -33,7 +36,6 @@ pub(super) fn owe(
         if joined.rooms.owed.is_empty() || std::mem::replace(&mut joined.rooms.is_telling, true) {
             return;
         }
-        settle(hub, link, joined);
     }
     let (hub, link) = (Rc::clone(hub), Rc::clone(link));
     tokio::task::spawn_local(async move {
@@ -89,7 +91,7 @@ async fn tell(
 ) {
     let (Some(principal), Some(stay)) = (link.principal(), stay_in(session, room)) else { return };
     let Some(one) = alone(link, session, room, Seq(0)) else { return };
-    let held = hub.hold_rooms(one);
+    let held = hub.hold_rooms(Rooms { positions: Positions::Silent, ..one });
     let number = stay.number;
     for some in devices(hub, &principal, room).chunks(DEVICES_AT_ONCE) {
         link.room().await;
@@ -126,7 +128,7 @@ fn push(
     }
     let frame = frame.filter(|_| end.is_none()).or_else(|| {
         let one = alone(link, session, &room, Seq(0))?;
-        let positions = end.unwrap_or(one.positions);
+        let positions = end.unwrap_or(Positions::Silent);
         let held = hub.hold_rooms(Rooms { positions, ..one });
         hub.last_values(link, &device, held.form())
     });
@@ -137,14 +139,16 @@ fn push(
 
 /// All of it was told: the last event says from where its client may go on.
 fn end(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, kept: Option<Kept>) {
-    let (positions, base) = {
-        let state = session.state.borrow();
-        let Some(joined) = &state.joined else { return };
-        (joined.positions_at(link.age_ms()), joined.base)
+    let (begins, positions, base) = {
+        let mut state = session.state.borrow_mut();
+        let Some(joined) = &mut state.joined else { return };
+        let begins = std::mem::take(&mut joined.rooms.is_beginning);
+        (begins, joined.positions_at(link.age_ms()), joined.base)
     };
     // What is of these rooms up to the base is in the values, and what is behind it was delivered.
     let reached = base.unwrap_or(Seq(0)).max(link.delivered.get());
-    let end = (positions == Positions::Own).then(|| Positions::Safe(hub.shared.position(reached)));
+    let says = begins && positions == Positions::Own;
+    let end = says.then(|| Positions::Safe(hub.shared.position(reached)));
     push(hub, link, session, kept, end);
     if let Some(joined) = &mut session.state.borrow_mut().joined {
         settle(hub, link, joined);

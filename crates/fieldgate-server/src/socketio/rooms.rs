@@ -52,6 +52,8 @@ pub(super) struct Entered {
     /// enters and leaves again and again costs no more than once.
     pub(super) owed: BTreeSet<Room>,
     pub(super) is_telling: bool,
+    /// Whether rooms among them begin so: its client's position stands until it was told all.
+    pub(super) is_beginning: bool,
     entered_count: u64,
     /// Whether its position was held back at the last look.
     is_held: bool,
@@ -184,7 +186,7 @@ pub(super) fn enter(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: Roo
 fn begin(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room, number: u64) {
     let routed = hub.shared.routing().routed;
     enter_from(hub, link, session, room, number, routed);
-    last::owe(hub, link, session, [room.clone()]);
+    last::begin(hub, link, session, room.clone());
 }
 
 /// A room alone, as its link gets its events.
@@ -336,7 +338,7 @@ impl Joined {
 
     /// Whether its client may not go on behind its newest event yet.
     fn is_held_at(&self, now_ms: u64) -> bool {
-        self.returns_at(now_ms) || self.rooms.is_telling
+        self.returns_at(now_ms) || self.rooms.is_beginning
     }
 
     /// What its events end with.
@@ -345,7 +347,7 @@ impl Joined {
             _ if !self.positions => Positions::Silent,
             Some(since) if self.returns_at(now_ms) => Positions::Safe(since),
             // It keeps the one that it has until it was told all of the last values.
-            Some(_) | None if self.rooms.is_telling => Positions::Silent,
+            Some(_) | None if self.rooms.is_beginning => Positions::Silent,
             Some(_) | None => Positions::Own,
         }
     }
