@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{audit::Author, secret::PasswordHash};
 pub(crate) use bridge::bridge_id;
-pub use bridge::{BridgeKey, BridgeStep, PartNumbers, Parts, Seen, bridge_name};
+pub use bridge::{BridgeKey, BridgeStep, PartNumbers, Parts, bridge_name};
 pub use edit::{Edit, tag_of};
 pub use group::{Group, GroupStep, Numbers};
 pub use integration::{

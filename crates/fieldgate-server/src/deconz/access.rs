@@ -77,7 +77,7 @@ fn key_of<'a>(
 ) -> Option<&'a str> {
     let address = address.to_canonical().to_string();
     let seen = keys.filter_map(|key| {
-        let noted = key.addresses.get(&address).map(|seen| seen.at_ms);
+        let noted = key.addresses.get(&address).copied();
         let at_ms = if here.contains(&key.id) { Some(now.0) } else { noted };
         Some((at_ms?, key.id.as_str()))
     });
@@ -87,8 +87,6 @@ fn key_of<'a>(
 
 #[cfg(test)]
 mod tests {
-    use fieldgate_store::registry::Seen;
-
     use super::*;
 
     const NOW: UnixMs = UnixMs(1_700_000_000_000);
@@ -104,10 +102,9 @@ mod tests {
     }
 
     fn key(id: &str, address: &str, age_ms: u64) -> BridgeKey {
-        let seen = Seen { at_ms: NOW.0 - age_ms, read: 0 };
         BridgeKey {
             id: id.to_owned(),
-            addresses: [(address.to_owned(), seen)].into(),
+            addresses: [(address.to_owned(), NOW.0 - age_ms)].into(),
             ..BridgeKey::default()
         }
     }

@@ -277,8 +277,12 @@ impl Mirror<'_> {
         }
     }
 
+    /// Whoever listens from an address that is known keeps it known. To show a key here makes none known:
+    /// it may be that of a proxy.
     fn note_seen(&self, listener: &Listener) {
-        if let Some(key) = &listener.key {
+        if let Some(key) = &listener.key
+            && self.bridge.knows(self.shared, key, listener.address)
+        {
             self.bridge.note_seen(self.shared, key, listener.address);
         }
     }
@@ -286,7 +290,7 @@ impl Mirror<'_> {
 
 /// What notes that an app was seen.
 pub(super) fn seen(bridge: &Bridge, key: &str, address: String) -> Record {
-    let step = BridgeStep::Seen { id: key.to_owned(), address, read: 0 };
+    let step = BridgeStep::Seen { id: key.to_owned(), address };
     let change = Change::Bridge(step);
     let tenant = bridge.tenant.as_str().to_owned();
     Record::Registry(Box::new(RegistryChange { tenant, change, author: None }))

@@ -199,8 +199,15 @@ impl Bridge {
         if let Some(read) = self.cursors().of(listener.address, Instant::now()) {
             return Some((read, false));
         }
-        let key = shared.state.bridge_key(&self.tenant, listener.key.as_ref()?)?;
-        key.addresses.contains_key(&told(listener.address)).then_some((Seq(0), true))
+        let key = listener.key.as_ref()?;
+        self.knows(shared, key, listener.address).then_some((Seq(0), true))
+    }
+
+    /// Whether a key was used from an address.
+    fn knows(&self, shared: &Shared, key: &str, address: IpAddr) -> bool {
+        let registered = shared.state.bridge_key(&self.tenant, key);
+        registered.is_some_and(|key| key.addresses.contains_key(&told(address)))
+            || self.seen().contains_key(&(key.to_owned(), address))
     }
 
     /// Somebody read everything up to this number by a request.

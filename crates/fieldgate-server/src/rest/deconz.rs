@@ -82,7 +82,7 @@ impl DeconzKeyView {
     fn of(key: &BridgeKey) -> Self {
         let BridgeKey { id, name, hash: _, created_ms: created, used_ms, addresses } = key.clone();
         let seen = addresses.into_iter();
-        let addresses = seen.map(|(address, seen)| SeenView { address, used: seen.at_ms });
+        let addresses = seen.map(|(address, used)| SeenView { address, used });
         let used = (used_ms > 0).then_some(used_ms);
         Self { id, name, created, used, addresses: addresses.collect() }
     }
@@ -204,7 +204,7 @@ mod tests {
             gateway.shared().change_registry(change(BridgeStep::KeyAdd(key))).await.unwrap();
         }
         let (id, address) = ("app-1".to_owned(), "192.0.2.7".to_owned());
-        let seen = BridgeStep::Seen { id, address, read: 3 };
+        let seen = BridgeStep::Seen { id, address };
         gateway.shared().change_registry(change(seen)).await.unwrap();
         let (status, page) = ask(&gateway, "GET", "/v1/deconz/keys?limit=1", Value::Null).await;
         assert_eq!(status, 200, "{page}");

@@ -46,17 +46,8 @@ pub struct BridgeKey {
     pub created_ms: u64,
     /// When it was last used, as far as that was written down, in Unix ms; 0: never.
     pub used_ms: u64,
-    /// Where it was used from.
-    pub addresses: BTreeMap<String, Seen>,
-}
-
-/// A key was used from an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Seen {
-    /// When last, in Unix ms.
-    pub at_ms: u64,
-    /// The number in the log up to which everything was read from there; 0: nothing.
-    pub read: u64,
+    /// Where it was used from, and when last, in Unix ms.
+    pub addresses: BTreeMap<String, u64>,
 }
 
 /// How the keys of apps change.
@@ -72,9 +63,6 @@ pub enum BridgeStep {
         id: String,
         /// From which IP address.
         address: String,
-        /// Everything up to this number was read from there; a smaller one than before, or 0, changes
-        /// nothing.
-        read: u64,
     },
 }
 

@@ -180,7 +180,7 @@ impl Bridge {
         Ok(())
     }
 
-    fn see(&mut self, id: &str, address: &str, read: u64, arrived: UnixMs) -> Result<(), Fault> {
+    fn see(&mut self, id: &str, address: &str, arrived: UnixMs) -> Result<(), Fault> {
         let key = self.keys.get_mut(id).ok_or_else(|| no_such("deCONZ key", id))?;
         if address.parse::<IpAddr>().is_err() {
             return Err(Fault::new(Code::BadValue, format!("{address:?} is no IP address")));
@@ -188,12 +188,12 @@ impl Bridge {
         let key = Arc::make_mut(key);
         key.used_ms = key.used_ms.max(arrived.0);
         if key.addresses.len() >= ADDRESSES_MAX && !key.addresses.contains_key(address) {
-            let longest = key.addresses.iter().min_by_key(|(_, seen)| seen.at_ms);
+            let longest = key.addresses.iter().min_by_key(|(_, at_ms)| **at_ms);
             let longest = longest.map(|(address, _)| address.clone());
             longest.map(|address| key.addresses.remove(&address));
         }
-        let seen = key.addresses.entry(address.to_owned()).or_default();
-        (seen.at_ms, seen.read) = (seen.at_ms.max(arrived.0), seen.read.max(read));
+        let at_ms = key.addresses.entry(address.to_owned()).or_default();
+        *at_ms = arrived.0.max(*at_ms);
         Ok(())
     }
 }
@@ -300,7 +300,7 @@ impl Inner {
                 let (tenant, name) = (tenant_id.clone(), bridge_name(id).into());
                 return Ok(vec![Effect::RightsChanged { tenant, name }]);
             }
-            BridgeStep::Seen { id, address, read } => bridge.see(id, address, *read, arrived)?,
+            BridgeStep::Seen { id, address } => bridge.see(id, address, arrived)?,
         }
         Ok(Vec::new())
     }

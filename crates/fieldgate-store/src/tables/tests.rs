@@ -394,7 +394,7 @@ fn bridge(id: u8, how: u8) -> Change {
     let name = format!("b{id}");
     Change::Bridge(match how {
         0 => BridgeStep::KeyRemove(name),
-        1 => BridgeStep::Seen { id: name, address: format!("::{id}"), read: id.into() },
+        1 => BridgeStep::Seen { id: name, address: format!("::{id}") },
         2 | 3 => {
             let (id, hash) = (name.clone(), [200 + id; 32]);
             BridgeStep::KeyAdd(BridgeKey { id, name, hash, ..BridgeKey::default() })

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     port::Followed,
     record::{Entry, Record},
-    registry::{Change, Described, Device, RegistryChange, Seen},
+    registry::{Change, Described, Device, RegistryChange},
     secret::MasterKey,
     state::StateLimits,
 };
@@ -59,9 +59,9 @@ impl Life {
         self.at(1, Change::Bridge(BridgeStep::KeyAdd(key)))
     }
 
-    fn see(&mut self, ms: u64, id: &str, address: &str, read: u64) -> Result<Vec<Effect>, Code> {
+    fn see(&mut self, ms: u64, id: &str, address: &str) -> Result<Vec<Effect>, Code> {
         let (id, address) = (id.to_owned(), address.to_owned());
-        self.at(ms, Change::Bridge(BridgeStep::Seen { id, address, read }))
+        self.at(ms, Change::Bridge(BridgeStep::Seen { id, address }))
     }
 
     fn parts(&self, device: &str) -> Arc<Parts> {
@@ -303,21 +303,21 @@ fn there_are_so_many_keys_and_a_used_one_makes_no_room() {
 }
 
 #[test]
-fn a_key_knows_where_it_was_used_and_what_was_read_there() {
+fn a_key_knows_where_it_was_used_and_when() {
     let mut life = Life::begin();
     life.key("hub").unwrap();
-    life.see(10, "hub", "192.0.2.1", 7).unwrap();
-    life.see(20, "hub", "192.0.2.1", 0).unwrap();
-    life.see(15, "hub", "192.0.2.1", 3).unwrap();
+    life.see(10, "hub", "192.0.2.1").unwrap();
+    life.see(20, "hub", "192.0.2.1").unwrap();
+    life.see(15, "hub", "192.0.2.1").unwrap();
     let key = life.state.bridge_key(&default(), "hub").unwrap();
-    assert_eq!((key.used_ms, key.addresses["192.0.2.1"]), (20, Seen { at_ms: 20, read: 7 }));
+    assert_eq!((key.used_ms, key.addresses["192.0.2.1"]), (20, 20));
     for nth in 0..ADDRESSES_MAX {
-        life.see(30 + nth as u64, "hub", &format!("::{nth:x}"), 1).unwrap();
+        life.see(30 + nth as u64, "hub", &format!("::{nth:x}")).unwrap();
     }
     let key = life.state.bridge_key(&default(), "hub").unwrap();
     assert_eq!(key.addresses.len(), ADDRESSES_MAX);
     assert!(!key.addresses.contains_key("192.0.2.1"), "the one longest unseen goes");
     assert!(key.addresses.contains_key("::0"));
-    assert_eq!(life.see(99, "hub", "somewhere", 1).unwrap_err(), Code::BadValue);
-    assert_eq!(life.see(99, "nobody", "::1", 1).unwrap_err(), Code::NotFound);
+    assert_eq!(life.see(99, "hub", "somewhere").unwrap_err(), Code::BadValue);
+    assert_eq!(life.see(99, "nobody", "::1").unwrap_err(), Code::NotFound);
 }

@@ -128,7 +128,7 @@ fn what_is_kept_of_integrations_survives_the_round_trip() {
 
 #[test]
 fn what_is_kept_for_deconz_apps_survives_the_round_trip() {
-    use crate::registry::{BridgeKey, PartNumbers, Parts, Seen};
+    use crate::registry::{BridgeKey, PartNumbers, Parts};
     let tenant = TenantId::default_tenant;
     let parts = Parts {
         address: [7; 8],
@@ -141,7 +141,7 @@ fn what_is_kept_for_deconz_apps_survives_the_round_trip() {
         hash: [5; 32],
         created_ms: 1,
         used_ms: 2,
-        addresses: [("::1".to_owned(), Seen { at_ms: 2, read: 3 })].into(),
+        addresses: [("::1".to_owned(), 2)].into(),
     };
     let numbers = PartNumbers { light: 3, sensor: 9 };
     survive([
