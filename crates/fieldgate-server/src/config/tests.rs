@@ -316,7 +316,10 @@ fn a_template_that_is_none_is_told_with_what_is_wrong_about_it() {
 
 #[test]
 fn a_port_of_the_push_socket_is_a_number_or_a_word() {
-    let port = |pair: &str| set(&[&format!("deconz.ws_port={pair}")]).map(|c| c.deconz.ws_port);
+    let port = |pair: &str| {
+        let pair = format!("deconz.ws_port={pair}");
+        set(&["listen.deconz=127.0.0.1:0", &pair]).map(|config| config.deconz.ws_port)
+    };
     for (written, read) in [
         ("", WsPort::None),
         ("\"\"", WsPort::None),

@@ -277,8 +277,7 @@ impl Mirror<'_> {
         }
     }
 
-    /// Whoever listens from an address that is known keeps it known. To show a key here makes none known:
-    /// it may be that of a proxy.
+    /// Whoever listens from an address that is known keeps it known.
     fn note_seen(&self, listener: &Listener) {
         if let Some(key) = &listener.key
             && self.bridge.knows(self.shared, key, listener.address)

@@ -71,7 +71,10 @@ fn listener_of(
     if let Some(token) = shown.or_else(|| Caller::bearer(request.headers())) {
         let found = shared.state.verify_bridge_key(&token);
         let found = found.filter(|(principal, _)| principal.tenant == bridge.tenant);
-        if let Some((principal, _)) = found {
+        if let Some((principal, key)) = found {
+            if !caller.is_proxied() && !caller.is_relayed(request.headers()) {
+                bridge.note_seen(shared, &key.id, client);
+            }
             return Ok(principal);
         }
         caller.may_try(client).map_err(IntoResponse::into_response)?;

@@ -85,6 +85,6 @@ fn what_is_refused_before_its_address_is_looked_at_is_a_list_of_errors() {
     let long = "x".repeat(70_000);
     let answer = exchange(&address, "POST", &path, "", &long);
     let error = &list(&answer.body)[0]["error"];
-    assert_eq!((answer.status, &error["type"]), (413, &json!(2)));
+    assert_eq!((answer.status, &error["type"]), (413, &json!(11)));
     assert_eq!(error["address"], "/groups");
 }

@@ -230,7 +230,7 @@ fn wrong_keys_are_throttled_by_address() {
     assert_eq!(wrong(address(2)), 503);
     let query = format!("/?apikey={}", bridge.key);
     let opened = Wire::open_from(address(2), &bridge.address(), &query, &[]);
-    assert!(refused(opened).starts_with("HTTP/1.1 4"), "also with the right one");
+    assert!(opened.is_ok(), "a right one is not held back with them");
     assert_eq!(bridge.get_from(address(3), "/lights").0, 200, "others are not held up");
 }
 

@@ -107,6 +107,7 @@ fn every_brightness_comes_back_as_it_was_set() {
     let Some((bridge, mut client, mut devices)) = following(&[("lamp-1", lamp())]) else { return };
     let device = &mut devices[0];
     tell(device, &json!({"on": true, "brightness": 0.5}));
+    while client.event_of("lights", "1")["state"]["bri"] != 128 {}
     for brightness in [0, 1, 2, 85, 127, 128, 254, 255] {
         client.ask(&format!("await session.lights.lights.set_state('1', brightness={brightness})"));
         let set = obey(device);
