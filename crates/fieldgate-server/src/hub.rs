@@ -87,7 +87,7 @@ pub(crate) struct Hub {
     appended: Cell<bool>,
     rooms: RefCell<rooms::Interned>,
     /// The links of the push socket that are told of changes.
-    listeners: RefCell<Vec<push::Listening>>,
+    listeners: RefCell<BTreeMap<u64, push::Listening>>,
 }
 
 impl Hub {

@@ -39,12 +39,12 @@ impl Hub {
                 let listening =
                     Listening { link, spare_bytes, through: Cell::new(through), pinged };
                 let delivered_count = self.push_to(&listening, &frames, count);
-                self.listeners.borrow_mut().push(listening);
+                self.listeners.borrow_mut().insert(listening.link.id, listening);
                 add(&self.shared.stats.delivered, delivered_count);
             }
             Pushed::All { frames, count, through } => {
                 let mut delivered_count = 0;
-                for listening in self.listeners.borrow().iter() {
+                for listening in self.listeners.borrow().values() {
                     listening.through.set(through);
                     delivered_count += self.push_to(listening, &frames, count);
                 }
@@ -79,10 +79,10 @@ impl Hub {
 
     /// A listening link is pinged: what was written before is read once it answers.
     pub(super) fn note_ping(&self, link: &Link) {
-        if link.form.get() == Form::Deconz {
-            let listeners = self.listeners.borrow();
-            let mut own = listeners.iter().filter(|listening| listening.link.id == link.id);
-            own.by_ref().for_each(|listening| listening.pinged.set(listening.through.get()));
+        if link.form.get() == Form::Deconz
+            && let Some(listening) = self.listeners.borrow().get(&link.id)
+        {
+            listening.pinged.set(listening.through.get());
         }
     }
 
@@ -92,7 +92,7 @@ impl Hub {
             return;
         }
         let listeners = self.listeners.borrow();
-        let own = listeners.iter().find(|listening| listening.link.id == link.id);
+        let own = listeners.get(&link.id);
         let read = own.map(|listening| listening.pinged.get()).filter(|read| *read > Seq(0));
         if let Some((bridge, read)) = self.shared.bridge.as_ref().zip(read) {
             bridge.has_read(self.link_ref(link), read);
@@ -110,7 +110,7 @@ impl Hub {
         if link.form.get() != Form::Deconz {
             return;
         }
-        self.listeners.borrow_mut().retain(|listening| listening.link.id != link.id);
+        self.listeners.borrow_mut().remove(&link.id);
         if let Some(bridge) = &self.shared.bridge {
             bridge.leave(self.link_ref(link));
         }
