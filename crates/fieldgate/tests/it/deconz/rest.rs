@@ -1,10 +1,15 @@
 //! REST below `/api`, to the byte where apps look at it: tags, preflights, every error, bodies that are
 //! none, and sensors that apps make.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
 use serde_json::{Value, json};
 
 use super::{Bridge, error, error_of, json_of, lamp, tell};
-use crate::support::{exchange, wait_for};
+use crate::support::{Seen, exchange, wait_for};
 
 #[test]
 fn what_did_not_change_is_not_sent_again() {
@@ -217,10 +222,33 @@ fn what_there_is_nothing_of_is_empty_and_not_missing() {
     assert_eq!(bridge.get("/lights/"), (200, json!({})));
 }
 
+/// The answer to one more request on a connection.
+fn asked_on(open: &mut TcpStream, bridge: &Bridge) -> String {
+    let (key, address) = (&bridge.key, bridge.address());
+    write!(open, "GET /api/{key}/lights HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let mut bytes = [0; 4_096];
+    // The body is a list or an object, whole, behind the head.
+    while !answer.split_once("\r\n\r\n").is_some_and(|(_, body)| body.ends_with([']', '}'])) {
+        let len = open.read(&mut bytes).unwrap();
+        assert!(len > 0, "closed: {answer}");
+        answer.push_str(&String::from_utf8_lossy(&bytes[..len]));
+    }
+    answer
+}
+
 #[test]
 fn without_storage_and_while_draining_it_is_not_connected() {
     let mut bridge = Bridge::start(&[]);
+    let mut open = TcpStream::connect(bridge.address()).unwrap();
+    assert!(asked_on(&mut open, &bridge).starts_with("HTTP/1.1 200"));
+    let mut listener = bridge.listen();
     bridge.gateway.signal("TERM");
+    // Who is told that it ends shows that it does.
+    while listener.see() != Seen::Close(Some(1012)) {}
+    let told = asked_on(&mut open, &bridge);
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("\"type\":950"), "{told}");
+    drop((open, listener));
     assert_eq!(bridge.gateway.ended(), Some(0));
     bridge.gateway.set("--set=store.free_bytes_min=1000TiB");
     bridge.gateway.up();
