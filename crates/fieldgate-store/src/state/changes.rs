@@ -12,11 +12,7 @@ use fieldgate_core::{
     topic::Topic,
 };
 
-use super::{
-    OpenCommand,
-    reported::Slot,
-    window::{IDS_MAX, KnownId},
-};
+use super::{OpenCommand, reported::Slot};
 use crate::{
     audit::AuditEntry,
     port::Log,
@@ -91,7 +87,6 @@ pub(crate) struct Changes {
     pub(crate) rows: BTreeMap<RowKey, Option<Row>>,
     /// What devices reported: a row each, once it is settled.
     pub(crate) slots: BTreeMap<(TenantId, DeviceId), Arc<Slot>>,
-    pub(crate) ids: Vec<KnownId>,
     /// Nobody takes changes: none are gathered.
     pub(crate) paused: bool,
 }
@@ -135,23 +130,11 @@ impl Changes {
         left
     }
 
-    pub(super) fn id(&mut self, known: KnownId) {
-        if self.paused {
-            return;
-        }
-        if self.ids.len() >= IDS_MAX {
-            // The window itself knows no more than the newer half of these.
-            self.ids.drain(..IDS_MAX / 2);
-        }
-        self.ids.push(known);
-    }
-
     /// Takes what was gathered; gathering goes on.
     pub(crate) fn take(&mut self) -> Self {
         let rows = std::mem::take(&mut self.rows);
         let slots = std::mem::take(&mut self.slots);
-        let ids = std::mem::take(&mut self.ids);
-        Self { applied: self.applied, rows, slots, ids, paused: self.paused }
+        Self { applied: self.applied, rows, slots, paused: self.paused }
     }
 }
 

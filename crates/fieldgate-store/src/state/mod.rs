@@ -253,10 +253,6 @@ impl State {
         if self.read().is_removed(&message.tenant) {
             return Vec::new();
         }
-        if let Some((message, msgid)) = entry.record.repeatable() {
-            let (tenant, from) = (&message.tenant, &message.from);
-            changes.id(self.window.name(tenant, from, msgid, entry.seq, entry.arrived));
-        }
         if reported::is_report(message) {
             self.report(entry, message, changes);
         }

@@ -2,8 +2,9 @@
 //!
 //! An id enters together with the number of its message. Whether that number is pending, durable or
 //! refused is the log's to say, so a repeat is acknowledged when, and only if, its message is stored.
-//! Ids are kept as keyed 128-bit hashes. Invariant: about [`IDS_MAX`] ids in all; with many busy
-//! senders each one's share shrinks below its 10,000.
+//! Ids are kept as keyed 128-bit hashes. Which of them the tables do not have yet, the window knows as
+//! well: nothing else has to gather them. Invariant: about [`IDS_MAX`] ids in all; with many busy senders
+//! each one's share shrinks below its 10,000.
 
 mod places;
 
@@ -21,7 +22,7 @@ use fieldgate_core::id::{MsgId, Seq, TenantId, UnixMs};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::{control::EAGER_WINDOW, port::AppendError, record::Record};
-use places::Places;
+use places::{Living, PLACES_MAX, Places};
 
 const SHARD_COUNT: usize = 16;
 /// Most ids known of one sender.
@@ -30,6 +31,11 @@ pub(crate) const IDS_PER_SENDER_MAX: usize = 10_000;
 pub(crate) const WINDOW_MS: u64 = 10 * 60 * 1_000;
 /// Most ids known, of all senders.
 pub(crate) const IDS_MAX: usize = 4 << 20;
+
+/// What stands for an id that another message has now.
+const GONE: u128 = 0;
+
+const _: () = assert!(IDS_PER_SENDER_MAX < PLACES_MAX, "a place is told by its lower bits");
 
 /// How a message with an id was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,9 +94,16 @@ struct Sender {
     /// The place of the first in `order`; places go on rising, and around.
     first_place: u32,
     known: Places,
+    /// Whether it is among those with ids that are not written.
+    is_unwritten: bool,
 }
 
-type Shard = HashMap<u64, Sender, BuildHasherDefault<Hashed>>;
+#[derive(Debug, Default)]
+struct Shard {
+    senders: HashMap<u64, Sender, BuildHasherDefault<Hashed>>,
+    /// Senders with ids that the tables may not have.
+    unwritten: Vec<u64>,
+}
 
 /// An id is a hash: any half of it will do.
 fn half(id: u128) -> u64 {
@@ -227,13 +240,15 @@ impl Window {
         let share = self.share();
         for shard in &self.shards {
             let mut shard = lock(shard);
-            let before = shard.len();
-            shard.retain(|_, sender| {
+            let Shard { senders, unwritten } = &mut *shard;
+            let before = senders.len();
+            senders.retain(|_, sender| {
                 sender.forget(now);
                 sender.shrink_to(share);
                 !sender.order.is_empty()
             });
-            self.sender_count.fetch_sub(before - shard.len(), Ordering::Relaxed);
+            unwritten.retain(|sender| senders.contains_key(sender));
+            self.sender_count.fetch_sub(before - senders.len(), Ordering::Relaxed);
         }
     }
 
@@ -241,13 +256,46 @@ impl Window {
     pub(crate) fn all(&self) -> Vec<KnownId> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            for (&sender, window) in &*lock(shard) {
-                let known = window.order.iter();
-                all.extend(known.map(|&(arrived, id, seq)| KnownId { sender, id, seq, arrived }));
+            for (&sender, window) in &lock(shard).senders {
+                all.extend(window.ids_behind(sender, Seq(0)));
             }
         }
         all.sort_unstable_by_key(|known| known.seq);
         all
+    }
+
+    /// The ids behind what the tables have, up to `until`, also of messages that were refused: those of
+    /// each sender together, in the order of numbers.
+    pub(crate) fn unwritten(&self, written: Seq, until: Seq) -> Vec<KnownId> {
+        let mut ids = Vec::new();
+        for shard in &self.shards {
+            let Shard { senders, unwritten } = &*lock(shard);
+            for (sender, window) in unwritten.iter().filter_map(|name| senders.get_key_value(name))
+            {
+                let from = ids.len();
+                let behind = window.ids_behind(*sender, written);
+                ids.extend(behind.filter(|known| known.seq <= until));
+                ids.get_mut(from..).unwrap_or_default().reverse();
+            }
+        }
+        ids
+    }
+
+    /// Whether any sender may have ids that the tables do not have.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.shards.iter().any(|shard| !lock(shard).unwritten.is_empty())
+    }
+
+    /// The tables have all ids up to this number.
+    pub(crate) fn set_written(&self, written: Seq) {
+        for shard in &self.shards {
+            let Shard { senders, unwritten } = &mut *lock(shard);
+            unwritten.retain(|sender| {
+                let Some(window) = senders.get_mut(sender) else { return false };
+                window.is_unwritten = window.order.back().is_some_and(|(_, _, seq)| *seq > written);
+                window.is_unwritten
+            });
+        }
     }
 
     fn share(&self) -> usize {
@@ -259,11 +307,16 @@ impl Window {
         let [first, ..] = &self.shards;
         let at = usize::try_from((sender >> 32) % SHARD_COUNT as u64).ok();
         let mut shard = lock(at.and_then(|at| self.shards.get(at)).unwrap_or(first));
-        let before = shard.len();
+        let Shard { senders, unwritten } = &mut *shard;
+        let before = senders.len();
         let share = self.share();
-        let window = shard.entry(sender).or_default();
+        let window = senders.entry(sender).or_default();
         let answer = work(window, share);
-        self.sender_count.fetch_add(shard.len() - before, Ordering::Relaxed);
+        if !window.is_unwritten && !window.order.is_empty() {
+            window.is_unwritten = true;
+            unwritten.push(sender);
+        }
+        self.sender_count.fetch_add(senders.len() - before, Ordering::Relaxed);
         answer
     }
 }
@@ -278,25 +331,42 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Sender {
-    fn at(&self, place: u32) -> Option<&(UnixMs, u128, Seq)> {
-        self.order.get(usize::try_from(place.wrapping_sub(self.first_place)).ok()?)
+    fn living(&self) -> Living {
+        Living { first: self.first_place, len: self.order.len() }
     }
 
-    fn place_of(&self, id: u128) -> Option<u32> {
-        self.known.get(half(id), |place| self.at(place).is_some_and(|(_, other, _)| *other == id))
+    /// How far behind the first in the order an id stands.
+    fn find(&self, id: u128) -> Option<usize> {
+        let is_it = |at| self.order.get(at).is_some_and(|(_, other, _)| *other == id);
+        self.known.get(half(id), self.living(), is_it)
     }
 
     fn seq_of(&self, id: u128) -> Option<Seq> {
-        self.at(self.place_of(id)?).map(|(_, _, seq)| *seq)
+        self.order.get(self.find(id)?).map(|(_, _, seq)| *seq)
     }
 
+    /// Enters an id; one whose message was refused stands for that no longer.
     fn insert(&mut self, known: KnownId, share: usize) {
-        let replaced = self.place_of(known.id);
-        let place = u32::try_from(self.order.len()).unwrap_or(u32::MAX);
-        let place = self.first_place.wrapping_add(place);
-        self.known.insert(half(known.id), place, replaced);
+        let before = self.find(known.id).and_then(|at| self.order.get_mut(at));
+        if let Some((_, id, _)) = before {
+            *id = GONE;
+        }
+        self.shrink_to(share.saturating_sub(1));
+        let hash = half(known.id);
+        if self.known.insert(hash, self.living()).is_err() {
+            let hashes = self.order.iter().map(|(_, id, _)| half(*id));
+            self.known = Places::of(self.first_place, hashes);
+            // There is room for as many again as live.
+            let _entered = self.known.insert(hash, self.living());
+        }
         self.order.push_back((known.arrived, known.id, known.seq));
-        self.shrink_to(share);
+    }
+
+    /// Its ids behind this number, the newest first.
+    fn ids_behind(&self, sender: u64, seq: Seq) -> impl Iterator<Item = KnownId> {
+        let behind = self.order.iter().rev().take_while(move |(.., of)| *of > seq);
+        let known = behind.filter(|(_, id, _)| *id != GONE);
+        known.map(move |&(arrived, id, seq)| KnownId { sender, id, seq, arrived })
     }
 
     fn shrink_to(&mut self, share: usize) {
@@ -312,8 +382,7 @@ impl Sender {
     }
 
     fn pop(&mut self) {
-        if let Some((_, id, _)) = self.order.pop_front() {
-            self.known.remove(half(id), self.first_place);
+        if self.order.pop_front().is_some() {
             self.first_place = self.first_place.wrapping_add(1);
         }
     }
@@ -401,6 +470,35 @@ mod tests {
         let id = "d".parse().unwrap();
         let alone = window.admit(&tenant, &Arc::from("a"), &id, UnixMs(0), |_| false, || Ok(9..=9));
         assert_eq!(alone, Ok(Admit::Repeat(Seq(8))));
+    }
+
+    #[test]
+    fn what_the_tables_lack_is_known_until_it_is_written() {
+        let window = Window::new([7; 16]);
+        for seq in 1..=9 {
+            learn(&window, if seq % 3 == 0 { "a" } else { "b" }, seq);
+        }
+        let unwritten = |written, until| {
+            let ids = window.unwritten(Seq(written), Seq(until));
+            assert!(ids.is_sorted_by_key(|known| (
+                ids.iter().position(|o| o.sender == known.sender),
+                known.seq
+            )));
+            let mut seqs: Vec<u64> = ids.iter().map(|known| known.seq.0).collect();
+            seqs.sort_unstable();
+            seqs
+        };
+        assert_eq!(unwritten(0, 9), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(unwritten(4, 7), [5, 6, 7]);
+        window.set_written(Seq(8));
+        // Of the other sender all is written.
+        assert_eq!((unwritten(4, 9), window.has_unwritten()), (vec![6, 9], true));
+        window.set_written(Seq(9));
+        assert!(!window.has_unwritten());
+        learn(&window, "b", 10);
+        assert_eq!(unwritten(9, 10), [10]);
+        window.sweep(UnixMs(u64::MAX));
+        assert!(!window.has_unwritten());
     }
 
     #[test]

@@ -5,8 +5,7 @@
 //! and written anew from the state in RAM, and until that succeeds retention stands still.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::BuildHasherDefault,
+    collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -30,7 +29,7 @@ use crate::{
     state::{
         State,
         changes::{Changes, Row, RowKey, Snapshot},
-        window::{self, Hashed, IDS_MAX, IDS_PER_SENDER_MAX, KnownId},
+        window::{self, IDS_MAX, KnownId},
     },
 };
 
@@ -203,8 +202,9 @@ impl Work {
         let mut changes = {
             let mut changes = self.state.changes();
             let ahead = changes.applied.0.saturating_sub(self.written.0);
-            let quiet =
-                changes.rows.is_empty() && changes.ids.is_empty() && changes.slots.is_empty();
+            let quiet = changes.rows.is_empty()
+                && changes.slots.is_empty()
+                && !self.state.window().has_unwritten();
             let early =
                 !last && self.written_at.elapsed() < QUIET_PERIOD && ahead < QUIET_RECORDS_MAX;
             if ahead == 0 || quiet && early {
@@ -217,8 +217,10 @@ impl Work {
         }
         let left = changes.settle(&*self.log);
         self.state.changes().keep(left);
-        let Changes { applied, rows, mut ids, .. } = changes;
-        drop_older(&mut ids);
+        let Changes { applied, rows, .. } = changes;
+        let mut ids = self.state.window().unwritten(self.written, applied);
+        // What was refused is known to this process alone: the next would take it for stored.
+        ids.retain(|known| !self.log.is_refused(known.seq));
         if EAGER_WINDOW.is_on() {
             ids = self.state.window().all();
         }
@@ -228,6 +230,7 @@ impl Work {
         writes.push(self.applied_row(applied));
         self.tables.commit(writes)?;
         self.chunks = chunks;
+        self.state.window().set_written(applied);
         self.written = applied;
         self.written_at = Instant::now();
         Ok(())
@@ -332,21 +335,6 @@ fn write(key: &RowKey, row: Option<&Row>) -> Write {
     Write { table, key, value: row.map(encode_row) }
 }
 
-/// Drops what no window knows any more: all but the newest ids of each sender.
-fn drop_older(ids: &mut Vec<KnownId>) {
-    if ids.len() <= IDS_PER_SENDER_MAX {
-        return;
-    }
-    let mut counts: HashMap<u64, usize, BuildHasherDefault<Hashed>> = HashMap::default();
-    ids.reverse();
-    ids.retain(|known| {
-        let count = counts.entry(known.sender).or_default();
-        *count += 1;
-        *count <= IDS_PER_SENDER_MAX
-    });
-    ids.reverse();
-}
-
 /// Adds a row of ids, and removes those that no window reaches back to.
 fn keep_ids(
     chunks: &mut VecDeque<IdChunk>,
@@ -379,25 +367,4 @@ fn keep_ids(
 fn now() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_each_sender_the_newest_ids_are_written_in_their_order() {
-        let max = IDS_PER_SENDER_MAX as u64;
-        let known = |seq: u64, sender| KnownId {
-            sender,
-            id: seq.into(),
-            seq: Seq(seq),
-            arrived: UnixMs(seq),
-        };
-        let mut ids: Vec<KnownId> = (0..3).map(|seq| known(seq, 7)).collect();
-        ids.extend((3..max + 10).map(|seq| known(seq, 8)));
-        drop_older(&mut ids);
-        let seqs: Vec<u64> = ids.iter().map(|known| known.seq.0).collect();
-        assert_eq!(seqs, (0..3).chain(10..max + 10).collect::<Vec<_>>());
-    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: decoding never panics on any bytes; what it accepts is what was encoded.
 
+mod ids;
+
 use std::sync::Arc;
 
 use fieldgate_core::{
@@ -9,6 +11,7 @@ use fieldgate_core::{
     dialect::CommandState,
     id::{Epoch, Seq, TenantId, UnixMs},
 };
+pub(crate) use ids::{decode_ids, encode_ids};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Table, desired, reported};
@@ -20,12 +23,11 @@ use crate::{
     state::{
         OpenCommand,
         changes::{Row, RowKey},
-        window::KnownId,
     },
 };
 
 const V1: u8 = 1;
-/// Devices with a profile.
+/// Devices with a profile; ids, those of a sender together.
 const V2: u8 = 2;
 const DEVICE: u8 = b'd';
 const API_KEY: u8 = b'k';
@@ -45,8 +47,6 @@ const ACTIVATION: u8 = b'v';
 const PARTS: u8 = b'e';
 const PART_NUMBERS: u8 = b'l';
 const BRIDGE_KEY: u8 = b'b';
-/// Bytes of one known id in a row.
-const ID_BYTES: usize = 40;
 
 /// These bytes are no row of a version known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -338,41 +338,6 @@ fn take_entry(bytes: &[u8]) -> Result<Arc<Entry>, BadRow> {
     let record = codec::decode(rest).map_err(|_| BadRow)?;
     let (seq, arrived) = (u64::from_le_bytes(*seq), u64::from_le_bytes(*arrived));
     Ok(Arc::new(Entry { seq: Seq(seq), arrived: UnixMs(arrived), record }))
-}
-
-/// Known ids as one row.
-pub(crate) fn encode_ids(ids: &[KnownId]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 + ids.len() * ID_BYTES);
-    out.push(V1);
-    for known in ids {
-        out.extend_from_slice(&known.sender.to_le_bytes());
-        out.extend_from_slice(&known.id.to_le_bytes());
-        out.extend_from_slice(&known.seq.0.to_le_bytes());
-        out.extend_from_slice(&known.arrived.0.to_le_bytes());
-    }
-    out
-}
-
-/// Reads a row of known ids back.
-pub(crate) fn decode_ids(bytes: &[u8]) -> Result<Vec<KnownId>, BadRow> {
-    let (chunks, rest) = versioned(bytes)?.as_chunks::<ID_BYTES>();
-    if !rest.is_empty() {
-        return Err(BadRow);
-    }
-    chunks.iter().map(|chunk| decode_id(chunk)).collect()
-}
-
-fn decode_id(bytes: &[u8]) -> Result<KnownId, BadRow> {
-    let (sender, rest) = bytes.split_first_chunk().ok_or(BadRow)?;
-    let (id, rest) = rest.split_first_chunk().ok_or(BadRow)?;
-    let (seq, rest) = rest.split_first_chunk().ok_or(BadRow)?;
-    let arrived = rest.try_into().map_err(|_| BadRow)?;
-    Ok(KnownId {
-        sender: u64::from_le_bytes(*sender),
-        id: u128::from_le_bytes(*id),
-        seq: Seq(u64::from_le_bytes(*seq)),
-        arrived: UnixMs(u64::from_le_bytes(arrived)),
-    })
 }
 
 #[cfg(test)]

@@ -169,7 +169,6 @@ proptest! {
         for table in Table::ALL {
             let _ = decode(table, &key, &versioned);
         }
-        let _ = decode_ids(&versioned);
         let _ = Applied::decode(&versioned);
     }
 
@@ -199,14 +198,5 @@ proptest! {
                 prop_assert!(less.all().len() < reported.all().len(), "cut to {}", cut);
             }
         }
-    }
-
-    #[test]
-    fn ids_survive_the_round_trip(ids in proptest::collection::vec(any::<(u64, u128, u64, u64)>(), 0..20)) {
-        let known = |(sender, id, seq, at): &(u64, u128, u64, u64)| KnownId {
-            sender: *sender, id: *id, seq: Seq(*seq), arrived: UnixMs(*at),
-        };
-        let ids: Vec<KnownId> = ids.iter().map(known).collect();
-        prop_assert_eq!(decode_ids(&encode_ids(&ids)), Ok(ids));
     }
 }
