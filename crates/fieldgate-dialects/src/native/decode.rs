@@ -24,6 +24,7 @@ use super::{
     frame::{Frame, bad_value, filter, missing, reference_of, topic},
     json::{self, Text},
     mac::is_nonce,
+    plain::plain,
     profile::decode_profile,
     protobuf,
     telemetry::{Readings, readings, reported},
@@ -93,10 +94,13 @@ pub(super) fn decode_with(
 ) -> Result<Ask, Refusal> {
     let refuse = |fault| Refusal { fault, reference: None };
     json::check_depth(text, limits.json_depth_max).map_err(refuse)?;
-    let mut frame: Frame<'_> = json::from_object(text).map_err(|error| Refusal {
-        fault: json::fault_of(&error),
-        reference: reference_of(text),
-    })?;
+    let parse = |text| {
+        json::from_object(text).map_err(|error| Refusal {
+            fault: json::fault_of(&error),
+            reference: reference_of(text),
+        })
+    };
+    let mut frame = plain(text).map_or_else(|| parse(text), Ok)?;
     look(&mut frame)
         .map_err(|fault| Refusal { fault, reference: frame.reference().ok().flatten() })?;
     let reference = frame.reference().map_err(refuse)?;

@@ -12,6 +12,7 @@ mod encode;
 mod frame;
 mod mac;
 mod merge;
+mod plain;
 mod profile;
 pub mod protobuf;
 mod telemetry;
