@@ -6,6 +6,7 @@
 //! well: nothing else has to gather them. Invariant: about [`IDS_MAX`] ids in all; with many busy senders
 //! each one's share shrinks below its 10,000.
 
+mod filter;
 mod places;
 
 use std::{
@@ -22,6 +23,7 @@ use fieldgate_core::id::{MsgId, Seq, TenantId, UnixMs};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::{control::EAGER_WINDOW, port::AppendError, record::Record};
+use filter::Filter;
 use places::{Living, PLACES_MAX, Places};
 
 const SHARD_COUNT: usize = 16;
@@ -93,7 +95,11 @@ struct Sender {
     order: VecDeque<(UnixMs, u128, Seq)>,
     /// The place of the first in `order`; places go on rising, and around.
     first_place: u32,
+    seen: Filter,
+    /// Where those stand that were looked for: all but the newest.
     known: Places,
+    /// How many are not in there yet.
+    newest_count: usize,
     /// Whether it is among those with ids that are not written.
     is_unwritten: bool,
 }
@@ -229,6 +235,8 @@ impl Window {
     /// Learns an id from the log or the tables, at start.
     pub(crate) fn learn(&self, known: KnownId) {
         self.with(known.sender, |window, share| {
+            // As it was when it came.
+            window.forget(known.arrived);
             if window.seq_of(known.id).is_none() {
                 window.insert(known, share);
             }
@@ -331,18 +339,35 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Sender {
-    fn living(&self) -> Living {
-        Living { first: self.first_place, len: self.order.len() }
-    }
-
-    /// How far behind the first in the order an id stands.
-    fn find(&self, id: u128) -> Option<usize> {
+    /// How far behind the first in the order an id stands. One that was not seen costs no look at the
+    /// table, which is far from any cache where many send; who may be there has it brought up to date,
+    /// and so many at once that their ways to memory overlap.
+    fn find(&mut self, id: u128) -> Option<usize> {
+        if !self.seen.may_have(half(id)) {
+            return None;
+        }
+        self.index();
+        let living = Living { first: self.first_place, len: self.order.len() };
         let is_it = |at| self.order.get(at).is_some_and(|(_, other, _)| *other == id);
-        self.known.get(half(id), self.living(), is_it)
+        self.known.get(half(id), living, is_it)
     }
 
-    fn seq_of(&self, id: u128) -> Option<Seq> {
-        self.order.get(self.find(id)?).map(|(_, _, seq)| *seq)
+    /// Enters the newest ids in the table.
+    fn index(&mut self) {
+        let from = self.order.len() - std::mem::take(&mut self.newest_count);
+        for (len, (_, id, _)) in self.order.iter().enumerate().skip(from) {
+            let living = Living { first: self.first_place, len };
+            if self.known.insert(half(*id), living).is_err() {
+                let hashes = self.order.iter().map(|(_, id, _)| half(*id));
+                self.known = Places::of(self.first_place, hashes);
+                return;
+            }
+        }
+    }
+
+    fn seq_of(&mut self, id: u128) -> Option<Seq> {
+        let at = self.find(id)?;
+        self.order.get(at).map(|(_, _, seq)| *seq)
     }
 
     /// Enters an id; one whose message was refused stands for that no longer.
@@ -351,15 +376,14 @@ impl Sender {
         if let Some((_, id, _)) = before {
             *id = GONE;
         }
-        self.shrink_to(share.saturating_sub(1));
-        let hash = half(known.id);
-        if self.known.insert(hash, self.living()).is_err() {
-            let hashes = self.order.iter().map(|(_, id, _)| half(*id));
-            self.known = Places::of(self.first_place, hashes);
-            // There is room for as many again as live.
-            let _entered = self.known.insert(hash, self.living());
-        }
         self.order.push_back((known.arrived, known.id, known.seq));
+        self.newest_count += 1;
+        self.shrink_to(share);
+        if self.seen.is_full() {
+            self.seen = Filter::of(self.order.iter().map(|(_, id, _)| *id));
+        } else {
+            self.seen.enter(half(known.id));
+        }
     }
 
     /// Its ids behind this number, the newest first.
@@ -384,149 +408,16 @@ impl Sender {
     fn pop(&mut self) {
         if self.order.pop_front().is_some() {
             self.first_place = self.first_place.wrapping_add(1);
+            self.newest_count = self.newest_count.min(self.order.len());
         }
     }
 }
 
-/// Tells whether an id that arrived then can still be repeated.
+/// Tells whether an id that arrived then can still be repeated. One from far ahead is of a clock that
+/// went wrong: who counts its ids anew would have to wait for that time.
 pub(crate) const fn is_current(arrived: UnixMs, now: UnixMs) -> bool {
-    arrived.0.saturating_add(WINDOW_MS) >= now.0
+    arrived.0.abs_diff(now.0) <= WINDOW_MS
 }
 
 #[cfg(test)]
-mod tests {
-    use fieldgate_core::message::{Message, Qos};
-
-    use super::*;
-
-    fn learn(window: &Window, sender: &str, number: u64) {
-        let id = format!("m{number}").parse().unwrap();
-        let at = UnixMs(number);
-        window.learn(window.name(&TenantId::default_tenant(), sender, &id, Seq(number), at));
-    }
-
-    #[test]
-    fn a_sender_keeps_its_newest_ten_thousand() {
-        let window = Window::new([7; 16]);
-        (1..=10_005).for_each(|number| learn(&window, "a", number));
-        let all = window.all();
-        assert_eq!(all.len(), 10_000);
-        assert_eq!(all.first().map(|known| known.seq), Some(Seq(6)));
-    }
-
-    #[test]
-    fn an_id_whose_message_was_refused_names_the_next_one() {
-        let window = Window::new([7; 16]);
-        let (tenant, id) = (TenantId::default_tenant(), "m".parse().unwrap());
-        let admit = |seq: u64, refused: u64, at| {
-            let is_refused = |seq| seq == Seq(refused);
-            let taken = || Ok(seq..=seq);
-            window.admit(&tenant, &Arc::from("a"), &id, UnixMs(at), is_refused, taken).unwrap()
-        };
-        assert_eq!(admit(1, 0, 0), Admit::New(1..=1));
-        assert_eq!(admit(2, 0, 0), Admit::Repeat(Seq(1)));
-        assert_eq!(admit(3, 1, 9), Admit::New(3..=3));
-        // The refused one leaves the window; the other stays.
-        assert_eq!(admit(4, 1, WINDOW_MS + 1), Admit::Repeat(Seq(3)));
-        assert_eq!(window.all().len(), 1);
-        assert_eq!(admit(5, 1, WINDOW_MS + 10), Admit::New(5..=5));
-    }
-
-    fn record(id: &str) -> Record {
-        let message = fieldgate_core::testing::message("t", Qos::AtLeastOnce, "");
-        Record::Message(Message { reference: id.parse().ok(), ..message })
-    }
-
-    #[test]
-    fn of_several_each_is_taken_once() {
-        let window = Window::new([7; 16]);
-        let tenant = TenantId::default_tenant();
-        let admit = |ids: &[&str], first: u64, refused: u64| {
-            let mut appended = Vec::new();
-            let append = |fresh: Vec<Record>| {
-                let id = |record: &Record| record.repeatable().map(|(_, id)| id.to_string());
-                appended = fresh.iter().map(|record| id(record).unwrap_or_default()).collect();
-                Ok(first..=first + fresh.len() as u64 - 1)
-            };
-            let is_refused = |seq| seq == Seq(refused);
-            let records = ids.iter().map(|id| record(id)).collect();
-            let newest = window.admit_each(&tenant, "a", records, UnixMs(0), is_refused, append);
-            (newest.unwrap().0, appended.join(" "))
-        };
-        let told = |newest, appended: &str| (newest, appended.to_owned());
-        assert_eq!(admit(&["a", "", "b", "a", ""], 1, 0), told(4, "a  b "));
-        assert_eq!(admit(&["b", "c", "", "a"], 5, 0), told(6, "c "));
-        assert_eq!(admit(&["a", "b"], 7, 0), told(3, ""));
-        assert_eq!(admit(&["c"], 7, 0), told(5, ""));
-        assert_eq!(admit(&[], 7, 0), told(0, ""));
-        // One that was refused is stored when it comes again; so is all of what found no room.
-        assert_eq!(admit(&["a", "b"], 7, 3), told(7, "b"));
-        let records = vec![record("d")];
-        let full = |_| Err(AppendError::Full);
-        let full = window.admit_each(&tenant, "a", records, UnixMs(0), |_| false, full);
-        assert_eq!(full, Err(AppendError::Full));
-        assert_eq!(admit(&["d"], 8, 0), told(8, "d"));
-        // What one call knows, the other does too.
-        let id = "d".parse().unwrap();
-        let alone = window.admit(&tenant, &Arc::from("a"), &id, UnixMs(0), |_| false, || Ok(9..=9));
-        assert_eq!(alone, Ok(Admit::Repeat(Seq(8))));
-    }
-
-    #[test]
-    fn what_the_tables_lack_is_known_until_it_is_written() {
-        let window = Window::new([7; 16]);
-        for seq in 1..=9 {
-            learn(&window, if seq % 3 == 0 { "a" } else { "b" }, seq);
-        }
-        let unwritten = |written, until| {
-            let ids = window.unwritten(Seq(written), Seq(until));
-            assert!(ids.is_sorted_by_key(|known| (
-                ids.iter().position(|o| o.sender == known.sender),
-                known.seq
-            )));
-            let mut seqs: Vec<u64> = ids.iter().map(|known| known.seq.0).collect();
-            seqs.sort_unstable();
-            seqs
-        };
-        assert_eq!(unwritten(0, 9), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-        assert_eq!(unwritten(4, 7), [5, 6, 7]);
-        window.set_written(Seq(8));
-        // Of the other sender all is written.
-        assert_eq!((unwritten(4, 9), window.has_unwritten()), (vec![6, 9], true));
-        window.set_written(Seq(9));
-        assert!(!window.has_unwritten());
-        learn(&window, "b", 10);
-        assert_eq!(unwritten(9, 10), [10]);
-        window.sweep(UnixMs(u64::MAX));
-        assert!(!window.has_unwritten());
-    }
-
-    #[test]
-    fn a_sender_without_ids_is_forgotten() {
-        let window = Window::new([7; 16]);
-        learn(&window, "a", 1);
-        learn(&window, "b", 400_000);
-        window.sweep(UnixMs(WINDOW_MS + 2));
-        assert_eq!(window.all().len(), 1);
-        assert_eq!(window.sender_count.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn many_senders_share_the_bound() {
-        let window = Window::new([7; 16]);
-        window.sender_count.store(IDS_MAX / 4 - 1, Ordering::Relaxed);
-        // The first to come has the share of a sender less.
-        learn(&window, "a", 0);
-        (1..=10).for_each(|number| learn(&window, "a", number));
-        assert_eq!(window.all().len(), 4);
-    }
-
-    #[test]
-    fn names_of_two_senders_never_meet() {
-        let window = Window::new([7; 16]);
-        let (tenant, id) = (TenantId::default_tenant(), "m".parse().unwrap());
-        let [a, b] = ["a", "b"].map(|from| window.name(&tenant, from, &id, Seq(1), UnixMs(0)));
-        assert_ne!(a.id, b.id);
-        assert_ne!(a.sender, b.sender);
-    }
-}
+mod tests;
