@@ -187,9 +187,11 @@ impl<'a> Cursor<'a> {
 /// So many bytes of a string are looked at in one step.
 const PIECE_BYTES: usize = 32;
 
-/// How many bytes stand before the first quote or backslash; nothing if there is none.
-fn plain_len(bytes: &[u8]) -> Option<usize> {
-    let ends = |byte: &u8| matches!(byte, b'"' | b'\\');
+/// How many bytes stand before the first that is no plain part of a string: a quote, a backslash, or a
+/// control character, which no string holds as it is; nothing if there is none.
+#[must_use]
+pub fn plain_len(bytes: &[u8]) -> Option<usize> {
+    let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1F);
     // Without a way out of a piece the compiler makes a few wide instructions of it.
     let is_plain =
         |piece: &&[u8; PIECE_BYTES]| !piece.iter().fold(false, |found, byte| found | ends(byte));

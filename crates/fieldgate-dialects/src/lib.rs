@@ -7,6 +7,7 @@ mod json;
 pub mod kamea;
 pub mod native;
 mod readings;
+mod scan;
 pub mod socketio;
 mod sse;
 pub mod thethings;

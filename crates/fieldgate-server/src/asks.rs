@@ -148,7 +148,7 @@ pub(crate) fn on_frame(hub: &Rc<Hub>, link: &Rc<Link>, frame: &Event<'_>) -> Out
 
 /// Forgets what came from who has nothing to say: it costs the rates of its principal.
 fn pass_over(hub: &Hub, link: &Link, principal: &Principal, byte_len: usize) {
-    hub.shared.stats.received.fetch_add(1, Ordering::Relaxed);
+    hub.count_received();
     let _over = take_rate(hub, link, principal, 1, byte_len);
 }
 
@@ -159,7 +159,7 @@ fn on_decoded(
     decoded: Result<Ask, native::Refusal>,
     (text, byte_len): (Option<&str>, usize),
 ) -> Outcome {
-    hub.shared.stats.received.fetch_add(1, Ordering::Relaxed);
+    hub.count_received();
     let (result, reference) = match decoded {
         Err(refusal) => (Err(Refused::Fault(refusal.fault)), refusal.reference),
         Ok(ask) => {
@@ -213,7 +213,8 @@ pub(crate) fn take_rate(
 ) -> Result<(), Fault> {
     let throttle = &hub.shared.throttle;
     let sender = link.sender(hub, principal);
-    let Err(wait_ms) = throttle.take(sender, message_count as u64, byte_len as u64) else {
+    let (count, at) = (message_count as u64, hub.clock().instant);
+    let Err(wait_ms) = throttle.take_at(sender, count, byte_len as u64, at) else {
         return Ok(());
     };
     link.note_limited();
@@ -312,7 +313,7 @@ fn publish(
     principal: &Principal,
     draft: Draft,
 ) -> Result<(), Refused> {
-    let time = now();
+    let time = hub.clock().time;
     let message = admit(&hub.shared, &link.own_telemetry, principal, draft, time)?;
     let promised = message.reference.clone().filter(|_| message.qos > Qos::AtMostOnce);
     let retain = message.retain;
@@ -344,7 +345,7 @@ fn batch(
     qos: Qos,
     items: Vec<Result<Draft, Fault>>,
 ) -> Result<(), Refused> {
-    let (time, shared) = (now(), &hub.shared);
+    let (time, shared) = (hub.clock().time, &hub.shared);
     let mut records = Vec::new();
     let mut refused = Vec::new();
     let mut retain = false;

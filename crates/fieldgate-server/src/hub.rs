@@ -17,7 +17,8 @@ use std::{
     io,
     ops::RangeInclusive,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -62,6 +63,19 @@ struct Slot {
     members: Vec<(Rc<Link>, Rc<Subscription>)>,
 }
 
+/// When something was read: what stands in the same bytes came at the same time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) time: UnixMs,
+    pub(crate) instant: Instant,
+}
+
+impl Clock {
+    fn now() -> Self {
+        Self { time: now(), instant: Instant::now() }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) shared: Arc<Shared>,
@@ -85,6 +99,9 @@ pub(crate) struct Hub {
     writer: RefCell<Writer>,
     /// Whether this tick appended what is to be announced.
     appended: Cell<bool>,
+    /// Frames of this tick that are not counted with those of other workers yet.
+    received_count: Cell<u64>,
+    clock: Cell<Clock>,
     rooms: RefCell<rooms::Interned>,
     /// The links of the push socket that are told of changes.
     listeners: RefCell<BTreeMap<u64, push::Listening>>,
@@ -112,6 +129,8 @@ impl Hub {
             joined: RefCell::default(),
             writer: RefCell::new(Writer::new()),
             appended: Cell::default(),
+            received_count: Cell::default(),
+            clock: Cell::new(Clock::now()),
             rooms: RefCell::default(),
             listeners: RefCell::default(),
         }
@@ -315,11 +334,32 @@ impl Hub {
         Ok(())
     }
 
+    /// Looks at the time, before what was read is obeyed.
+    pub(crate) fn look_at_clock(&self) -> Clock {
+        let clock = Clock::now();
+        self.clock.set(clock);
+        clock
+    }
+
+    /// When what is obeyed now was read.
+    pub(crate) const fn clock(&self) -> Clock {
+        self.clock.get()
+    }
+
+    /// Counts a frame. Workers would get in each other's way if each looked at the sum for each frame.
+    pub(crate) fn count_received(&self) {
+        self.received_count.set(self.received_count.get() + 1);
+    }
+
     /// Ends a tick: one write for each link that something was queued for, and one word to the
     /// router.
     pub(crate) fn flush(&self) {
         if self.appended.replace(false) {
             self.shared.log.announce();
+        }
+        let received_count = self.received_count.take();
+        if received_count > 0 {
+            self.shared.stats.received.fetch_add(received_count, Ordering::Relaxed);
         }
         let touched = self.touched.take();
         let ticks: Vec<_> = touched.into_iter().filter_map(Self::take_tick).collect();

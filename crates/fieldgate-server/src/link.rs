@@ -179,7 +179,10 @@ impl Link {
         self.principal.borrow().clone()
     }
 
-    pub(crate) fn set_principal(&self, principal: Principal) -> Rc<Principal> {
+    pub(crate) fn set_principal(&self, mut principal: Principal) -> Rc<Principal> {
+        // Each message has the name of its tenant: a copy of its own for each link, so that cores that
+        // count the owners of one do not wait for each other.
+        principal.tenant = principal.tenant.copied();
         let principal = Rc::new(principal);
         *self.principal.borrow_mut() = Some(Rc::clone(&principal));
         principal
@@ -197,7 +200,11 @@ impl Link {
     }
 
     pub(crate) fn age_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.age_ms_at(Instant::now())
+    }
+
+    fn age_ms_at(&self, at: Instant) -> u64 {
+        u64::try_from((at - self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Ends the connection for this reason, unless it ends already.

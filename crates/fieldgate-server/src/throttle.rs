@@ -186,7 +186,18 @@ impl Throttle {
         message_count: u64,
         byte_len: u64,
     ) -> Result<(), u64> {
-        let now_ms = self.now_ms();
+        self.take_at(sender, message_count, byte_len, Instant::now())
+    }
+
+    /// The same at a time that was looked at already.
+    pub(crate) fn take_at(
+        &self,
+        sender: &Sender,
+        message_count: u64,
+        byte_len: u64,
+        at: Instant,
+    ) -> Result<(), u64> {
+        let now_ms = u64::try_from((at - self.started).as_millis()).unwrap_or(u64::MAX);
         lock(&sender.rates).take(message_count, byte_len, now_ms)?;
         sender.desk.take(message_count, now_ms)
     }

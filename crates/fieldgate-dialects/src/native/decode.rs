@@ -24,7 +24,7 @@ use super::{
     frame::{Frame, bad_value, filter, missing, reference_of, topic},
     json::{self, Text},
     mac::is_nonce,
-    plain::plain,
+    plain,
     profile::decode_profile,
     protobuf,
     telemetry::{Readings, readings, reported},
@@ -67,7 +67,7 @@ pub fn decode_first(text: &str, limits: &Limits) -> Result<Authenticate, CloseRe
 ///
 /// [`Refusal`], with the frame's `msgid` where it could be read.
 pub fn decode_text(text: &str, limits: &Limits) -> Result<Ask, Refusal> {
-    decode_with(text, limits, |_| Ok(()))
+    plain::status(text, limits).map_or_else(|| decode_with(text, limits, |_| Ok(())), Ok)
 }
 
 /// Decodes a frame that came by itself, as the body of a request: it may leave out its type, which is
@@ -94,13 +94,10 @@ pub(super) fn decode_with(
 ) -> Result<Ask, Refusal> {
     let refuse = |fault| Refusal { fault, reference: None };
     json::check_depth(text, limits.json_depth_max).map_err(refuse)?;
-    let parse = |text| {
-        json::from_object(text).map_err(|error| Refusal {
-            fault: json::fault_of(&error),
-            reference: reference_of(text),
-        })
-    };
-    let mut frame = plain(text).map_or_else(|| parse(text), Ok)?;
+    let mut frame: Frame<'_> = json::from_object(text).map_err(|error| Refusal {
+        fault: json::fault_of(&error),
+        reference: reference_of(text),
+    })?;
     look(&mut frame)
         .map_err(|fault| Refusal { fault, reference: frame.reference().ok().flatten() })?;
     let reference = frame.reference().map_err(refuse)?;

@@ -18,11 +18,11 @@ use fieldgate_core::{
 use serde::de::IgnoredAny;
 use siphasher::sip::SipHasher13;
 
-use super::{
-    HEADER, Limits, cbor,
+use super::{HEADER, Limits, cbor};
+use crate::{
+    json::{self, base64_encode, clip, write_number},
     scan::{Member, NotJson, Scanner},
 };
-use crate::json::{self, base64_encode, clip, write_number};
 
 /// Longest name of a field, in bytes.
 const NAME_BYTES_MAX: usize = 128;

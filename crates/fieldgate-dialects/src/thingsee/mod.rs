@@ -9,7 +9,6 @@ mod decode;
 pub mod downlink;
 mod encode;
 mod rows;
-mod scan;
 
 pub use crate::readings::{About, Known};
 pub use cbor::inflate;

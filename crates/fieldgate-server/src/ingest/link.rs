@@ -40,7 +40,7 @@ pub(crate) fn on_frame(
             return Outcome::Full;
         }
         link.paid.set(true);
-        hub.shared.stats.received.fetch_add(1, Ordering::Relaxed);
+        hub.count_received();
     }
     let outcome = match decoded {
         Ok(elements) => on_elements(hub, link, principal, elements),

@@ -102,6 +102,7 @@ async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> Close
     }
     let mut inbound = Vec::new();
     let mut held = Held::new(&hub.shared.inputs);
+    hub.look_at_clock();
     decode(hub, link, &mut decoder, &mut read_ahead, &mut inbound);
     drop(read_ahead);
     loop {
@@ -155,7 +156,7 @@ fn read(hub: &Rc<Hub>, link: &Rc<Link>, decoder: &mut Decoder, inbound: &mut Vec
     match link.socket.try_read(&mut scratch) {
         Ok(0) => false,
         Ok(len) => {
-            link.heard_ms.set(link.age_ms());
+            link.heard_ms.set(link.age_ms_at(hub.look_at_clock().instant));
             decode(hub, link, decoder, scratch.get_mut(..len).unwrap_or_default(), inbound);
             true
         }
@@ -235,6 +236,7 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>, decoder: 
             pause(hub, link).await;
         }
         while !link.is_closing() {
+            hub.look_at_clock();
             let anonymous = link.principal.borrow().is_none();
             let outcome = match frame.as_event() {
                 Ok(event) => asks::on_frame(hub, link, &event),

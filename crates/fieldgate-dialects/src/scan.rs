@@ -6,37 +6,52 @@
 
 use std::borrow::Cow;
 
-use fieldgate_core::json::string;
+use fieldgate_core::json::{plain_len, string};
 use serde_json::value::RawValue;
 
 use crate::json::numbers_are_finite;
 
 /// Here the text is no JSON. What is wrong with it, `serde_json` says better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotJson;
+pub(crate) struct NotJson;
 
 /// One member of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member<'a> {
+pub(crate) struct Member<'a> {
     /// Its name; nothing where its escapes are no text (half of a surrogate pair).
-    pub(super) name: Option<Cow<'a, str>>,
+    pub(crate) name: Option<Cow<'a, str>>,
     /// Its name as written, in quotes.
-    pub(super) written_name: &'a str,
+    pub(crate) written_name: &'a str,
     /// Its value as written.
-    pub(super) value: &'a str,
+    pub(crate) value: &'a str,
     /// Whether every number of its value fits a finite f64.
-    pub(super) is_finite: bool,
+    pub(crate) is_finite: bool,
+}
+
+/// The name of a member, as written, in quotes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name<'a> {
+    pub(crate) written: &'a str,
+    is_plain: bool,
+}
+
+impl<'a> Name<'a> {
+    /// What it says, if it is written without escapes.
+    pub(crate) fn plain(self) -> Option<&'a str> {
+        let inner = self.written.get(1..self.written.len() - 1);
+        inner.filter(|_| self.is_plain)
+    }
 }
 
 /// A place in a text.
 #[derive(Debug)]
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) const fn new(text: &'a str) -> Self {
+    pub(crate) const fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
@@ -54,7 +69,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is no space.
-    pub(super) fn peek(&mut self) -> Option<u8> {
+    pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(byte) = self.byte() {
             if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
                 return Some(byte);
@@ -65,19 +80,32 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over this byte, if it is the next.
-    pub(super) fn take(&mut self, wanted: u8) -> bool {
+    pub(crate) fn take(&mut self, wanted: u8) -> bool {
         let found = self.peek() == Some(wanted);
         self.at += usize::from(found);
         found
     }
 
     /// Steps over this byte.
-    pub(super) fn expect(&mut self, wanted: u8) -> Result<(), NotJson> {
+    pub(crate) fn expect(&mut self, wanted: u8) -> Result<(), NotJson> {
         if self.take(wanted) { Ok(()) } else { Err(NotJson) }
     }
 
     /// Steps over the object that begins here and shows its members, in order; the object as written.
-    pub(super) fn object(&mut self, mut visit: impl FnMut(Member<'a>)) -> Result<&'a str, NotJson> {
+    pub(crate) fn object(&mut self, mut visit: impl FnMut(Member<'a>)) -> Result<&'a str, NotJson> {
+        self.members(|scanner, name| {
+            let (value, is_finite) = scanner.value()?;
+            let said = name.plain().map(Cow::Borrowed).or_else(|| string(name.written));
+            visit(Member { name: said, written_name: name.written, value, is_finite });
+            Ok(())
+        })
+    }
+
+    /// The same for a visitor that steps over each value.
+    pub(crate) fn members(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, Name<'a>) -> Result<(), NotJson>,
+    ) -> Result<&'a str, NotJson> {
         self.peek();
         let start = self.at;
         self.expect(b'{')?;
@@ -90,12 +118,9 @@ impl<'a> Scanner<'a> {
             }
             let from = self.at;
             let is_plain = self.string()?;
-            let written_name = self.since(from);
+            let written = self.since(from);
             self.expect(b':')?;
-            let (value, is_finite) = self.value()?;
-            let plain = || written_name.get(1..written_name.len() - 1).map(Cow::Borrowed);
-            let name = if is_plain { plain() } else { string(written_name) };
-            visit(Member { name, written_name, value, is_finite });
+            visit(self, Name { written, is_plain })?;
             if !self.take(b',') {
                 break;
             }
@@ -106,7 +131,7 @@ impl<'a> Scanner<'a> {
 
     /// Steps over the value that begins here; as it was written, and whether all its numbers are
     /// finite.
-    pub(super) fn value(&mut self) -> Result<(&'a str, bool), NotJson> {
+    pub(crate) fn value(&mut self) -> Result<(&'a str, bool), NotJson> {
         let first = self.peek().ok_or(NotJson)?;
         let from = self.at;
         let is_finite = match first {
@@ -136,8 +161,7 @@ impl<'a> Scanner<'a> {
         let mut is_plain = true;
         loop {
             let rest = self.rest();
-            let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1F);
-            let plain = rest.iter().position(ends).ok_or(NotJson)?;
+            let plain = plain_len(rest).ok_or(NotJson)?;
             self.at += plain + 1;
             match rest.get(plain) {
                 Some(b'"') => return Ok(is_plain),
@@ -274,6 +298,19 @@ mod tests {
         for text in ["0", "-0", "-0.0e-0", "1E+5", " \"\\/\\ud800\" ", "[]", "{\"a\":[{}]}", "true"]
         {
             assert!(is_json(text) && is_value(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_string_ends_where_it_ends_whatever_its_length() {
+        for len in 0..100 {
+            let plain = "x".repeat(len);
+            for text in [format!("\"{plain}\""), format!("\"{plain}\\\"{plain}\"")] {
+                assert!(is_value(&text), "{text}");
+            }
+            for text in [format!("\"{plain}"), format!("\"{plain}\u{1f}{plain}\"")] {
+                assert!(!is_value(&text), "{text}");
+            }
         }
     }
 
