@@ -98,6 +98,23 @@ pub(crate) async fn start(
     })
 }
 
+/// How a folder is opened for one request: nothing that is kept goes.
+///
+/// How long and how much is kept is what the gateway was configured with. Nobody says that here, and
+/// what is opened keeps house and reads the end of the log as a gateway does, so there is no bound.
+fn resting_options() -> StoreOptions {
+    let mut options = StoreOptions::default();
+    options.log.free_bytes_min = 0;
+    options.log.retention_age = Duration::MAX;
+    options.log.retention_bytes = u64::MAX;
+    options.state.reported.resources_max = usize::MAX;
+    options.state.devices_max = usize::MAX;
+    options.state.devices_per_source_max = usize::MAX;
+    options.state.retained_max = usize::MAX;
+    options.state.retained_bytes_max = usize::MAX;
+    options
+}
+
 /// One administrative request on a folder that no gateway has open; returns status and body.
 pub(crate) fn offline(
     folder: &Path,
@@ -105,11 +122,73 @@ pub(crate) fn offline(
     path: &str,
     body: Vec<u8>,
 ) -> Result<(u16, Value), Failure> {
-    let mut options = StoreOptions::default();
-    options.log.free_bytes_min = 0;
-    let store = open_store(folder, options)?;
+    let store = open_store(folder, resting_options())?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let answered = runtime.block_on(admin::offline(store, method, path, body));
     answered.map_err(|fault| Failure::new(Exit::Failed, fault.code.as_str(), fault.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use fieldgate_core::id::{Seq, UnixMs};
+    use fieldgate_store::{
+        Log as _, ReadFilter, Record,
+        registry::{Change, Device, RegistryChange},
+    };
+
+    use super::*;
+
+    /// A folder with two segments, of which the first is larger than what is kept by default.
+    fn large() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = StoreOptions::default();
+        options.log.free_bytes_min = 0;
+        options.log.segment_bytes = 64 << 10;
+        let store = Store::open(folder.path(), options).unwrap();
+        let device = |number: usize| {
+            let device = Device { id: format!("{number:0>100}"), ..Device::default() };
+            let change = RegistryChange::local("default", Change::DeviceAdd(device));
+            Record::Registry(Box::new(change))
+        };
+        while store.log.status().segment_count < 2 {
+            let last = *store.log.append((0..100).map(device).collect(), UnixMs(1)).unwrap().end();
+            while store.log.frontier().durable.0 < last {
+                std::thread::yield_now();
+            }
+        }
+        // What stands in the tables is not read from the log again: it is about to be very long.
+        let mut next = Seq(1);
+        while next <= store.log.frontier().durable {
+            let chunk = store.log.read(next, &ReadFilter::default(), 1 << 20).unwrap();
+            chunk.items.iter().for_each(|step| drop(store.state.apply(step)));
+            next = chunk.next;
+        }
+        while store.tables.applied().next() < next {
+            std::thread::yield_now();
+        }
+        store.log.close();
+        drop(store);
+        let files = std::fs::read_dir(folder.path().join("log")).unwrap();
+        let files = files.map(|entry| entry.unwrap().path());
+        let first = files.filter(|path| path.extension().is_some_and(|end| end == "seg")).min();
+        let file = OpenOptions::new().write(true).open(first.unwrap()).unwrap();
+        file.set_len(StoreOptions::default().log.retention_bytes + 1).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_folder_that_is_opened_for_one_request_keeps_all_that_it_has() {
+        let folder = large();
+        // Wanted to go at the opening, if it may not go yet.
+        let is_too_much = |options| {
+            let store = open_store(folder.path(), options).unwrap();
+            let status = store.log.status();
+            status.is_held_back || status.segment_count < 2
+        };
+        assert!(!is_too_much(resting_options()));
+        let mut options = StoreOptions::default();
+        options.log.free_bytes_min = 0;
+        assert!(is_too_much(options), "the bound that a gateway has by default");
+    }
 }

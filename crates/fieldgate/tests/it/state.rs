@@ -165,3 +165,23 @@ fn readings_above_the_bound_are_delivered_and_written_down_as_not_in_the_state()
     let told = told(&state_of(&gateway, "d").unwrap());
     assert!(told.contains(&"a=2".to_owned()), "{told:?}");
 }
+
+#[test]
+fn a_command_on_a_folder_without_a_gateway_keeps_what_the_bounds_of_its_gateway_let_in() {
+    let mut gateway = Gateway::with(&["limits.resources_per_device_max=2000"]);
+    let (token, key) = (gateway.device("d"), gateway.key("operator"));
+    let mut device = gateway.as_device("d", &token);
+    let reported: serde_json::Map<_, _> = (0..1_200).map(|n| (format!("r{n}"), json!(n))).collect();
+    acknowledged(&mut device, "1", json!({"type": "state", "reported": reported}));
+    gateway.kill();
+    // Everything is in the log alone, and is merged anew by whoever opens the folder next.
+    for name in ["tables", "exports"] {
+        let removed = std::fs::remove_dir_all(gateway.data().join(name));
+        assert!(removed.is_ok() || name == "exports", "{removed:?}");
+    }
+    assert_eq!(gateway.admin(&["device", "list"])["id"], "d");
+    gateway.up();
+    let (status, body) = gateway.get("/v1/devices/d/state", Some(&key));
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, body["reported"].as_object().map(|r| r.len())), (200, Some(1_200)));
+}
