@@ -1,6 +1,10 @@
 //! Commands, both sides: an application sends one and follows its life; a device takes and answers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use fieldgate_dialects::native::client as wire;
 use serde::de::DeserializeOwned;
@@ -18,6 +22,8 @@ use crate::{
 const UPDATES_MAX: usize = 1_024;
 /// Commands that may wait for [`Commands::next`] before the client stops reading its socket.
 const COMMANDS_MAX: usize = 64;
+/// Ids of commands remembered, so that each is given out once.
+const GIVEN_MAX: usize = 1_024;
 
 /// One step in the life of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +168,75 @@ impl Drop for CommandLife {
     }
 }
 
-/// The commands for this device.
+/// Who takes the commands for this device, and which of them were taken.
+///
+/// Invariant: what is acknowledged was given out; what waits for somebody who is gone is forgotten,
+/// so it comes again.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    taker: Option<mpsc::Sender<Command>>,
+    /// Ids of those that wait for the taker.
+    waiting: HashSet<String>,
+    given: HashSet<String>,
+    given_order: VecDeque<String>,
+}
+
+/// What is to be done about a command that came.
+pub(crate) enum Arrival {
+    /// It waits already, or nobody takes commands: without an acknowledgement it comes again.
+    Nothing,
+    /// It was given out: the acknowledgement was lost.
+    Acknowledge,
+    /// It is for this one.
+    GiveTo(mpsc::Sender<Command>),
+}
+
+impl Inbox {
+    /// A command came, perhaps again.
+    pub(crate) fn arrives(&mut self, msgid: &str) -> Arrival {
+        if self.given.contains(msgid) {
+            return Arrival::Acknowledge;
+        }
+        match self.taker.as_ref().filter(|taker| !taker.is_closed()).cloned() {
+            None => {
+                self.end();
+                Arrival::Nothing
+            }
+            Some(_) if !self.waiting.insert(msgid.to_owned()) => Arrival::Nothing,
+            Some(taker) => Arrival::GiveTo(taker),
+        }
+    }
+
+    /// From now on this one takes commands.
+    fn take_over(&mut self, taker: mpsc::Sender<Command>) {
+        self.end();
+        self.taker = Some(taker);
+    }
+
+    /// Somebody takes this one; says whether it is the first time.
+    fn give(&mut self, msgid: &str) -> bool {
+        self.waiting.remove(msgid);
+        if !self.given.insert(msgid.to_owned()) {
+            return false;
+        }
+        self.given_order.push_back(msgid.to_owned());
+        if self.given_order.len() > GIVEN_MAX
+            && let Some(oldest) = self.given_order.pop_front()
+        {
+            self.given.remove(&oldest);
+        }
+        true
+    }
+
+    /// Nobody takes commands any more.
+    pub(crate) fn end(&mut self) {
+        self.taker = None;
+        self.waiting.clear();
+    }
+}
+
+/// The commands for this device. Those that wait when it is dropped are not acknowledged: they come
+/// again with the next connection.
 #[derive(Debug)]
 pub struct Commands {
     shared: Arc<Shared>,
@@ -174,7 +248,7 @@ impl Commands {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let mut state = shared.lock();
         if state.end.is_none() {
-            state.commands = Some(sender);
+            state.inbox.take_over(sender);
         }
         drop(state);
         Self { shared: Arc::clone(shared), commands }
@@ -182,9 +256,15 @@ impl Commands {
 
     /// The next command, acknowledged by taking it; none once the client ended. Cancel safe.
     pub async fn next(&mut self) -> Option<Command> {
-        let command = self.commands.recv().await?;
-        self.shared.control(wire::encode_ack(&command.msgid));
-        Some(command)
+        loop {
+            let command = self.commands.recv().await?;
+            // One that took over may have had it from a later connection.
+            let is_first = self.shared.lock().inbox.give(&command.msgid);
+            self.shared.control(wire::encode_ack(&command.msgid));
+            if is_first {
+                return Some(command);
+            }
+        }
     }
 }
 

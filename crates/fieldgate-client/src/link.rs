@@ -4,11 +4,7 @@
 //! [`Shared`] tells every handle why. Invariant: it reads the socket only while everything read
 //! before was handed out, so that a slow application slows this connection alone.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use fieldgate_core::topic::Topic;
 use fieldgate_dialects::native::client::{self as wire, Received, ServerFrame};
@@ -22,7 +18,7 @@ use tokio_websockets::{CloseCode, Message};
 use crate::{
     Backoff, Link,
     buffer::Frame,
-    command::{Command, CommandUpdate},
+    command::{Arrival, Command, CommandUpdate},
     endpoint::{Endpoint, Socket, Turn, turn},
     error::{ConnectError, End, SubscribeError, may_return},
     publish::Accepted,
@@ -32,8 +28,6 @@ use crate::{
 
 /// Frames queued in one turn before the socket is flushed.
 const FRAMES_PER_TURN_MAX: usize = 64;
-/// Ids of commands remembered, so that each is handed out once.
-const COMMANDS_SEEN_MAX: usize = 1_024;
 /// How long the end of a connection may take once the close frame is out.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// A connection that lived this long starts the backoff anew.
@@ -97,8 +91,6 @@ pub(crate) struct Runner {
     pub(crate) habits: Habits,
     pub(crate) link: watch::Sender<Link>,
     handoff: VecDeque<Handoff>,
-    seen: HashSet<String>,
-    seen_order: VecDeque<String>,
     reconnect_after: Option<Duration>,
     drain_until: Option<Instant>,
 }
@@ -116,8 +108,6 @@ impl Runner {
             habits,
             link,
             handoff: VecDeque::new(),
-            seen: HashSet::new(),
-            seen_order: VecDeque::new(),
             reconnect_after: None,
             drain_until: None,
         }
@@ -404,22 +394,15 @@ impl Runner {
 
     fn on_control(&mut self, msgid: String, device: String, payload: String) {
         let mut state = self.shared.lock();
-        // Nobody takes commands yet: without an acknowledgement it comes again.
-        let Some(to) = state.commands.clone() else { return };
-        if self.seen.contains(&msgid) {
-            state.control.push_back(wire::encode_ack(&msgid));
-            return;
+        match state.inbox.arrives(&msgid) {
+            Arrival::Nothing => (),
+            Arrival::Acknowledge => state.control.push_back(wire::encode_ack(&msgid)),
+            Arrival::GiveTo(taker) => {
+                drop(state);
+                let command = Command { shared: Arc::clone(&self.shared), msgid, device, payload };
+                self.handoff.push_back(Handoff::Command(taker, command));
+            }
         }
-        drop(state);
-        self.seen.insert(msgid.clone());
-        self.seen_order.push_back(msgid.clone());
-        if self.seen_order.len() > COMMANDS_SEEN_MAX
-            && let Some(oldest) = self.seen_order.pop_front()
-        {
-            self.seen.remove(&oldest);
-        }
-        let command = Command { shared: Arc::clone(&self.shared), msgid, device, payload };
-        self.handoff.push_back(Handoff::Command(to, command));
     }
 
     /// A gap names no subscription: one of a slow receiver is the live ones', any other belongs to a

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     buffer::{Frame, Outbox},
-    command::{Command, CommandUpdate},
+    command::{CommandUpdate, Inbox},
     error::{End, SendError},
     publish::Receipt,
     subscribe::Tracked,
@@ -29,7 +29,7 @@ pub(crate) struct State {
     pub(crate) tracked: Vec<Tracked>,
     /// By the command's `msgid`.
     pub(crate) lives: HashMap<String, mpsc::Sender<CommandUpdate>>,
-    pub(crate) commands: Option<mpsc::Sender<Command>>,
+    pub(crate) inbox: Inbox,
     /// Set once, when the client is over.
     pub(crate) end: Option<End>,
     pub(crate) closing: bool,
@@ -59,7 +59,7 @@ impl Shared {
             control: VecDeque::new(),
             tracked: Vec::new(),
             lives: HashMap::new(),
-            commands: None,
+            inbox: Inbox::default(),
             end: None,
             closing: false,
         };
@@ -126,6 +126,6 @@ impl Shared {
         // Dropping the senders is how the streams learn of the end.
         state.tracked.clear();
         state.lives.clear();
-        state.commands = None;
+        state.inbox.end();
     }
 }

@@ -251,14 +251,10 @@ async fn a_device_takes_each_command_once_however_often_it_comes() {
     });
     let client = connected.unwrap();
     let mut commands = client.commands();
-    let control = json!({
-        "type": "control", "msgid": "e:5", "deviceId": "lamp", "payload": {"on": true},
-        "timestamp": 1, "qos": 1,
-    });
-    peer.send(control.clone()).await;
+    peer.send(control()).await;
     let command = timeout(LIMIT, commands.next()).await.unwrap().unwrap();
     assert_eq!(peer.expect("ack").await["msgid"], "e:5");
-    peer.send(control).await;
+    peer.send(control()).await;
     assert_eq!(peer.expect("ack").await["msgid"], "e:5");
     let receipt = command.done(json!({"on": true})).unwrap();
     let reply = peer.expect("reply").await;
@@ -317,4 +313,58 @@ async fn a_silent_server_is_given_up_and_pinged_before() {
     let (client, _deaf) = pair(&server, server.client().heartbeat(habits.0, habits.1)).await;
     let _again = server.accept().await;
     assert!(client.publish("t", "x").enqueue().is_ok());
+}
+
+fn control() -> Value {
+    json!({
+        "type": "control", "msgid": "e:5", "deviceId": "lamp", "payload": {"on": true},
+        "timestamp": 1, "qos": 1,
+    })
+}
+
+/// Waits until the client has taken everything that was sent to it before.
+async fn heard(client: &Client, peer: &mut Peer) {
+    let receipt = client.publish("t", "x").qos1().enqueue().unwrap();
+    let msgid = peer.expect("publish").await["msgid"].clone();
+    peer.send(json!({"type": "ack", "msgid": msgid, "seq": 1})).await;
+    timeout(LIMIT, receipt).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_command_that_nobody_took_is_not_acknowledged_and_comes_to_who_takes_commands_next() {
+    let server = Server::new().await;
+    let (client, mut peer) = pair(&server, server.client()).await;
+    let before = client.commands();
+    peer.send(control()).await;
+    peer.send(control()).await;
+    // No acknowledgement goes before this one, though it waits and came twice.
+    heard(&client, &mut peer).await;
+    drop(before);
+    peer.send(control()).await;
+    heard(&client, &mut peer).await;
+    let mut commands = client.commands();
+    drop(peer);
+    let mut peer = server.accept().await;
+    peer.send(control()).await;
+    let command = timeout(LIMIT, commands.next()).await.expect("nobody was given it").unwrap();
+    assert_eq!(command.msgid, "e:5");
+    assert_eq!(peer.expect("ack").await["msgid"], "e:5");
+}
+
+#[tokio::test]
+async fn a_command_that_waits_for_two_is_given_to_one() {
+    let server = Server::new().await;
+    let (client, mut peer) = pair(&server, server.client()).await;
+    let mut first = client.commands();
+    peer.send(control()).await;
+    heard(&client, &mut peer).await;
+    let mut second = client.commands();
+    peer.send(control()).await;
+    heard(&client, &mut peer).await;
+    let command = timeout(LIMIT, first.next()).await.unwrap().unwrap();
+    assert_eq!((command.msgid.as_str(), first.next().await.is_none()), ("e:5", true));
+    assert_eq!(peer.expect("ack").await["msgid"], "e:5");
+    let other = json!({"type": "control", "msgid": "e:6", "deviceId": "lamp", "payload": 1});
+    peer.send(other).await;
+    assert_eq!(timeout(LIMIT, second.next()).await.unwrap().unwrap().msgid, "e:6");
 }
