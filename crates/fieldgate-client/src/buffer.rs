@@ -95,6 +95,11 @@ impl Outbox {
         }
     }
 
+    /// How long what was refused for now waits.
+    pub(crate) const fn repeat(&self) -> Duration {
+        self.repeat
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -241,7 +246,8 @@ impl Outbox {
     }
 }
 
-fn is_temporary(code: &str) -> bool {
+/// Whether the same may be taken later.
+pub(crate) fn is_temporary(code: &str) -> bool {
     matches!(code, "rate_limited" | "queue_full" | "busy" | "storage_unavailable")
 }
 

@@ -17,13 +17,13 @@ use tokio_websockets::{CloseCode, Message};
 
 use crate::{
     Backoff, Link,
-    buffer::Frame,
+    buffer::{Frame, is_temporary},
     command::{Arrival, Command, CommandUpdate},
     endpoint::{Endpoint, Socket, Turn, turn},
-    error::{ConnectError, End, SubscribeError, may_return},
+    error::{ConnectError, End, may_return},
     publish::Accepted,
     state::{Shared, State},
-    subscribe::{Event, Gap, Phase, share},
+    subscribe::{Event, Gap, Phase, Tracked, share},
 };
 
 /// Frames queued in one turn before the socket is flushed.
@@ -209,6 +209,7 @@ impl Runner {
         state.control.clear();
         for tracked in &mut state.tracked {
             tracked.phase = Phase::Unsent;
+            tracked.not_before = None;
         }
     }
 
@@ -267,8 +268,10 @@ impl Runner {
     }
 
     fn deadline(&self, ping_at: Instant, dead_at: Option<Instant>) -> Instant {
-        let repeat = self.shared.lock().outbox.deadline();
-        [repeat, dead_at, self.drain_until].into_iter().flatten().fold(ping_at, Instant::min)
+        let state = self.shared.lock();
+        let again = state.tracked.iter().filter_map(|tracked| tracked.not_before).min();
+        let others = [state.outbox.deadline(), again, dead_at, self.drain_until];
+        others.into_iter().flatten().fold(ping_at, Instant::min)
     }
 
     /// Queues what may go out now; says whether there was anything.
@@ -276,7 +279,7 @@ impl Runner {
         let now = Instant::now();
         let mut wrote = false;
         for _ in 0..FRAMES_PER_TURN_MAX {
-            let Some(frame) = next_frame(&mut self.shared.lock(), now) else { break };
+            let Some(frame) = next_frame(&self.shared, now) else { break };
             socket.start_send_unpin(self.endpoint.message(frame))?;
             wrote = true;
         }
@@ -371,9 +374,8 @@ impl Runner {
         }
     }
 
-    /// A refusal with a reference belongs to a message; one without, while a subscription is asked
-    /// for, to that (one is asked for at a time).
-    fn on_error(&self, code: &str, message: String, reference: Option<&str>) {
+    /// A refusal names the message or the subscription that it is of.
+    fn on_error(&mut self, code: &str, message: String, reference: Option<&str>) {
         let now = Instant::now();
         let mut state = self.shared.lock();
         if let Some(reference) = reference
@@ -381,14 +383,19 @@ impl Runner {
         {
             return;
         }
-        let asked = state.tracked.iter().position(|t| t.phase == Phase::Asked);
-        match (reference, asked) {
-            (None, Some(at)) => {
-                let mut tracked = state.tracked.swap_remove(at);
-                let error = SubscribeError::Refused { code: code.to_owned(), message };
-                tracked.refuse_opening(error);
-            }
-            _ => tracing::warn!(code, message, "the server refused something"),
+        let again = now + state.outbox.repeat();
+        let named = |t: &Tracked| t.phase == Phase::Asked && Some(&*t.reference) == reference;
+        let Some(at) = state.tracked.iter().position(named) else {
+            tracing::warn!(code, message, "the server refused something");
+            return;
+        };
+        if is_temporary(code) && state.tracked.get_mut(at).is_some_and(|t| t.postpone(again)) {
+            return;
+        }
+        let tracked = state.tracked.swap_remove(at);
+        drop(state);
+        if let Some((reader, event)) = tracked.refuse(code.to_owned(), message) {
+            self.handoff.push_back(Handoff::Event(reader, event));
         }
     }
 
@@ -427,21 +434,21 @@ impl Runner {
 }
 
 impl State {
-    fn asked(&mut self, topic: &str) -> Option<&mut crate::subscribe::Tracked> {
+    fn asked(&mut self, topic: &str) -> Option<&mut Tracked> {
         self.tracked.iter_mut().find(|t| t.phase == Phase::Asked && t.ask.filter.as_str() == topic)
     }
 }
 
 /// Acks, then subscriptions one at a time, then messages.
-fn next_frame(state: &mut State, now: Instant) -> Option<Frame> {
+fn next_frame(shared: &Shared, now: Instant) -> Option<Frame> {
+    let mut state = shared.lock();
     if let Some(control) = state.control.pop_front() {
         return Some(Frame::text(control));
     }
-    if state.tracked.iter().any(|t| t.phase == Phase::Asked) {
-        return state.outbox.next(now);
-    }
-    match state.tracked.iter_mut().find(|t| t.phase == Phase::Unsent) {
-        Some(tracked) => Some(Frame::text(tracked.encode())),
+    let asked = state.tracked.iter().any(|t| t.phase == Phase::Asked);
+    let due = state.tracked.iter_mut().find(|t| !asked && t.is_due(now));
+    match due {
+        Some(tracked) => Some(Frame::text(tracked.encode(shared.next_msgid()))),
         None => state.outbox.next(now),
     }
 }

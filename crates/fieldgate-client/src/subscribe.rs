@@ -14,7 +14,10 @@ use fieldgate_core::{
 };
 use fieldgate_dialects::native::client::{self as wire, Received};
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{error::SubscribeError, state::Shared};
 
@@ -68,6 +71,13 @@ pub enum Event {
     Gap(Gap),
     /// The history is told; what follows is live.
     CaughtUp,
+    /// After a reconnect the server refused for good to go on: the last event.
+    Refused {
+        /// The stable code.
+        code: String,
+        /// For people.
+        message: String,
+    },
 }
 
 /// A subscription that is being put together.
@@ -162,6 +172,8 @@ impl SubscribeRequest {
                 resume,
                 position: None,
                 phase: Phase::Unsent,
+                reference: String::new(),
+                not_before: None,
                 sender,
                 opened: Some(opened),
             });
@@ -185,7 +197,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The next event; none once the client ended. Cancel safe.
+    /// The next event; none once the client ended, or after [`Event::Refused`]. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
         let event = self.events.recv().await?;
         if let Event::Message(message) = &event
@@ -237,21 +249,55 @@ pub(crate) enum Phase {
     Live { fresh: bool },
 }
 
+type Sender = mpsc::Sender<Event>;
+
 /// The link's record of a subscription.
 pub(crate) struct Tracked {
     pub(crate) ask: Subscribe,
     pub(crate) resume: bool,
     pub(crate) position: Option<Position>,
     pub(crate) phase: Phase,
-    pub(crate) sender: mpsc::Sender<Event>,
+    /// What a refusal of the last frame that asked for it names.
+    pub(crate) reference: String,
+    /// After a temporary refusal: not asked for again before this time.
+    pub(crate) not_before: Option<Instant>,
+    pub(crate) sender: Sender,
     pub(crate) opened: Option<oneshot::Sender<Result<(), SubscribeError>>>,
 }
 
 impl Tracked {
     /// The frame that starts or continues it.
-    pub(crate) fn encode(&mut self) -> String {
+    pub(crate) fn encode(&mut self, msgid: String) -> String {
         self.phase = Phase::Asked;
-        wire::encode_subscribe(&Subscribe { since: self.since(), ..self.ask.clone() })
+        self.not_before = None;
+        self.reference = msgid;
+        let ask = Subscribe { since: self.since(), ..self.ask.clone() };
+        wire::encode_subscribe(&ask, &self.reference)
+    }
+
+    /// Whether it may be asked for now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.phase == Phase::Unsent && self.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// The server refused it for now. One that never stood is its caller's to repeat; says whether
+    /// this one is asked for again, at `again`.
+    pub(crate) fn postpone(&mut self, again: Instant) -> bool {
+        let stood = self.opened.is_none();
+        if stood {
+            self.phase = Phase::Unsent;
+            self.not_before = Some(again);
+        }
+        stood
+    }
+
+    /// The server refused it: says so to who waits for it, or to who reads it.
+    pub(crate) fn refuse(mut self, code: String, message: String) -> Option<(Sender, Event)> {
+        if self.opened.is_none() {
+            return Some((self.sender, Event::Refused { code, message }));
+        }
+        self.refuse_opening(SubscribeError::Refused { code, message });
+        None
     }
 
     fn since(&self) -> Option<Since> {

@@ -83,7 +83,7 @@ fn every_subscription_survives() {
         for slow in slow.map(Some).into_iter().chain([None]) {
             let qos = Qos::AtMostOnce;
             let ask_for = Subscribe { filter: filter(), qos, since, slow, rate_max: Some(2.5) };
-            let text = client::encode_subscribe(&ask_for);
+            let text = client::encode_subscribe(&ask_for, "s1");
             assert_eq!(ask(&text), Ask::Subscribe(ask_for));
         }
     }

@@ -81,6 +81,17 @@ impl Peer {
         frame
     }
 
+    async fn refuse(&mut self, code: &str, msgid: &Value) {
+        self.send(json!({"type": "error", "code": code, "message": "no", "ref": msgid})).await;
+    }
+
+    /// Says yes to the next frame, which asks for `a`; the frame.
+    async fn subscribed(&mut self) -> Value {
+        let ask = self.expect("subscribe").await;
+        self.send(json!({"type": "subscribed", "topic": "a", "qos": 1, "position": "e:1"})).await;
+        ask
+    }
+
     async fn message(&mut self, seq: u64) {
         self.send(json!({
             "type": "mqtt", "topic": "devices/a/telemetry", "payload": {"n": seq}, "seq": seq,
@@ -139,7 +150,7 @@ async fn a_refusal_reaches_the_sender_of_that_message() {
     let (client, mut peer) = pair(&server, server.client()).await;
     let receipt = client.publish("t", "x").qos1().enqueue().unwrap();
     let msgid = peer.expect("publish").await["msgid"].clone();
-    peer.send(json!({"type": "error", "code": "not_allowed", "message": "no", "ref": msgid})).await;
+    peer.refuse("not_allowed", &msgid).await;
     let answer = timeout(LIMIT, receipt).await.unwrap();
     assert!(matches!(answer, Err(SendError::Refused { code, .. }) if code == "not_allowed"));
 }
@@ -202,8 +213,8 @@ async fn a_refused_subscription_says_so_and_a_dropped_one_unsubscribes() {
     let server = Server::new().await;
     let (client, mut peer) = pair(&server, server.client()).await;
     let refuse = async {
-        peer.expect("subscribe").await;
-        peer.send(json!({"type": "error", "code": "not_allowed", "message": "no"})).await;
+        let msgid = peer.expect("subscribe").await["msgid"].clone();
+        peer.refuse("not_allowed", &msgid).await;
     };
     let (opened, ()) = tokio::join!(client.subscribe("#").since(Since::All).open(), refuse);
     assert!(opened.is_err());
@@ -367,4 +378,51 @@ async fn a_command_that_waits_for_two_is_given_to_one() {
     let other = json!({"type": "control", "msgid": "e:6", "deviceId": "lamp", "payload": 1});
     peer.send(other).await;
     assert_eq!(timeout(LIMIT, second.next()).await.unwrap().unwrap().msgid, "e:6");
+}
+
+/// A subscription to `a` that stood, and was asked for again on the connection that is told.
+async fn resumed(server: &Server) -> (Client, Peer, crate::Subscription, Value) {
+    let builder = server.client().ack_timeout(Duration::from_millis(20));
+    let (client, mut peer) = pair(server, builder).await;
+    let (opened, _) = tokio::join!(client.subscribe("a").qos1().open(), peer.subscribed());
+    drop(peer);
+    let mut peer = server.accept().await;
+    let msgid = peer.expect("subscribe").await["msgid"].clone();
+    (client, peer, opened.unwrap(), msgid)
+}
+
+#[tokio::test]
+async fn a_refusal_of_something_else_ends_no_subscription() {
+    let server = Server::new().await;
+    let (client, mut peer, mut events, _) = resumed(&server).await;
+    drop(client.publish("b", "x").enqueue().unwrap());
+    peer.expect("publish").await;
+    peer.send(json!({"type": "error", "code": "not_allowed", "message": "no"})).await;
+    peer.send(json!({"type": "subscribed", "topic": "a", "qos": 1, "position": "e:1"})).await;
+    peer.send(json!({"type": "caught_up", "topic": "a", "position": "e:1"})).await;
+    assert_eq!(next(&mut events).await, Event::CaughtUp);
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_refused_for_now_is_asked_for_again() {
+    let server = Server::new().await;
+    let (_client, mut peer, mut events, msgid) = resumed(&server).await;
+    peer.refuse("rate_limited", &msgid).await;
+    let again = peer.subscribed().await;
+    assert_eq!(again["since"]["after"], "e:1");
+    assert_ne!(again["msgid"], msgid);
+    peer.send(json!({"type": "caught_up", "topic": "a", "position": "e:1"})).await;
+    assert_eq!(next(&mut events).await, Event::CaughtUp);
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_refused_for_good_says_so_before_it_ends() {
+    let server = Server::new().await;
+    let (client, mut peer, mut events, msgid) = resumed(&server).await;
+    peer.refuse("not_allowed", &msgid).await;
+    let (code, message) = ("not_allowed".to_owned(), "no".to_owned());
+    assert_eq!(next(&mut events).await, Event::Refused { code, message });
+    assert_eq!(timeout(LIMIT, events.next()).await.unwrap(), None);
+    let (opened, _) = tokio::join!(client.subscribe("a").open(), peer.subscribed());
+    assert!(opened.is_ok(), "its filter is free again");
 }

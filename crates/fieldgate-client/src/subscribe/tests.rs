@@ -11,8 +11,16 @@ fn tracked(since: Option<Since>) -> (Tracked, mpsc::Receiver<Event>) {
         slow: None,
         rate_max: None,
     };
-    let tracked =
-        Tracked { ask, resume: true, position: None, phase: Phase::Unsent, sender, opened: None };
+    let tracked = Tracked {
+        ask,
+        resume: true,
+        position: None,
+        phase: Phase::Unsent,
+        reference: String::new(),
+        not_before: None,
+        sender,
+        opened: None,
+    };
     (tracked, events)
 }
 
@@ -36,17 +44,17 @@ fn at(text: &str) -> Option<Position> {
 #[test]
 fn a_reconnect_continues_behind_the_last_message() {
     let (mut tracked, _events) = tracked(None);
-    assert!(!tracked.encode().contains("since"));
+    assert!(!tracked.encode("s".into()).contains("since"));
     tracked.stands(at("e:5"));
     assert!(takes(&mut tracked, &frame(7)));
     tracked.phase = Phase::Unsent;
-    assert!(tracked.encode().contains(r#""since":{"after":"e:7"}"#));
+    assert!(tracked.encode("s".into()).contains(r#""since":{"after":"e:7"}"#));
 }
 
 #[test]
 fn during_a_replay_only_its_own_frames_count() {
     let (mut tracked, _events) = tracked(Some(Since::All));
-    tracked.encode();
+    tracked.encode("s".into());
     tracked.stands(at("e:0"));
     let replayed = Received { replay: Some("devices/+/telemetry".into()), ..frame(3) };
     let other = Received { replay: Some("#".into()), ..frame(4) };
@@ -61,7 +69,7 @@ fn during_a_replay_only_its_own_frames_count() {
 #[test]
 fn retained_and_overtaking_messages_do_not_move_the_position() {
     let (mut tracked, _events) = tracked(None);
-    tracked.encode();
+    tracked.encode("s".into());
     tracked.stands(at("e:5"));
     assert!(takes(&mut tracked, &Received { retain: true, ..frame(2) }));
     assert!(takes(&mut tracked, &Received { ahead: true, ..frame(9) }));
@@ -72,7 +80,7 @@ fn retained_and_overtaking_messages_do_not_move_the_position() {
 #[test]
 fn a_gap_moves_a_live_subscription_and_another_epoch_starts_anew() {
     let (mut tracked, _events) = tracked(None);
-    tracked.encode();
+    tracked.encode("s".into());
     tracked.stands(at("e:5"));
     tracked.skips(at("e:8"));
     tracked.skips(at("e:6"));

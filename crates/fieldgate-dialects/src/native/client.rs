@@ -327,10 +327,11 @@ pub fn encode_status(data: &str, timestamp_ms: Option<u64>, msgid: Option<&str>)
     finish(out)
 }
 
-/// A `subscribe` frame.
+/// A `subscribe` frame; a refusal names its `msgid`.
 #[must_use]
-pub fn encode_subscribe(ask: &Subscribe) -> String {
+pub fn encode_subscribe(ask: &Subscribe, msgid: &str) -> String {
     let mut out = start("subscribe");
+    text(&mut out, "msgid", msgid);
     text(&mut out, "topic", ask.filter.as_str());
     raw(&mut out, "qos", &(ask.qos as u8).to_string());
     match ask.since {

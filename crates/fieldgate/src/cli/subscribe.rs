@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use fieldgate_client::{Event, Message, Since, Subscription, UnixMs};
+use fieldgate_client::{Event, Message, Since, SubscribeError, Subscription, UnixMs};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -52,6 +52,11 @@ fn forward(mut subscription: Subscription, to: mpsc::Sender<Event>) {
     });
 }
 
+/// What the server says where it no longer takes a subscription that stood.
+fn refused(code: String, message: String) -> Failure {
+    SubscribeError::Refused { code, message }.into()
+}
+
 /// JSON lines; says whether the count was reached (else the stream ended).
 async fn print(mut events: mpsc::Receiver<Event>, count: Option<u64>) -> Result<bool, Failure> {
     let mut seen = 0;
@@ -66,6 +71,7 @@ async fn print(mut events: mpsc::Receiver<Event>, count: Option<u64>) -> Result<
                 let gap = json!({"from": gap.from, "to": gap.to, "reason": gap.reason});
                 output::line(&json!({"gap": gap}).to_string())?;
             }
+            Event::Refused { code, message } => return Err(refused(code, message)),
             Event::CaughtUp | _ => (),
         }
     }
@@ -118,6 +124,7 @@ async fn show(mut events: mpsc::Receiver<Event>, count: Option<u64>) -> Result<b
                         *entry = (entry.0 + 1, message);
                     }
                     Some(Event::Gap(_)) => gaps += 1,
+                    Some(Event::Refused { code, message }) => return Err(refused(code, message)),
                     Some(_) => (),
                 }
                 if count.is_some_and(|count| seen >= count) {

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fieldgate_client::{Client, Event};
+use fieldgate_client::{Client, Event, SubscribeError};
 use fieldgate_server::{Config, Running, StartOptions};
 use serde_json::json;
 
@@ -175,6 +175,9 @@ async fn show(
                     view.on_message(&message)?;
                 }
                 Some(Event::Gap(_)) => view.gaps += 1,
+                Some(Event::Refused { code, message }) => {
+                    return Err(SubscribeError::Refused { code, message }.into());
+                }
                 Some(_) => (),
             }
         }
