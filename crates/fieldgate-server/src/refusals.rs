@@ -24,6 +24,8 @@ use crate::fabric::Shared;
 /// Most kinds of a tenant and minute that are told apart.
 const KINDS_MAX: usize = 32;
 const MINUTE_MS: u64 = 60_000;
+/// Entries that stand together in the log: fewer than it takes at once, whatever they say.
+const TOGETHER_MAX: usize = 256;
 
 /// One refusal.
 #[derive(Debug, Clone)]
@@ -108,20 +110,29 @@ impl Counted {
 
 /// Enters what was counted. What the log does not take is lost with a line that says how much.
 pub(crate) fn enter(shared: &Shared, now: UnixMs, last: bool) {
-    let notes = shared.refusals.take(now, last);
-    if notes.is_empty() {
-        return;
-    }
-    let count: u64 = notes.iter().map(|note| note.said.count).sum();
-    let records = notes.into_iter().map(|note| Record::Note(Box::new(note))).collect();
-    if let Err(error) = shared.log.append(records, now) {
-        tracing::error!(%error, count, "refusals are not in the audit");
+    let mut notes = shared.refusals.take(now, last).into_iter();
+    loop {
+        let together: Vec<Note> = notes.by_ref().take(TOGETHER_MAX).collect();
+        if together.is_empty() {
+            return;
+        }
+        let count: u64 = together.iter().map(|note| note.said.count).sum();
+        let records = together.into_iter().map(|note| Record::Note(Box::new(note))).collect();
+        if let Err(error) = shared.log.append(records, now) {
+            tracing::error!(%error, count, "refusals are not in the audit");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fieldgate_core::audit::Trail;
+
     use super::*;
+    use crate::{
+        fabric,
+        testing::{Gateway, until},
+    };
 
     fn refusal(name: &str, act: Act) -> Refusal {
         let author = Author { name: name.to_owned(), address: None };
@@ -156,5 +167,24 @@ mod tests {
         let said: Vec<_> =
             notes.iter().map(|note| (&*note.said.target, &*note.said.outcome)).collect();
         assert_eq!(said, [("lamp", "not_allowed")]);
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_is_entered_however_many_tenants_there_are() {
+        let gateway = Gateway::start(&[], 1).await;
+        let shared = gateway.shared();
+        // Of more kinds than the log takes at once; the one that is looked at is among the last.
+        let tenants: Vec<TenantId> = (0..130).map(|n| format!("a{n}").parse().unwrap()).collect();
+        let default = TenantId::default_tenant();
+        for tenant in tenants.iter().chain([&default]) {
+            for kind in 0..KINDS_MAX {
+                let tenant = tenant.clone();
+                shared.refuse(Refusal { tenant, ..refusal(&kind.to_string(), Act::Authenticate) });
+            }
+        }
+        enter(shared, fabric::now(), true);
+        let entered = || Trail::ALL.into_iter().map(|trail| shared.state.trail(&default, trail));
+        until("the refusals", || entered().map(|t| t.len()).sum::<usize>() >= KINDS_MAX).await;
+        gateway.running.drain().await;
     }
 }
