@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fieldgate_core::{
@@ -32,18 +32,21 @@ use crate::{
 };
 
 const BATCH_LEN_MAX: usize = 512;
+/// How often it looks for what expired and was refused.
+const EXPIRY_PERIOD: Duration = Duration::from_millis(500);
 
 /// Follows the log until it is closed.
 pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
     let mut steps = Vec::new();
     let mut outgoing: Vec<Vec<Routed>> = shared.inboxes.iter().map(|_| Vec::new()).collect();
-    let mut expiry_looked_at = UnixMs(0);
+    // Not by the wall clock: that may be set back, and then nothing would expire for as long.
+    let mut expiry_looked_at: Option<Instant> = None;
     let (mut pursuit, mut notes) = (Pursuit::default(), Notes::new());
     let mut echoes = Echoes::default();
     echoes.look_again(shared);
     shared.state.look_again();
     loop {
-        let wait_max = notes.wait_max(Duration::from_millis(500));
+        let wait_max = notes.wait_max(EXPIRY_PERIOD);
         let open = follow.next(&mut steps, BATCH_LEN_MAX, wait_max);
         let mut effects = Vec::new();
         let mut accepted = Accepted { shared, tenant: None, count: 0, total: 0 };
@@ -87,9 +90,9 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         // Payloads are read here: behind the messages, and without a lock that anybody waits for.
         shared.state.settle(&*shared.log).into_iter().for_each(|effect| obey(shared, effect));
         pursuit.run(shared);
-        let time = now();
-        if time.0 >= expiry_looked_at.0 + 500 {
-            expiry_looked_at = time;
+        if expiry_looked_at.is_none_or(|at| at.elapsed() >= EXPIRY_PERIOD) {
+            expiry_looked_at = Some(Instant::now());
+            let time = now();
             expire_commands(shared, time);
             refusals::enter(shared, time, false);
         }

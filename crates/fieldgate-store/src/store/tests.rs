@@ -220,3 +220,21 @@ fn opening_anew_builds_on_the_tables_and_not_on_the_whole_log() {
     assert_eq!(store.state.devices(&TenantId::default_tenant()).len(), 1);
     assert_eq!(Arc::strong_count(&store.tables), 2);
 }
+
+#[test]
+fn an_export_from_the_future_is_followed_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), options()).unwrap();
+    let first = put(&store, vec![device("lamp")]);
+    until(|| store.tables.exported() >= Seq(first));
+    drop(store);
+    for file in walk(&folder.path().join("exports")) {
+        let file = OpenOptions::new().write(true).open(file).unwrap();
+        // The clock was two days ahead then, or was set back since.
+        let ahead = SystemTime::now() + std::time::Duration::from_secs(48 * 3_600);
+        file.set_modified(ahead).unwrap();
+    }
+    let store = Store::open(folder.path(), options()).unwrap();
+    let second = put(&store, vec![device("door")]);
+    until(|| store.tables.exported() >= Seq(second));
+}

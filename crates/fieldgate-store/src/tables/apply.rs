@@ -120,7 +120,8 @@ pub(crate) struct Work {
     trusted: bool,
     written: Seq,
     written_at: Instant,
-    exported_at: Option<SystemTime>,
+    /// Nothing where no age is known.
+    exported_at: Option<Instant>,
     swept_at: Instant,
 }
 
@@ -159,7 +160,9 @@ impl Work {
         match self.exports.newest(self.log.epoch(), self.log.frontier().durable) {
             Ok(Some((seq, at))) => {
                 self.status.exported.store(seq.0, Ordering::Relaxed);
-                self.exported_at = Some(at);
+                // A file from the future tells that a clock was set back, and nothing of its age.
+                let age = at.elapsed().ok();
+                self.exported_at = age.and_then(|age| Instant::now().checked_sub(age));
             }
             Ok(None) => (),
             Err(error) => tracing::error!(%error, "the folder of exports cannot be read"),
@@ -284,8 +287,7 @@ impl Work {
     }
 
     fn export_if_due(&mut self, last: bool) {
-        let age = self.exported_at.map(|at| at.elapsed().unwrap_or_default());
-        let due = age.is_none_or(|age| age >= EXPORT_PERIOD) && !last;
+        let due = self.exported_at.is_none_or(|at| at.elapsed() >= EXPORT_PERIOD) && !last;
         if !(due || self.log.wants_removable()) || self.written <= self.status.exported() {
             return;
         }
@@ -301,7 +303,7 @@ impl Work {
         match self.exports.write(self.log.epoch(), &snapshot) {
             Ok(()) => {
                 self.status.exported.store(snapshot.applied.0, Ordering::Relaxed);
-                self.exported_at = Some(SystemTime::now());
+                self.exported_at = Some(Instant::now());
             }
             Err(error) => tracing::error!(%error, "the state could not be exported"),
         }
