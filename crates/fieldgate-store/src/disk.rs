@@ -6,7 +6,7 @@
 pub(crate) mod faulty;
 mod real;
 
-use std::{fmt, io};
+use std::{fmt, fs::File, io, path::Path};
 
 pub use real::RealDisk;
 
@@ -99,4 +99,14 @@ pub trait Disk: Send + Sync + fmt::Debug {
     ///
     /// The disk's.
     fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// Returns once the name of `path` is on stable storage.
+///
+/// # Errors
+///
+/// The disk's.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

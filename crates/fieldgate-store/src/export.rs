@@ -15,6 +15,7 @@ use std::{
 use fieldgate_core::id::{Epoch, Seq};
 
 use crate::{
+    disk,
     state::changes::{Row, RowKey, Snapshot},
     tables::{
         Table,
@@ -93,6 +94,7 @@ impl Exports {
     /// Writes an export and removes all but the newest; returns when it is on stable storage.
     pub(crate) fn write(&self, epoch: Epoch, snapshot: &Snapshot) -> io::Result<()> {
         std::fs::create_dir_all(&self.folder)?;
+        disk::sync_folder_of(&self.folder)?;
         let unfinished = self.folder.join("unfinished.tmp");
         let mut out = Summed { inner: BufWriter::new(File::create(&unfinished)?), sum: 0 };
         write_rows(&mut out, epoch, snapshot)?;

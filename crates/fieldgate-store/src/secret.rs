@@ -7,7 +7,7 @@ mod token;
 use std::{
     fmt,
     fs::OpenOptions,
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -20,7 +20,10 @@ use aws_lc_rs::{
 use fieldgate_core::id::{DeviceId, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::registry::{NonceHash, Sealed, SecretHash};
+use crate::{
+    disk,
+    registry::{NonceHash, Sealed, SecretHash},
+};
 pub use token::{THING_TOKEN_LEN, TokenKind, is_thing_token, make_token, random_text};
 
 /// Shortest token of a user's own, in bytes (`cli.md`, `device add --token-stdin`).
@@ -45,31 +48,25 @@ impl fmt::Debug for MasterKey {
 }
 
 impl MasterKey {
-    /// Reads the key at `path`, or makes one there (mode 0600).
+    /// Reads the key at `path`, or makes one there (mode 0600). A stop in between leaves none.
     ///
     /// # Errors
     ///
     /// The file's; `InvalidData` if it does not hold 32 bytes.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut bytes = Vec::new();
-        match OpenOptions::new().read(true).open(path) {
-            Ok(mut file) => {
-                file.read_to_end(&mut bytes)?;
+        match std::fs::read(path) {
+            Ok(bytes) if bytes.len() == 32 => Self::of_bytes(&bytes),
+            Ok(_) => {
+                let text = "master.key does not hold 32 bytes: restore it from a copy";
+                Err(io::Error::new(io::ErrorKind::InvalidData, text))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bytes = random::<32>()?.to_vec();
-                let mut options = OpenOptions::new();
-                let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
-                file.write_all(&bytes)?;
-                file.sync_all()?;
+                let bytes = random::<32>()?;
+                make_file(path, &bytes)?;
+                Self::of_bytes(&bytes)
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        if bytes.len() != 32 {
-            let text = "master.key does not hold 32 bytes";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Self::of_bytes(&bytes)
     }
 
     fn of_bytes(bytes: &[u8]) -> io::Result<Self> {
@@ -250,6 +247,18 @@ impl MasterKey {
         work::count();
         hash_parts(&self.hashing, parts)
     }
+}
+
+/// Makes a file that is whole or not there, and is there from now on.
+fn make_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    disk::sync_folder_of(path)
 }
 
 /// What a secret of an integration is for.

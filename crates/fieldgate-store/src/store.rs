@@ -15,6 +15,7 @@ use fieldgate_core::id::{Seq, UnixMs};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
+    disk,
     export::Exports,
     log::{self, LocalLog, LogOptions, Recovery},
     port::{Followed, Log, ReadFilter},
@@ -45,6 +46,12 @@ pub enum OpenStoreError {
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Read(#[from] crate::port::ReadError),
+    /// The key under which every credential is hashed is gone. Another would end all of them.
+    #[error(
+        "master.key is missing beside a log: restore it from a copy; 32 random bytes in its place \
+         open the folder, too, but then no credential in it is of use any more"
+    )]
+    KeyLost,
     /// Devices, keys and retained messages cannot be known: the tables are gone, no export is
     /// whole, and the log no longer reaches back to its beginning.
     #[error(
@@ -96,10 +103,10 @@ impl Store {
     ///
     /// [`OpenStoreError`].
     pub fn open(folder: &Path, options: StoreOptions) -> Result<Self, OpenStoreError> {
-        std::fs::create_dir_all(folder)?;
+        make_folder(folder)?;
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         let lock = take_lock(folder)?;
-        let key = MasterKey::open(&folder.join("master.key"))?;
+        let key = open_key(folder)?;
         let (opened_log, (tables, opened)) = std::thread::scope(|scope| {
             let log = scope.spawn(|| LocalLog::open(&folder.join("log"), options.log));
             let tables = FjallTables::new(folder.join("tables"));
@@ -109,6 +116,8 @@ impl Store {
             return Err(io::Error::other("the opening of the log panicked").into());
         };
         let (log, recovery) = opened_log?;
+        // The log syncs the names in its folder; that of the folder stands in this one.
+        disk::sync_folder_of(&folder.join("log"))?;
         let state = Arc::new(State::new(key, options.state));
         let exports = Exports::new(folder.join("exports"));
         let built = build(&log, &recovery, &state, &tables, opened, &exports)?;
@@ -126,6 +135,39 @@ impl Store {
             _lock: lock,
         })
     }
+}
+
+/// Makes a folder and those around it; their names are on stable storage when this returns.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
+    std::fs::create_dir_all(folder)?;
+    missing
+        .into_iter()
+        .filter(|path| !path.as_os_str().is_empty())
+        .try_for_each(disk::sync_folder_of)
+}
+
+/// Opens the key, or makes one in a folder without a log.
+fn open_key(folder: &Path) -> Result<MasterKey, OpenStoreError> {
+    let path = folder.join("master.key");
+    if !path.try_exists()? && holds_segments(&folder.join("log"))? {
+        return Err(OpenStoreError::KeyLost);
+    }
+    Ok(MasterKey::open(&path)?)
+}
+
+fn holds_segments(folder: &Path) -> io::Result<bool> {
+    let files = match std::fs::read_dir(folder) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for file in files {
+        if file?.path().extension().is_some_and(|end| end == "seg") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn take_lock(folder: &Path) -> Result<File, OpenStoreError> {

@@ -238,3 +238,15 @@ fn an_export_from_the_future_is_followed_by_another() {
     let second = put(&store, vec![device("door")]);
     until(|| store.tables.exported() >= Seq(second));
 }
+
+#[test]
+fn a_folder_whose_key_is_gone_is_not_given_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, aside) = (folder.path().join("master.key"), folder.path().join("aside"));
+    put(&Store::open(folder.path(), options()).unwrap(), vec![device("lamp")]);
+    std::fs::rename(&key, &aside).unwrap();
+    assert!(matches!(Store::open(folder.path(), options()), Err(OpenStoreError::KeyLost)));
+    assert!(!key.exists());
+    std::fs::rename(&aside, &key).unwrap();
+    assert!(Store::open(folder.path(), options()).is_ok());
+}

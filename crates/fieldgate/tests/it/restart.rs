@@ -1,6 +1,9 @@
 //! `kill -9` under load, again and again: everything acknowledged is there, once, in order.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    process::Command,
+};
 
 use fieldgate_dialects::ws;
 use serde_json::{Value, json};
@@ -239,4 +242,23 @@ fn a_subscriber_is_told_which_numbers_a_kill_took() {
         assert_eq!(round == 0, to < last, "{gap}");
     }
     assert_eq!(app.next()["type"], "caught_up");
+}
+
+#[test]
+fn a_folder_whose_making_was_cut_short_is_made_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("new/data");
+    // The first byte that goes into a file ends the process, as a kill does: the file is empty then.
+    let mut cut_short = Command::new("sh");
+    cut_short
+        .args(["-c", "ulimit -c 0; ulimit -f 0; exec \"$0\" key add k --role admin --data \"$1\""]);
+    cut_short.arg(env!("CARGO_BIN_EXE_fieldgate")).arg(&data);
+    assert!(!cut_short.output().unwrap().status.success());
+    assert!(data.join("LOCK").exists(), "it came so far");
+    let made = run(&["key", "add", "k", "--role", "admin"], &data);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::remove_file(data.join("master.key")).unwrap();
+    let refused = run(&["key", "list"], &data);
+    assert_eq!(refused.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("restore it from a copy"));
 }
