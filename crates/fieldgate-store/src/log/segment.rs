@@ -155,7 +155,6 @@ impl Segment {
         let mut expected = self.header.first;
         while offset + (BATCH_START_BYTES as u64) < self.end() {
             let start = window.get(offset, BATCH_START_BYTES)?;
-            let empty = start.iter().all(|byte| *byte == 0);
             let len = format::batch_len(start, &self.header.salt).unwrap_or(0);
             if len > 0 && offset + len as u64 <= self.end() {
                 let batch = format::decode_batch(window.get(offset, len)?, &self.header.salt);
@@ -169,9 +168,12 @@ impl Segment {
                     continue;
                 }
             }
-            let Some(next) = self.resume_after(offset)? else {
-                visit(offset, Err(if empty { Hole::End } else { Hole::Torn }));
-                return Ok(());
+            let next = match self.resume_after(offset)? {
+                Ok(next) => next,
+                Err(hole) => {
+                    visit(offset, Err(hole));
+                    return Ok(());
+                }
             };
             if !visit(offset, Err(Hole::Damage)) {
                 return Ok(());
@@ -181,14 +183,20 @@ impl Segment {
         Ok(())
     }
 
-    /// Looks for the next whole batch behind `offset`: the salt, then a checksum that holds.
-    fn resume_after(&self, offset: u64) -> io::Result<Option<u64>> {
+    /// Looks for the next whole batch behind `offset`, where there is none: the salt, then a checksum
+    /// that holds. Without one, what stands there decides what it is: pages of a torn batch reach the
+    /// disk in any order, so its first bytes may be zeros.
+    fn resume_after(&self, offset: u64) -> io::Result<Result<u64, Hole>> {
         let mut window = Window::of(self);
         let salt = &self.header.salt;
-        let mut at = offset + 1;
+        let mut hole = Hole::End;
+        let mut at = offset;
         while at + (BATCH_START_BYTES as u64) < self.end() {
             let room = usize::try_from(self.end() - at).unwrap_or(usize::MAX);
             let bytes = window.get(at, room.min(WINDOW_BYTES))?;
+            if !is_zero(bytes) {
+                hole = Hole::Torn;
+            }
             let Some(found) = find(bytes, salt) else {
                 // The salt may begin at the end of this stretch.
                 at += (bytes.len().saturating_sub(salt.len()) as u64).max(1);
@@ -196,13 +204,13 @@ impl Segment {
             };
             at += found as u64;
             let len = format::batch_len(window.get(at, BATCH_START_BYTES)?, salt).unwrap_or(0);
-            let whole = at + len as u64 <= self.end();
+            let whole = at > offset && at + len as u64 <= self.end();
             if whole && format::decode_batch(window.get(at, len)?, salt).is_some() {
-                return Ok(Some(at));
+                return Ok(Ok(at));
             }
             at += 1;
         }
-        Ok(None)
+        Ok(Err(hole))
     }
 
     /// Goes through the bytes from `offset` to the end of the file, a stretch at a time.

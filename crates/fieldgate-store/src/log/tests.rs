@@ -1,5 +1,7 @@
 //! The log on a real folder: what is acknowledged stays, numbers are never given twice.
 
+use std::os::unix::fs::FileExt as _;
+
 use fieldgate_core::message::Qos;
 
 use super::*;
@@ -205,4 +207,26 @@ fn a_time_is_found_where_the_first_record_that_late_is_whatever_the_clock_did() 
         assert_eq!(log.seek_time(UnixMs(time)).unwrap().0, first as u64 + 1, "{time}");
     }
     log.close();
+}
+
+#[test]
+fn a_torn_batch_whose_first_page_was_lost_is_cut_as_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |text: &str| {
+        let (log, recovery) = LocalLog::open(folder.path(), small()).unwrap();
+        let range = log.append(vec![message(Qos::AtLeastOnce, text)], UnixMs(1)).unwrap();
+        wait_durable(&log, *range.end());
+        log.close();
+        recovery
+    };
+    write("whole");
+    let mut files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let segment = files.find(|path| path.extension().is_some_and(|end| end == "seg")).unwrap();
+    // Pages of a write reach the disk in any order: the first did not, the third did.
+    let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+    file.write_all_at(&[7; 4096], 12 << 10).unwrap();
+    let first = write("next");
+    assert!(first.cut_bytes > 0 && first.crash_gap.is_some(), "{first:?}");
+    let second = write("last");
+    assert_eq!((second.cut_bytes, second.crash_gap), (0, None), "{second:?}");
 }
