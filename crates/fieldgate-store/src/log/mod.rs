@@ -226,7 +226,9 @@ impl Log for LocalLog {
         if let Some(chunk) = self.intake.read_tail(from, filter, bytes_max) {
             return Ok(chunk);
         }
-        self.segments.read(from, self.intake.frontier().durable, filter, bytes_max)
+        // What is older than the tail is on disk. Not all that counts as durable is: while the log is
+        // stopped, what was refused is known to the tail alone.
+        self.segments.read(from, self.intake.tail_start().prev(), filter, bytes_max)
     }
 
     fn oldest(&self) -> Seq {

@@ -5,7 +5,10 @@ use std::os::unix::fs::FileExt as _;
 use fieldgate_core::message::Qos;
 
 use super::*;
-use crate::testing::message_at;
+use crate::{
+    disk::faulty::{FaultyDisk, Rates},
+    testing::message_at,
+};
 
 fn message(qos: Qos, payload: &str) -> Record {
     message_at("devices/a/telemetry", qos, payload)
@@ -229,4 +232,35 @@ fn a_torn_batch_whose_first_page_was_lost_is_cut_as_any_other() {
     assert!(first.cut_bytes > 0 && first.crash_gap.is_some(), "{first:?}");
     let second = write("last");
     assert_eq!((second.cut_bytes, second.crash_gap), (0, None), "{second:?}");
+}
+
+#[test]
+fn what_is_refused_while_the_log_is_stopped_is_no_damage_whatever_stands_before_it() {
+    let disk = FaultyDisk::new(1);
+    let options = LogOptions { tail_bytes_max: 0, ..small() };
+    let (mut manual, _) = ManualLog::open(Arc::new(disk.clone()), options).unwrap();
+    let log = Arc::clone(&manual.log);
+    let send = |text| *log.append(vec![message(Qos::AtLeastOnce, text)], UnixMs(1)).unwrap().end();
+    let stored = send("stored");
+    manual.step();
+    let refused = send("refused");
+    disk.set_rates(Rates { write_error: 1, create_error: 1, ..Rates::default() });
+    manual.step();
+    assert!(log.is_stopped() && log.frontier().durable == Seq(refused));
+    let crash = (refused, refused, GapReason::Crash);
+    assert_eq!(read_all(&log), (vec![(stored, "stored".to_owned())], vec![crash]));
+    disk.set_rates(Rates::default());
+    let name = disk.list().unwrap().into_iter().find(|name| name.ends_with(".seg")).unwrap();
+    let (file, mut bytes) = (disk.open(&name).unwrap(), vec![0; 4 << 10]);
+    file.read_at(0, &mut bytes).unwrap();
+    let at = bytes.windows(6).position(|bytes| bytes == b"stored").unwrap();
+    file.write_at(at as u64, b"broken").unwrap();
+    for _ in 0..2 {
+        let damage = (stored, stored, GapReason::Damaged);
+        assert_eq!(read_all(&log), (vec![], vec![damage, crash]));
+        assert_eq!(log.status().damaged, [stored..=stored]);
+        // And the same once it goes on in a new segment.
+        manual.keep_house();
+        assert!(!log.is_stopped());
+    }
 }
