@@ -1,5 +1,5 @@
-//! How long an HTTP connection may take: for a request head, for a request, and without one. What
-//! streams has no end of its own.
+//! How long an HTTP connection may take: for a request head, for an answer, and without a request.
+//! What streams has no end of its own.
 //!
 //! Watches what is read. Absent: what happens when the time is over, which is `listen`'s.
 
@@ -15,6 +15,12 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::rest::WAIT_MAX;
+
+/// Time for an answer behind head and body: the longest that a request may ask to wait for, and as much
+/// again for all else that is done for it.
+const ANSWER_TIME: Duration = WAIT_MAX.saturating_mul(2);
 
 /// Nothing is asked for.
 const REST: u64 = 0;
@@ -77,7 +83,12 @@ impl Phase {
         if since % PHASES == STREAM {
             return Instant::now() + idle;
         }
-        let allowed = if since % PHASES == HEAD { head } else { idle };
+        let allowed = match since % PHASES {
+            HEAD => head,
+            // A body has the time of a head; who reads it sees to that.
+            BUSY => idle.max(head * 2 + ANSWER_TIME),
+            _ => idle,
+        };
         self.started + Duration::from_millis(since / PHASES) + allowed
     }
 }
@@ -134,7 +145,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::timeout,
+    };
+
     use super::*;
+    use crate::testing::{Gateway, LIMIT};
 
     #[test]
     fn what_streams_has_time_until_it_ends() {
@@ -158,7 +175,6 @@ mod tests {
         phase.on_bytes();
         assert_eq!(phase.end(head, idle), phase.started + head);
         phase.asked();
-        // A body has the time of a request.
         phase.on_bytes();
         assert!(phase.end(head, idle) >= phase.started + idle);
         phase.answered();
@@ -168,5 +184,36 @@ mod tests {
         assert!(end < phase.started + idle);
         phase.on_bytes();
         assert_eq!(phase.end(head, idle), end);
+    }
+
+    #[test]
+    fn a_request_may_wait_its_longest_behind_the_latest_body_however_short_the_rest() {
+        let (head, idle) = (Duration::from_secs(5), Duration::from_secs(1));
+        let phase = Phase::new();
+        phase.asked();
+        phase.on_bytes();
+        assert!(phase.end(head, idle) > phase.started + head * 2 + WAIT_MAX);
+        phase.answered();
+        assert!(phase.end(head, idle) <= Instant::now() + idle);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_waits_is_answered_however_short_a_connection_may_rest() {
+        let gateway = Gateway::start(&["limits.idle_http_ms=300"], 1).await;
+        let (_token, key) = (gateway.device("d").await, gateway.key("k").await);
+        let mut stream =
+            tokio::net::TcpStream::connect(gateway.running.listeners()["http"][0]).await.unwrap();
+        let body = r#"{"to":"d","payload":{"a":1}}"#;
+        let request = format!(
+            "POST /v1/commands?wait=1500ms HTTP/1.1\r\nHost: localhost\r\n\
+             Authorization: Bearer {key}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // Behind the answer the connection rests, and is closed.
+        let mut answer = String::new();
+        timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer:?}");
+        gateway.running.drain().await;
     }
 }

@@ -54,6 +54,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::http::{Problem, refuse};
 pub(crate) use asker::{Entrance, body_of, check_tenant};
+pub(crate) use commands::WAIT_MAX;
 pub(crate) use describe::Problems;
 pub(crate) use devices::profile_of as kind_profile;
 pub(crate) use history::page as history_page;

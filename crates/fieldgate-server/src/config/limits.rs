@@ -30,7 +30,8 @@ section! {
         handshake_ms: u64 = 5_000,
         /// Time for the first frame.
         auth_ms: u64 = 5_000,
-        /// Time that an HTTP connection may be kept without a request.
+        /// Time that an HTTP connection may be kept without a request. What is being answered has a time
+        /// of its own, which is longer than every wait that may be asked for.
         idle_http_ms: u64 = 60_000,
         /// Largest frame.
         frame_bytes_max: usize = 262_144,

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long a request may wait for the end of a command.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long for that of one which is over: it is told, if at all, a moment after it ended.
 const OVER_WAIT: Duration = Duration::from_secs(1);
 /// Most devices whose ends one request waits for.
