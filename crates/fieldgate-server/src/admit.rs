@@ -14,7 +14,7 @@ use fieldgate_core::{
 };
 use fieldgate_store::{AppendError, Log, log::LocalLog, state::Admit};
 
-use crate::fabric::Shared;
+use crate::{asks::Refused, fabric::Shared};
 
 /// A topic that its sender may write.
 #[derive(Debug, Clone)]
@@ -146,7 +146,7 @@ pub(crate) fn append_once(
 }
 
 /// The same, for who does more with what is new.
-pub(crate) fn admit_once(
+fn admit_once(
     shared: &Shared,
     principal: &Principal,
     reference: &MsgId,
@@ -161,4 +161,29 @@ pub(crate) fn admit_once(
         |seq| shared.log.is_refused(seq),
         || append(&shared.log),
     )
+}
+
+/// The same, where `append` may refuse what is new for reasons of its own. A repeat is told as it was:
+/// what would be said of it now concerns nobody.
+pub(crate) fn admit_new(
+    shared: &Shared,
+    principal: &Principal,
+    reference: &MsgId,
+    time: UnixMs,
+    append: impl FnOnce(&LocalLog) -> Result<RangeInclusive<u64>, Refused>,
+) -> Result<Admit, Refused> {
+    let mut fault = None;
+    let admitted = admit_once(shared, principal, reference, time, |log| {
+        append(log).map_err(|refused| match refused {
+            Refused::Full => AppendError::Full,
+            Refused::Fault(why) => {
+                fault = Some(why);
+                AppendError::Unavailable("it was refused")
+            }
+        })
+    });
+    match fault {
+        Some(fault) => Err(Refused::Fault(fault)),
+        None => Ok(admitted?),
+    }
 }

@@ -18,13 +18,14 @@ use fieldgate_core::{
 use fieldgate_dialects::wire::Form;
 use fieldgate_store::{
     Log, Record,
+    log::LocalLog,
     record::CommandChange,
     registry::Device,
     state::{Admit, OpenCommand},
 };
 
 use crate::{
-    admit::admit_once,
+    admit::admit_new,
     asks::{self, Refused},
     fabric::{Shared, now},
     hub::{Hub, Then},
@@ -68,30 +69,33 @@ pub(crate) fn send(
 
 /// Appends a command: one message for each device, all durable or none. Of several devices those
 /// whose profile does not take it end `failed` at once; if none takes it, nothing is sent. `pay` is
-/// asked for the devices beyond the first.
+/// asked for the devices beyond the first. A repeat is told as it was, whatever would be said of it now.
 pub(crate) fn issue(
     shared: &Shared,
     principal: &Principal,
     ask: &CommandAsk,
     pay: impl FnOnce(usize) -> Result<(), Fault>,
 ) -> Result<Issued, Refused> {
-    let time = now();
-    if ask.expires.is_some_and(|expires| expires <= time) {
-        return Err(Fault::new(Code::Expired, "expires is in the past").into());
-    }
+    let (time, tenant) = (now(), &principal.tenant);
     let devices = devices_of(shared, principal, &ask.to)?;
-    for device in &devices {
-        check_room(shared, &principal.tenant, &device.0, ask.payload.len())?;
-    }
-    pay(devices.len().saturating_sub(1))?;
-    let fitted = fit::each(shared, &principal.tenant, ask, devices)?;
+    let names = devices.iter().map(|(id, _)| id.as_str().to_owned()).collect();
+    let fit = || {
+        if ask.expires.is_some_and(|expires| expires <= time) {
+            return Err(Fault::new(Code::Expired, "expires is in the past"));
+        }
+        for (device, _) in &devices {
+            check_room(shared, tenant, device, ask.payload.len())?;
+        }
+        pay(devices.len().saturating_sub(1))?;
+        fit::each(shared, tenant, ask, devices)
+    };
     let letter = Letter {
         reference: ask.reference.as_ref(),
         priority: ask.priority,
         expires: end_of(shared, ask.expires, time),
         content: ask.content,
     };
-    append(shared, principal, &letter, fitted, time)
+    append(shared, principal, &letter, names, fit(), time)
 }
 
 /// Appends a command of its own for each of these devices, otherwise as [`issue`]. One that its sender
@@ -104,26 +108,31 @@ pub(crate) fn issue_each(
     expires: Option<UnixMs>,
     pay: impl FnOnce(usize) -> Result<(), Fault>,
 ) -> Result<Issued, Refused> {
-    let time = now();
+    let (time, tenant) = (now(), &principal.tenant);
     let mut devices = Vec::with_capacity(wishes.len());
     for (id, payload) in wishes {
         if !principal.may_command(id) {
             return Err(Fault::new(Code::NotAllowed, format!("no right to command {id}")).into());
         }
-        let device = shared.state.device(&principal.tenant, id);
+        let device = shared.state.device(tenant, id);
         let none = || Fault::new(Code::NotFound, nobody(&CommandTarget::Device(id.clone())));
-        check_room(shared, &principal.tenant, id, payload.len())?;
         devices.push((id.clone(), device.ok_or_else(none)?, payload.clone()));
     }
-    pay(devices.len().saturating_sub(1))?;
-    let fitted = fit::own(shared, &principal.tenant, devices)?;
+    let fit = || {
+        for (id, payload) in wishes {
+            check_room(shared, tenant, id, payload.len())?;
+        }
+        pay(devices.len().saturating_sub(1))?;
+        fit::own(shared, tenant, devices)
+    };
     let letter = Letter {
         reference,
         priority: Priority::Normal,
         expires: end_of(shared, expires, time),
         content: Content::Json,
     };
-    append(shared, principal, &letter, fitted, time)
+    let names = wishes.iter().map(|(id, _)| id.as_str().to_owned()).collect();
+    append(shared, principal, &letter, names, fit(), time)
 }
 
 /// What all messages of one command have in common.
@@ -134,11 +143,13 @@ struct Letter<'a> {
     content: Content,
 }
 
+/// Appends what was fitted for these devices, or refuses it as `fitted` says, unless it is a repeat.
 fn append(
     shared: &Shared,
     principal: &Principal,
     letter: &Letter<'_>,
-    fitted: Vec<Fitted>,
+    devices: Vec<String>,
+    fitted: Result<Vec<Fitted>, Fault>,
     time: UnixMs,
 ) -> Result<Issued, Refused> {
     let message = |fitted: &Fitted| Message {
@@ -158,16 +169,18 @@ fn append(
         payload: fitted.payload.clone(),
         original: None,
     };
-    let devices = fitted.iter().map(|one| one.device.as_str().to_owned()).collect();
-    let records = fitted.iter().map(message).map(Record::Message).collect();
+    let mut taken = Vec::new();
+    let enter = |log: &LocalLog| {
+        taken = fitted?;
+        let records = taken.iter().map(message).map(Record::Message).collect();
+        Ok(log.append(records, time)?)
+    };
     let admitted = match letter.reference {
-        Some(reference) => {
-            admit_once(shared, principal, reference, time, |log| log.append(records, time))?
-        }
-        None => Admit::New(shared.log.append(records, time)?),
+        Some(reference) => admit_new(shared, principal, reference, time, enter)?,
+        None => Admit::New(enter(&shared.log)?),
     };
     if let Admit::New(range) = &admitted {
-        fit::fail_refused(shared, &principal.tenant, *range.start(), fitted);
+        fit::fail_refused(shared, &principal.tenant, *range.start(), taken);
     }
     Ok(Issued { admitted, devices })
 }
@@ -469,3 +482,6 @@ pub(crate) fn cancel(
     hub.shared.log.append(vec![Record::Command(change)], now())?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

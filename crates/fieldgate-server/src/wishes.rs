@@ -6,7 +6,6 @@
 //! number. What they make a device do is `pursuit`'s.
 
 use std::{
-    cell::RefCell,
     ops::RangeInclusive,
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,9 +23,10 @@ use fieldgate_core::{
     topic::Topic,
 };
 use fieldgate_dialects::native;
-use fieldgate_store::{AppendError, Log, Record};
+use fieldgate_store::{Log, Record, log::LocalLog, state::Admit};
 
 use crate::{
+    admit::admit_new,
     asks::Refused,
     fabric::{Shared, now},
     hub::{Hub, Then},
@@ -100,41 +100,27 @@ pub(crate) fn admit(
     let missing = || Fault::new(Code::NotFound, format!("there is no device {device}"));
     let known = shared.state.device(tenant, device).ok_or_else(missing)?;
     let profile = known.profile.as_ref().map(|described| &*described.profile);
-    let patch = Bytes::from(native::fit_desired(&ask.patch, profile)?);
+    let fitted = native::fit_desired(&ask.patch, profile).map(Bytes::from);
     let mut pending = shared.wishes.pending();
     let applied = shared.applied();
     pending.retain(|one| one.seq > applied);
     let time = now();
-    let record = || record(tenant, device, &principal.name, ask.reference.clone(), &patch, time);
-    let Some(reference) = ask.reference.as_ref().filter(|_| ask.qos > Qos::AtMostOnce) else {
-        check(shared, &pending, tenant, ask, &patch)?;
-        let range = shared.log.append(vec![record()], time)?;
-        pending.push(Pending::new(&range, tenant, device, patch));
-        return Ok(range);
+    let mut taken = Bytes::new();
+    let enter = |log: &LocalLog| {
+        taken = fitted?;
+        check(shared, &pending, tenant, ask, &taken)?;
+        let reference = ask.reference.clone();
+        let record = record(tenant, device, &principal.name, reference, &taken, time);
+        Ok(log.append(vec![record], time)?)
     };
     // A repeat is told as it was, whatever was wished since: it is looked at only if it is new.
-    let refused = RefCell::new(None);
-    let admitted = shared.state.window().admit(
-        tenant,
-        &principal.name,
-        reference,
-        time,
-        |seq| shared.log.is_refused(seq),
-        || {
-            check(shared, &pending, tenant, ask, &patch).map_err(|fault| {
-                *refused.borrow_mut() = Some(fault);
-                AppendError::Unavailable("a wish was refused")
-            })?;
-            shared.log.append(vec![record()], time)
-        },
-    );
-    if let Some(fault) = refused.take() {
-        return Err(fault.into());
-    }
-    let admitted = admitted?;
+    let admitted = match ask.reference.as_ref().filter(|_| ask.qos > Qos::AtMostOnce) {
+        Some(reference) => admit_new(shared, principal, reference, time, enter)?,
+        None => Admit::New(enter(&shared.log)?),
+    };
     let range = admitted.range();
-    if matches!(admitted, fieldgate_store::state::Admit::New(_)) {
-        pending.push(Pending::new(&range, tenant, device, patch));
+    if matches!(admitted, Admit::New(_)) {
+        pending.push(Pending::new(&range, tenant, device, taken));
     }
     Ok(range)
 }
