@@ -228,6 +228,10 @@ async fn follow(
         let wanted = filter();
         let (from, byte_len) = (next.get(), chunk_bytes_max(link));
         let turn = sender.log_turns.acquire().await.ok()?;
+        if done() {
+            // Its turn came late: who asks again and again has the log read for the last time alone.
+            return None;
+        }
         let read = tokio::task::spawn_blocking(move || log.read(from, &wanted, byte_len)).await;
         drop(turn);
         if done() {

@@ -19,7 +19,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Gateway {
     pub(crate) running: Running,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Gateway {
@@ -39,11 +39,16 @@ impl Gateway {
         let store = Store::open(folder.path(), options).unwrap();
         let options = StartOptions { worker_count, ..StartOptions::default() };
         let running = crate::start(config, store, options).await.unwrap();
-        Self { running, _folder: folder }
+        Self { running, folder }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.running.fabric.shared
+    }
+
+    /// Where its data is.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Makes what is asked for.

@@ -1,10 +1,16 @@
-//! A replay of what the log has forgotten.
+//! Replays: of what the log has forgotten, and whose turn comes late.
 
-use fieldgate_core::id::Seq;
+use std::{os::unix::fs::FileExt as _, sync::Arc};
+
+use fieldgate_core::id::{Seq, TenantId};
 use fieldgate_store::{Log as _, log::LogOptions};
 use serde_json::{Value, json};
 
-use crate::testing::{Gateway, LIMIT};
+use super::LAST_STEP_LEN_MAX;
+use crate::{
+    fabric::now,
+    testing::{Client, Gateway, LIMIT, until},
+};
 
 #[tokio::test]
 async fn who_comes_back_too_late_is_told_what_retention_took() {
@@ -56,5 +62,65 @@ async fn who_comes_back_too_late_is_told_what_retention_took() {
         }
     }
     assert!(forgotten > 0 && expected == first.0 + count, "{forgotten} of {count}");
+    gateway.running.drain().await;
+}
+
+/// A log that holds more than one step at once, most of it on the disk alone.
+fn small() -> LogOptions {
+    LogOptions { segment_bytes: 256 << 10, tail_bytes_max: 16 << 10, ..LogOptions::default() }
+}
+
+/// Publishes so many messages and waits until the last is routed; the position before them.
+async fn fill(gateway: &Gateway, app: &mut Client, count: u64) -> String {
+    let before = gateway.shared().routing().routed;
+    for number in 1..=count {
+        let msgid = format!("m{}", before.0 + number);
+        let filler = "x".repeat(500);
+        app.send(json!({"type": "publish", "topic": "a", "payload": filler, "msgid": msgid})).await;
+        if number % 100 == 0 || number == count {
+            while app.next_of("ack").await["msgid"] != msgid.as_str() {}
+        }
+    }
+    until("the last", || gateway.shared().routing().routed >= Seq(before.0 + count)).await;
+    gateway.shared().position(before).to_string()
+}
+
+fn since(position: &str) -> Value {
+    json!({"type": "subscribe", "topic": "a", "qos": 1, "since": {"after": position}})
+}
+
+#[tokio::test]
+async fn who_took_its_subscription_back_before_its_turn_has_nothing_read() {
+    let settings = ["limits.messages_per_second=100000", "limits.replays_per_principal_max=1"];
+    let gateway = Gateway::on_log(small(), &settings, 1).await;
+    let key = gateway.key("k").await;
+    let (mut app, mut reader) = (gateway.connect(&key).await, gateway.connect(&key).await);
+    let position = fill(&gateway, &mut app, LAST_STEP_LEN_MAX + 500).await;
+    // Whoever reads what is old comes across damage, which is counted.
+    let folder = gateway.folder().join("log");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "seg") {
+            let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all_at(&[7; 64], 64 << 10).unwrap();
+        }
+    }
+    let default = TenantId::default_tenant();
+    let principal = gateway.shared().state.verify_token(&default, None, &key, now()).unwrap();
+    let turns = Arc::clone(&gateway.shared().throttle.sender(&principal).log_turns);
+    let turn = turns.acquire().await.unwrap();
+    for _ in 0..20 {
+        reader.send(since(&position)).await;
+        assert_eq!(reader.next().await["type"], "subscribed");
+    }
+    reader.send(json!({"type": "unsubscribe", "topic": "a"})).await;
+    assert_eq!(reader.next().await["type"], "unsubscribed");
+    drop(turn);
+    // Turns are had in the order in which they were asked for: this one is the last.
+    drop(turns.acquire().await.unwrap());
+    assert_eq!(gateway.shared().log.status().damaged, []);
+    reader.send(since(&position)).await;
+    assert_eq!(reader.next_of("gap").await["reason"], "damaged");
+    assert_ne!(gateway.shared().log.status().damaged, []);
     gateway.running.drain().await;
 }
