@@ -8,6 +8,7 @@ use std::{
     cell::Cell,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use fieldgate_core::{
@@ -33,6 +34,8 @@ const CHUNK_BYTES_MAX: usize = 256 * 1024;
 const CHUNK_BYTES_MIN: usize = 16 * 1024;
 /// Closer than this to the present the rest is taken in one step.
 const LAST_STEP_LEN_MAX: u64 = 1_024;
+/// How long a reader rests that could read nothing: the log may be stopped.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// At what promise a message is sent, if at all.
 type QosOf<'a> = &'a dyn Fn(Seq, &Message) -> Option<Qos>;
@@ -217,11 +220,15 @@ async fn follow(
         }
         let routed = hub.shared.routing().routed;
         if routed.0.saturating_sub(next.get().prev().0) <= LAST_STEP_LEN_MAX {
+            let before = next.get();
             let reached = last_step(hub, link, next, &filter(), way, qos_of);
             if let Some(reached) = reached {
                 return Some(reached);
             }
             hub.flush();
+            if next.get() == before {
+                tokio::time::sleep(PAUSE).await;
+            }
             continue;
         }
         let log = Arc::clone(&hub.shared.log);
@@ -249,7 +256,7 @@ async fn follow(
         }
         hub.flush();
         if arrived == Some(next.get()) {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(PAUSE).await;
         }
         arrived = Some(next.get());
     }

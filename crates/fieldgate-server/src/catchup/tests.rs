@@ -1,4 +1,4 @@
-//! Replays: of what the log has forgotten, and whose turn comes late.
+//! Replays: of what the log has forgotten, whose turn comes late, and while the log shows nothing.
 
 use std::{os::unix::fs::FileExt as _, sync::Arc};
 
@@ -87,6 +87,29 @@ async fn fill(gateway: &Gateway, app: &mut Client, count: u64) -> String {
 
 fn since(position: &str) -> Value {
     json!({"type": "subscribe", "topic": "a", "qos": 1, "since": {"after": position}})
+}
+
+#[tokio::test]
+async fn a_reader_to_whom_the_log_shows_nothing_leaves_its_worker_to_others() {
+    let gateway = Gateway::start(&[], 1).await;
+    let key = gateway.key("k").await;
+    let (mut app, mut reader) = (gateway.connect(&key).await, gateway.connect(&key).await);
+    let position = fill(&gateway, &mut app, 1).await;
+    // As while the log is stopped: what was routed without a promise is not shown to readers.
+    let routed = {
+        let mut routing = gateway.shared().routing();
+        routing.routed = routing.routed.next();
+        routing.routed
+    };
+    reader.send(since(&position)).await;
+    assert_eq!(reader.next().await["type"], "subscribed");
+    assert_eq!(reader.next().await["type"], "mqtt");
+    app.send(json!({"type": "ping"})).await;
+    assert_eq!(app.next().await["type"], "pong");
+    app.send(json!({"type": "publish", "topic": "a", "payload": 1, "msgid": "next"})).await;
+    assert_eq!(reader.next().await["seq"], routed.0);
+    assert_eq!(reader.next().await["type"], "caught_up");
+    gateway.running.drain().await;
 }
 
 #[tokio::test]
