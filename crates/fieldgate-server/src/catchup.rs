@@ -1,8 +1,9 @@
 //! Reading the log for receivers: replays that were asked for, and links that fell behind.
 //!
 //! Chunks are read on the blocking pool and handed over as the socket takes them. The last step to
-//! live is taken without a pause on the worker's thread, from memory, so that nothing is missed or
-//! doubled: up to the routed number from the log, behind it from the hub.
+//! live is taken without a pause on the worker's thread, from memory alone, so that nothing is missed or
+//! doubled: up to the routed number from the log, behind it from the hub. Invariant: a worker never reads
+//! the disk.
 
 use std::{
     cell::Cell,
@@ -28,11 +29,12 @@ use crate::{
     subscriptions::{
         Subscription, begin_stream, granted, paced_alone, send_all_retained, send_retained,
     },
+    throttle::Sender,
 };
 
 const CHUNK_BYTES_MAX: usize = 256 * 1024;
 const CHUNK_BYTES_MIN: usize = 16 * 1024;
-/// Closer than this to the present the rest is taken in one step.
+/// Closer than this to the present the rest is taken in one step, if it is in memory.
 const LAST_STEP_LEN_MAX: u64 = 1_024;
 /// How long a reader rests that could read nothing: the log may be stopped.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -212,53 +214,61 @@ async fn follow(
 ) -> Option<Seq> {
     let principal = link.principal()?;
     let sender = Arc::clone(link.sender(hub, &principal));
-    let mut arrived = None;
     loop {
         link.room().await;
         if done() {
             return None;
         }
-        let routed = hub.shared.routing().routed;
-        if routed.0.saturating_sub(next.get().prev().0) <= LAST_STEP_LEN_MAX {
-            let before = next.get();
-            let reached = last_step(hub, link, next, &filter(), way, qos_of);
-            if let Some(reached) = reached {
-                return Some(reached);
+        let (before, routed) = (next.get(), hub.shared.routing().routed);
+        let is_near = routed.0.saturating_sub(before.prev().0) <= LAST_STEP_LEN_MAX;
+        let step = if is_near {
+            last_step(hub, link, next, &filter(), way, qos_of)
+        } else {
+            LastStep::Older
+        };
+        match step {
+            LastStep::Live(reached) => return Some(reached),
+            LastStep::Short => (),
+            LastStep::Older => {
+                let chunk = read_older(hub, link, &sender, (next.get(), filter()), done).await?;
+                hand_over(hub, link, chunk, routed, next, way, qos_of);
             }
-            hub.flush();
-            if next.get() == before {
-                tokio::time::sleep(PAUSE).await;
-            }
-            continue;
-        }
-        let log = Arc::clone(&hub.shared.log);
-        let wanted = filter();
-        let (from, byte_len) = (next.get(), chunk_bytes_max(link));
-        let turn = sender.log_turns.acquire().await.ok()?;
-        if done() {
-            // Its turn came late: who asks again and again has the log read for the last time alone.
-            return None;
-        }
-        let read = tokio::task::spawn_blocking(move || log.read(from, &wanted, byte_len)).await;
-        drop(turn);
-        if done() {
-            // Who took its place was told so meanwhile, and must not see what was read for this one.
-            return None;
-        }
-        match read {
-            Ok(Ok(chunk)) => hand_over(hub, link, chunk, routed, next, way, qos_of),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a replay could not read the log");
-                link.close(fieldgate_core::close::CloseReason::Internal);
-                return None;
-            }
-            Err(_) => return None,
         }
         hub.flush();
-        if arrived == Some(next.get()) {
+        if next.get() == before {
             tokio::time::sleep(PAUSE).await;
         }
-        arrived = Some(next.get());
+    }
+}
+
+/// Reads one chunk from the log when it is its sender's turn; nothing if the reader ended before, or
+/// ends as the log is unreadable.
+async fn read_older(
+    hub: &Hub,
+    link: &Link,
+    sender: &Sender,
+    (from, filter): (Seq, ReadFilter),
+    done: &dyn Fn() -> bool,
+) -> Option<Chunk> {
+    let (log, byte_len) = (Arc::clone(&hub.shared.log), chunk_bytes_max(link));
+    let turn = sender.log_turns.acquire().await.ok()?;
+    if done() {
+        // Its turn came late: who asks again and again for the same has the log read for the last alone.
+        return None;
+    }
+    let read = tokio::task::spawn_blocking(move || log.read(from, &filter, byte_len)).await;
+    drop(turn);
+    if done() {
+        // Who took its place was told so meanwhile, and must not see what was read for this one.
+        return None;
+    }
+    match read.ok()? {
+        Ok(chunk) => Some(chunk),
+        Err(error) => {
+            tracing::error!(%error, "a replay could not read the log");
+            link.close(fieldgate_core::close::CloseReason::Internal);
+            None
+        }
     }
 }
 
@@ -267,8 +277,17 @@ fn chunk_bytes_max(link: &Link) -> usize {
     (link.outbox.bytes_max() / 4).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX)
 }
 
-/// Takes the rest up to the routed number from the log's memory, without a pause; nothing if it
-/// does not fit into the outbox.
+/// How far the step to live came.
+enum LastStep {
+    /// Behind this number all comes live.
+    Live(Seq),
+    /// It did not fit into the outbox, or the log does not show all of it now.
+    Short,
+    /// Memory does not have it: it is read as what is far behind.
+    Older,
+}
+
+/// Takes the rest up to the routed number from the log's memory, without a pause.
 fn last_step(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
@@ -276,24 +295,19 @@ fn last_step(
     filter: &ReadFilter,
     way: Way<'_>,
     qos_of: QosOf<'_>,
-) -> Option<Seq> {
+) -> LastStep {
     let routed = hub.shared.routing().routed;
     while next.get() <= routed {
         let before = next.get();
-        match hub.shared.log.read(before, filter, chunk_bytes_max(link)) {
-            Ok(chunk) => hand_over(hub, link, chunk, routed, next, way, qos_of),
-            Err(error) => {
-                tracing::error!(%error, "a replay could not read the log");
-                link.close(fieldgate_core::close::CloseReason::Internal);
-                return None;
-            }
-        }
+        let recent = hub.shared.log.read_recent(before, filter, chunk_bytes_max(link));
+        let Some(chunk) = recent else { return LastStep::Older };
+        hand_over(hub, link, chunk, routed, next, way, qos_of);
         let full = link.outbox.byte_len() > link.outbox.bytes_max();
         if next.get() == before || (full && next.get() <= routed) {
-            return None;
+            return LastStep::Short;
         }
     }
-    Some(routed)
+    LastStep::Live(routed)
 }
 
 /// Queues the messages and gaps of a chunk, none behind the routed number.

@@ -224,6 +224,10 @@ impl Log for SimLog {
         Ok(chunk)
     }
 
+    fn read_recent(&self, from: Seq, filter: &ReadFilter, bytes_max: usize) -> Option<Chunk> {
+        self.read(from, filter, bytes_max).ok()
+    }
+
     fn oldest(&self) -> Seq {
         Seq(1)
     }

@@ -147,6 +147,10 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// [`ReadError`]. Damage is no error: it is a gap in the chunk.
     fn read(&self, from: Seq, filter: &ReadFilter, bytes_max: usize) -> Result<Chunk, ReadError>;
 
+    /// As [`Log::read`], of what is in memory alone: nothing where `from` is older than that. Returns
+    /// at once.
+    fn read_recent(&self, from: Seq, filter: &ReadFilter, bytes_max: usize) -> Option<Chunk>;
+
     /// The oldest number still held, or the next one to be given if the log is empty.
     fn oldest(&self) -> Seq;
 

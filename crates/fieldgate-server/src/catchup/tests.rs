@@ -1,9 +1,9 @@
-//! Replays: of what the log has forgotten, whose turn comes late, and while the log shows nothing.
+//! Replays: of what the log has forgotten, near the present, and while the log shows nothing.
 
 use std::{os::unix::fs::FileExt as _, sync::Arc};
 
 use fieldgate_core::id::{Seq, TenantId};
-use fieldgate_store::{Log as _, log::LogOptions};
+use fieldgate_store::{Log as _, ReadFilter, log::LogOptions};
 use serde_json::{Value, json};
 
 use super::LAST_STEP_LEN_MAX;
@@ -87,6 +87,27 @@ async fn fill(gateway: &Gateway, app: &mut Client, count: u64) -> String {
 
 fn since(position: &str) -> Value {
     json!({"type": "subscribe", "topic": "a", "qos": 1, "since": {"after": position}})
+}
+
+#[tokio::test]
+async fn a_replay_near_the_end_comes_whole_where_memory_has_little_of_it() {
+    let settings = ["limits.messages_per_second=100000", "limits.outbox_bytes_max=65536"];
+    let gateway = Gateway::on_log(small(), &settings, 1).await;
+    let key = gateway.key("k").await;
+    let (mut app, mut reader) = (gateway.connect(&key).await, gateway.connect(&key).await);
+    let position = fill(&gateway, &mut app, 500).await;
+    let log = &gateway.shared().log;
+    let first = Seq(gateway.shared().routing().routed.0 - 499);
+    assert!(log.read_recent(first, &ReadFilter::default(), 1).is_none(), "memory has all of it");
+    reader.send(since(&position)).await;
+    assert_eq!(reader.next_of("subscribed").await["position"], position.as_str());
+    for seq in first.0..first.0 + 500 {
+        assert_eq!(reader.next().await["seq"], seq);
+    }
+    assert_eq!(reader.next().await["type"], "caught_up");
+    fill(&gateway, &mut app, 1).await;
+    assert_eq!(reader.next().await["seq"], first.0 + 500);
+    gateway.running.drain().await;
 }
 
 #[tokio::test]

@@ -264,3 +264,23 @@ fn what_is_refused_while_the_log_is_stopped_is_no_damage_whatever_stands_before_
         assert!(!log.is_stopped());
     }
 }
+
+#[test]
+fn what_is_older_than_memory_is_read_from_the_disk_and_never_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = LocalLog::open(folder.path(), small()).unwrap();
+    let range = log.append(vec![message(Qos::AtLeastOnce, "before")], UnixMs(1)).unwrap();
+    let recent = |log: &LocalLog, from| {
+        log.read_recent(Seq(from), &ReadFilter::default(), 1 << 20).map(|chunk| chunk.items.len())
+    };
+    wait_durable(&log, *range.end());
+    assert_eq!(recent(&log, 1), Some(1));
+    log.close();
+    drop(log);
+    let (log, _) = LocalLog::open(folder.path(), small()).unwrap();
+    assert_eq!(recent(&log, 1), None);
+    let range = log.append(vec![message(Qos::AtLeastOnce, "behind")], UnixMs(2)).unwrap();
+    wait_durable(&log, *range.end());
+    assert_eq!((recent(&log, 1), recent(&log, *range.start())), (None, Some(1)));
+    assert_eq!(read_all(&log).0.len(), 2);
+}
