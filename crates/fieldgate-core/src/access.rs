@@ -238,7 +238,7 @@ impl Principal {
                 self.may_at(Verb::Impersonate, topic) && self.may_at(Verb::Publish, topic)
             }
             // Which devices are its own, the registry says.
-            Identity::Source { .. } => kind == Kind::Telemetry,
+            Identity::Source { .. } => matches!(kind, Kind::Telemetry | Kind::Event),
         }
     }
 

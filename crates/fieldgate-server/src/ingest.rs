@@ -1,9 +1,9 @@
 //! What sources bring: Thingsee arrays on a WebSocket of theirs, or posted.
 //!
-//! In: the elements of a frame. Out: one message in the log for each that stands; the others are
-//! written down with their reason. A device is made at its first sight, before anything of it is
-//! taken. Invariant: a source writes the telemetry of its own devices, and nothing else; what is
-//! refused of one element costs its neighbours nothing.
+//! In: the elements of a frame. Out: one message in the log for each that stands, and an event behind it
+//! for a press of a key; the others are written down with their reason. A device is made at its first
+//! sight, before anything of it is taken. Invariant: a source writes the telemetry and the events of its
+//! own devices, and nothing else; what is refused of one element costs its neighbours nothing.
 
 mod gateways;
 mod link;
@@ -50,6 +50,12 @@ fn limits_of(shared: &Shared) -> thingsee::Limits {
         resources_max: limits.resources_per_device_max,
         frame_bytes_max: limits.frame_bytes_max,
     }
+}
+
+/// How many messages a frame is, those that are refused too; one at least.
+fn message_count(elements: &Elements) -> usize {
+    let of = |element: &Result<Element, Fault>| element.as_ref().map_or(1, Element::message_count);
+    elements.iter().map(of).sum::<usize>().max(1)
 }
 
 /// Devices of a frame that are seen for the first time: the log decides about them.
@@ -177,7 +183,7 @@ fn take(
 ) -> Result<Taken, AppendError> {
     let time = now();
     let mut taken = Taken::default();
-    let mut records = Vec::with_capacity(elements.len());
+    let mut records = Vec::with_capacity(message_count(&elements));
     let mut moved = Vec::new();
     let mut gate = Gate::new(shared, principal, brought);
     for (index, element) in elements.into_iter().enumerate() {
@@ -188,14 +194,21 @@ fn take(
             if has_moved && shared.gateways.may_tell(principal, &element, time) {
                 moved.extend(source_of(principal).map(|name| change(principal, name, &element)));
             }
-            admit_to(shared, principal, way, element.draft, time)
+            let device = &element.device;
+            let event = element.event.map(|event| {
+                let way = Way::to(shared, principal, Topic::of_device(device, "events"))?;
+                admit_to(shared, principal, way, event, time)
+            });
+            Ok((admit_to(shared, principal, way, element.draft, time)?, event.transpose()?))
         });
         match admitted {
-            Ok(message) => records.push(Record::Message(message)),
+            Ok((message, event)) => {
+                taken.accepted_count += 1;
+                records.extend([Some(message), event].into_iter().flatten().map(Record::Message));
+            }
             Err(fault) => taken.refused.push((index, fault)),
         }
     }
-    taken.accepted_count = records.len();
     taken.last = append_each(shared, principal, records, time)?;
     if !moved.is_empty()
         && let Err(error) = shared.log.append(moved, time)

@@ -56,13 +56,13 @@ fn a_device_writes_its_own_topics_alone() {
 }
 
 #[test]
-fn a_source_brings_telemetry_of_devices_and_does_nothing_else() {
+fn a_source_brings_telemetry_and_events_of_devices_and_does_nothing_else() {
     let source = Principal { identity: Identity::Source { name: "cloud".into() }, ..key(&[]) };
     let may = |topic: &str| source.may_publish(&topic.parse().unwrap());
     assert!(may("devices/a/telemetry"));
+    assert!(may("devices/a/events"));
     for topic in [
         "app/x",
-        "devices/a/events",
         "devices/a/state/reported",
         "devices/a/commands",
         "devices/a/telemetry/more",

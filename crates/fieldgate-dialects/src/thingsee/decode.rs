@@ -1,12 +1,12 @@
-//! Thingsee frames: JSON or CBOR in, one message for each element out.
+//! Thingsee frames: JSON or CBOR in, one message for each element out, and an event beside it for a
+//! press of a key.
 //!
 //! Pure. An element's fields become the readings of a telemetry message, and the element itself, byte
 //! for byte, its original. Absent: the meaning of ids and fields; what this release does not know is
 //! kept. Invariant: one bad element never costs its neighbours; it is refused at its place.
 
-use std::{borrow::Cow, hash::Hasher as _, ops::Range};
+use std::{borrow::Cow, ops::Range};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use fieldgate_core::{
     dialect::{Draft, Target},
@@ -16,11 +16,14 @@ use fieldgate_core::{
     message::{Content, Priority, Qos},
 };
 use serde::de::IgnoredAny;
-use siphasher::sip::SipHasher13;
 
-use super::{HEADER, Limits, cbor};
+use super::{
+    HEADER, Limits, cbor,
+    key::{reference, write_key},
+    press,
+};
 use crate::{
-    json::{self, base64_encode, clip, write_number},
+    json::{self, clip},
     scan::{Member, NotJson, Scanner},
 };
 
@@ -29,7 +32,6 @@ const NAME_BYTES_MAX: usize = 128;
 /// Elements share one piece of memory up to so many bytes: one that is kept for long keeps no more
 /// than this of its neighbours.
 const SHARED_BYTES_MAX: usize = 1_024;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// One element that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,16 @@ pub struct Element {
     pub gateway: Option<DeviceId>,
     /// Its message: QoS 1, on the telemetry of its device.
     pub draft: Draft,
+    /// That a key was pressed, if it says so: a second message, on the events of its device.
+    pub event: Option<Draft>,
+}
+
+impl Element {
+    /// How many messages it is.
+    #[must_use]
+    pub const fn message_count(&self) -> usize {
+        1 + self.event.is_some() as usize
+    }
 }
 
 /// The elements of one frame in the order they were sent; each stands or falls alone.
@@ -53,7 +65,8 @@ pub type Elements = Vec<Result<Element, Fault>>;
 /// # Errors
 ///
 /// - `bad_json`: the frame as a whole cannot be read.
-/// - `too_large`: it has more than `limits.batch_len_max` elements; none is looked at.
+/// - `too_large`: it has more than `limits.batch_len_max` elements, or is more messages than that; none
+///   is taken.
 pub fn decode_text(text: &str, limits: &Limits) -> Result<Elements, Fault> {
     json::check_depth(text, limits.json_depth_max)?;
     let mut reader = Reader::new(limits);
@@ -83,8 +96,9 @@ pub fn decode_binary(bytes: &[u8], limits: &Limits) -> Result<Elements, Fault> {
                 let read = reader.element(&mut Scanner::new(text));
                 read.map_err(|NotJson| no_object())?;
             }
-            Err(fault) => reader.elements.push(Err(fault.clone())),
+            Err(fault) => reader.push(Err(fault.clone())),
         }
+        reader.check_room()?;
     }
     Ok(reader.end())
 }
@@ -122,6 +136,12 @@ enum Unread {
 impl From<NotJson> for Unread {
     fn from(NotJson: NotJson) -> Self {
         Self::NotJson
+    }
+}
+
+impl From<Fault> for Unread {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
     }
 }
 
@@ -165,6 +185,8 @@ struct Span {
 struct Reader<'a> {
     limits: &'a Limits,
     elements: Elements,
+    /// What they are together, those that are refused too.
+    message_count: usize,
     /// What the elements of `spans` say, until they share it.
     bytes: Vec<u8>,
     spans: Vec<Span>,
@@ -179,6 +201,7 @@ impl<'a> Reader<'a> {
         Self {
             limits,
             elements: Vec::new(),
+            message_count: 0,
             bytes: Vec::with_capacity(SHARED_BYTES_MAX),
             spans: Vec::new(),
             fields: Vec::with_capacity(8),
@@ -192,10 +215,24 @@ impl<'a> Reader<'a> {
         self.elements
     }
 
+    fn push(&mut self, element: Result<Element, Fault>) {
+        self.message_count += element.as_ref().map_or(1, Element::message_count);
+        self.elements.push(element);
+    }
+
+    /// What a frame becomes is bounded as what it is.
+    fn check_room(&self) -> Result<(), Fault> {
+        let len_max = self.limits.batch_len_max;
+        if self.message_count > len_max { Err(too_many(len_max)) } else { Ok(()) }
+    }
+
     fn frame(&mut self, text: &'a str) -> Result<(), Unread> {
         let mut scanner = Scanner::new(text);
         match scanner.peek() {
-            Some(b'{') => self.element(&mut scanner)?,
+            Some(b'{') => {
+                self.element(&mut scanner)?;
+                self.check_room()?;
+            }
             Some(b'[') => self.array(&mut scanner)?,
             _ => return Err(Unread::NotJson),
         }
@@ -209,9 +246,10 @@ impl<'a> Reader<'a> {
         }
         loop {
             if self.elements.len() >= self.limits.batch_len_max {
-                return Err(Unread::Fault(too_many(self.limits.batch_len_max)));
+                return Err(too_many(self.limits.batch_len_max).into());
             }
             self.element(scanner)?;
+            self.check_room()?;
             if !scanner.take(b',') {
                 return Ok(scanner.expect(b']')?);
             }
@@ -222,7 +260,7 @@ impl<'a> Reader<'a> {
     fn element(&mut self, scanner: &mut Scanner<'a>) -> Result<(), NotJson> {
         if scanner.peek() != Some(b'{') {
             scanner.value()?;
-            self.elements.push(Err(no_object()));
+            self.push(Err(no_object()));
             return Ok(());
         }
         let (mut header, mut fault, mut count) = (Header::default(), None, 0_usize);
@@ -241,7 +279,7 @@ impl<'a> Reader<'a> {
         } else {
             fault.map_or_else(|| self.made(text, header), Err)
         };
-        self.elements.push(made);
+        self.push(made);
         Ok(())
     }
 
@@ -261,28 +299,34 @@ impl<'a> Reader<'a> {
         write_payload(&mut self.bytes, &self.fields);
         let middle = self.bytes.len();
         let payload = self.bytes.get(from..).unwrap_or_default();
-        let event = header.event;
         let reference = header.time.map(|time| {
-            write_key(&mut self.key, (&device, id, time, event), payload);
+            write_key(&mut self.key, (&device, id, time, header.event), payload);
             reference(&self.key)
         });
-        let reference = reference.transpose()?;
+        let target = Target::Telemetry(Some(device.clone()));
+        let draft = draft(target, header.time, reference.transpose()?, Bytes::new());
+        let event = self.press(header.event, header.time, &device)?;
         self.bytes.extend_from_slice(text.as_bytes());
         let (payload, original) = (from..middle, middle..self.bytes.len());
         self.spans.push(Span { element: self.elements.len(), payload, original });
-        let draft = Draft {
-            target: Target::Telemetry(Some(device.clone())),
-            timestamp: header.time,
-            reference,
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            priority: Priority::Normal,
-            expires: None,
-            content: Content::Json,
-            payload: Bytes::new(),
-            original: None,
-        };
-        Ok(Element { device, gateway: header.gateway, draft })
+        Ok(Element { device, gateway: header.gateway, draft, event })
+    }
+
+    /// The press that an element is, too; its key is that of the element, with a mark behind.
+    fn press(
+        &mut self,
+        event: Option<i32>,
+        time: Option<UnixMs>,
+        device: &DeviceId,
+    ) -> Result<Option<Draft>, Fault> {
+        let fields = self.fields.iter().map(|field| (&*field.name, field.value));
+        if !press::is_press(event, fields) {
+            return Ok(None);
+        }
+        self.key.extend_from_slice(press::MARK);
+        let reference = time.map(|_| reference(&self.key)).transpose()?;
+        let (target, payload) = (Target::Event(Some(device.clone())), press::PRESS);
+        Ok(Some(draft(target, time, reference, Bytes::from_static(payload))))
     }
 
     /// Gives the elements that wait for them their bytes, in one piece of memory.
@@ -295,6 +339,26 @@ impl<'a> Reader<'a> {
                 element.draft.original = Some(all.slice(original));
             }
         }
+    }
+}
+
+fn draft(
+    target: Target,
+    timestamp: Option<UnixMs>,
+    reference: Option<MsgId>,
+    payload: Bytes,
+) -> Draft {
+    Draft {
+        target,
+        timestamp,
+        reference,
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        priority: Priority::Normal,
+        expires: None,
+        content: Content::Json,
+        payload,
+        original: None,
     }
 }
 
@@ -392,52 +456,6 @@ fn write_payload(out: &mut Vec<u8>, fields: &[Field<'_>]) {
         out.push(before);
     }
     out.push(b'}');
-}
-
-/// What a repeat of an element is known by: the vendor's key `tsmTuid:tsmId:tsmTs:tsmEv`, and a mark of
-/// the fields. One device says several things of one id and time (its neighbours, parts of something
-/// long), which the key alone would take for one.
-///
-/// The mark is the same in every process, so that a repeat is known over a restart, and is no secret:
-/// who can choose fields could make two sets of one mark. They would have to be of one device, id,
-/// time and event, which stand in the key as they are, and the second would be taken for the first:
-/// who can write them can as well not send the second.
-fn write_key(
-    key: &mut Vec<u8>,
-    (device, id, time, event): (&DeviceId, u32, UnixMs, Option<i32>),
-    payload: &[u8],
-) {
-    key.clear();
-    key.extend_from_slice(device.as_str().as_bytes());
-    key.push(b':');
-    write_number(key, id.into());
-    key.push(b':');
-    write_number(key, time.0);
-    key.push(b':');
-    if let Some(event) = event {
-        if event < 0 {
-            key.push(b'-');
-        }
-        write_number(key, event.unsigned_abs().into());
-    }
-    key.push(b':');
-    let mut hasher = SipHasher13::new();
-    hasher.write(payload);
-    let mark = hasher.finish();
-    let digit = |nth: u32| HEX.get(usize::try_from(mark >> (4 * nth) & 0xF).ok()?);
-    key.extend((0..8).rev().filter_map(digit));
-}
-
-/// The key as an id: one that is too long for it is hashed.
-fn reference(key: &[u8]) -> Result<MsgId, Fault> {
-    let hashed;
-    let text = if key.len() > MSG_ID_BYTES_MAX {
-        hashed = base64_encode(digest(&SHA256, key).as_ref());
-        &hashed
-    } else {
-        std::str::from_utf8(key).unwrap_or_default()
-    };
-    text.parse().map_err(|error: InvalidId| bad(error.to_string()))
 }
 
 #[cfg(test)]

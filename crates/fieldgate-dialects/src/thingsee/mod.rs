@@ -8,6 +8,8 @@ mod cbor;
 mod decode;
 pub mod downlink;
 mod encode;
+mod key;
+mod press;
 mod rows;
 
 pub use crate::readings::{About, Known};
@@ -35,7 +37,7 @@ pub const HEADER: [&str; 11] = [
 pub struct Limits {
     /// Deepest nesting.
     pub json_depth_max: usize,
-    /// Most elements of an array.
+    /// Most elements of an array, and most messages that they are.
     pub batch_len_max: usize,
     /// Most fields of an element.
     pub resources_max: usize,

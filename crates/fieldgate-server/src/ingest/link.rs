@@ -10,7 +10,7 @@ use fieldgate_core::{access::Principal, fault::Fault, id::Seq};
 use fieldgate_dialects::{thingsee, ws::Event};
 use fieldgate_store::{AppendError, Log as _};
 
-use super::{bring, limits_of, set_aside, take};
+use super::{bring, limits_of, message_count, set_aside, take};
 use crate::{
     asks::Outcome,
     fabric::{Shared, append_fault, now},
@@ -32,7 +32,7 @@ pub(crate) fn on_frame(
         }
         Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => return Outcome::Done,
     };
-    let count = decoded.as_ref().map_or(1, Vec::len).max(1);
+    let count = decoded.as_ref().map_or(1, message_count);
     // A frame that comes back to be tried again is paid for.
     if !link.paid.get() {
         let sender = link.sender(hub, principal);

@@ -24,7 +24,7 @@ use fieldgate_dialects::{
 use fieldgate_store::{AppendError, state::SourceRefused};
 use serde::Serialize;
 
-use super::{Taken, bring, limits_of, take};
+use super::{Taken, bring, limits_of, message_count, take};
 use crate::{
     asks::rate_fault,
     fabric::{FULL_TRIES, FULL_WAIT, Shared, append_fault},
@@ -158,7 +158,7 @@ async fn post(caller: &Caller, source: &str, request: Request) -> Result<Respons
     let body = rest::body_of(shared, body, shared.config.limits.frame_bytes_max).await?;
     let elements = coding.decode(shared, &body)?;
     let sender = shared.throttle.sender(&principal);
-    let count = elements.len().max(1) as u64;
+    let count = message_count(&elements) as u64;
     let paid = shared.throttle.take(&sender, count, body.len() as u64);
     paid.map_err(|wait_ms| rate_fault(shared, wait_ms))?;
     let taken = store(shared, &principal, elements).await?;

@@ -239,6 +239,60 @@ fn the_mark_tells_fields_apart() {
 }
 
 #[test]
+fn a_key_is_an_event_beside_its_telemetry() {
+    let element = one(r#"{"tsmId":1100,"tsmEv":8,"psn":"7","tsmTs":9,"tsmTuid":"d"}"#);
+    assert_eq!(payload(&element), r#"{"psn":"7"}"#);
+    assert_eq!(element.draft.target, Target::Telemetry(Some(element.device.clone())));
+    let event = element.event.unwrap();
+    assert_eq!(event.target, Target::Event(Some(element.device)));
+    assert_eq!(event.payload, r#"{"event":"button","data":{"button":1002}}"#);
+    assert_eq!((event.timestamp, event.qos), (Some(UnixMs(9_000)), Qos::AtLeastOnce));
+    // What goes out as Thingsee is the telemetry, as it came.
+    assert_eq!(event.original, None);
+    let (own, beside) = (element.draft.reference.unwrap(), event.reference.unwrap());
+    assert_eq!(beside.as_str(), format!("{}:button", own.as_str()));
+    // Without a time it is never a repeat, and its id fits whatever the device is called.
+    let event = |text: &str| one(text).event.map(|event| event.reference);
+    assert_eq!(event(r#"{"tsmId":1100,"tsmEv":8,"tsmTuid":"d"}"#), Some(None));
+    let long = "x".repeat(128);
+    let long = event(&format!(r#"{{"tsmId":1,"tsmEv":8,"tsmTs":9,"tsmTuid":"{long}"}}"#));
+    assert_eq!(long.unwrap().unwrap().as_str().len(), 44);
+}
+
+#[test]
+fn what_is_measured_for_a_reason_is_no_press_of_a_key() {
+    let is_press = |event: &str, fields: &str| {
+        let text = format!(r#"{{"tsmId":2100,"tsmTuid":"d",{event}{fields}}}"#);
+        one(&text).event.is_some()
+    };
+    assert!(is_press(r#""tsmEv":8"#, ""));
+    assert!(is_press(r#""tsmEv":8"#, r#","new":[1],"status":3"#));
+    for fields in [r#","state":1"#, r#","hall":0"#, r#","new":1,"temp":21.5"#, r#","batl":40"#] {
+        assert!(!is_press(r#""tsmEv":8"#, fields), "{fields}");
+    }
+    for event in [r#""tsmEv":7"#, r#""tsmEv":10"#, r#""tsmEv":-8"#, r#""tsmEv":null"#] {
+        assert!(!is_press(event, ""), "{event}");
+    }
+}
+
+#[test]
+fn a_press_counts_twice_in_its_frame() {
+    let limits = Limits { batch_len_max: 3, ..Limits::default() };
+    let (press, plain) = (r#"{"tsmId":1,"tsmEv":8,"tsmTuid":"d"}"#, r#"{"tsmId":1,"tsmTuid":"d"}"#);
+    let all = decode_text(&format!("[{press},{plain}]"), &limits).unwrap();
+    let counts = all.iter().map(|element| element.as_ref().unwrap().message_count());
+    assert_eq!(counts.collect::<Vec<_>>(), [2, 1]);
+    for text in [format!("[{press},{press}]"), format!("[{plain},7,{press}]")] {
+        assert_eq!(decode_text(&text, &limits).unwrap_err().code, Code::TooLarge, "{text}");
+    }
+    // [{1: 1, 2: 8, 4: "d"}], twice.
+    let press = [0xA3, 1, 1, 2, 8, 4, 0x61, b'd'];
+    let frame = |len: u8| [vec![0x80 + len], press.repeat(usize::from(len))].concat();
+    assert!(decode_binary(&frame(1), &limits).unwrap()[0].as_ref().unwrap().event.is_some());
+    assert_eq!(decode_binary(&frame(2), &limits).unwrap_err().code, Code::TooLarge);
+}
+
+#[test]
 fn a_frame_that_cannot_be_read_is_refused_whole() {
     let limits =
         Limits { batch_len_max: 3, json_depth_max: 5, resources_max: 2, ..Limits::default() };

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Bridge, lamp, send};
-use crate::support::{NodeScript, Script, Wire, node_modules, post};
+use crate::support::{NodeScript, Script, Wire, exchange, node_modules, post};
 
 /// The client of the vendor's page, which says what came as it came.
 const CLIENT: &str = r"
@@ -114,14 +114,74 @@ fn a_client_of_the_page_reads_each_frame_to_the_byte() {
     );
 }
 
-#[test]
-fn the_array_of_the_cloud_is_frames_of_every_sensor_in_it() {
+/// A gateway with a source, for deCONZ apps.
+fn with_source() -> Bridge {
     let gateway = crate::thingsee_in::gateway(&["listen.deconz=127.0.0.1:0"]);
     gateway.admin(&["deconz", "unlock"]);
     let mut bridge = Bridge { gateway, key: String::new() };
     let (_, told) = bridge.ask("POST", "/api", r#"{"devicetype":"a test"}"#);
     bridge.key = told[0]["success"]["username"].as_str().unwrap().to_owned();
     bridge.ready();
+    bridge
+}
+
+#[test]
+fn a_key_of_a_thingsee_device_is_a_press_once_for_all() {
+    let bridge = with_source();
+    let key = bridge.gateway.key("operator");
+    let mut app = bridge.gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "devices/+/+", "qos": 1}));
+    app.next_of("subscribed");
+    let bearer = format!("Authorization: Bearer {key}");
+    let mut arrays = Wire::open(&bridge.gateway.address, "/thingsee", &[&bearer]).unwrap();
+    let mut push = bridge.listen();
+    let mut cloud = crate::thingsee_in::connect(&bridge.gateway);
+    let press = json!({"tsmId": 1100, "tsmEv": 8, "psn": "7", "tsmTs": TIME / 1_000, "tsmTuid": "switch-1"});
+    let moved =
+        json!({"tsmId": 2100, "tsmEv": 8, "state": 1, "tsmTs": TIME / 1_000, "tsmTuid": "pir-1"});
+    cloud.send(&json!([press, {"tsmId": 1}, moved]));
+    // It comes again, through a repeat of the sender.
+    cloud.send(&json!([press, moved]));
+    let later = json!({"tsmId": 2100, "tsmEv": 7, "state": 0, "tsmTs": TIME / 1_000 + 1, "tsmTuid": "pir-1"});
+    cloud.send(&json!([later]));
+    let heard = [(); 4].map(|()| {
+        let frame = app.next_of("mqtt");
+        (frame["topic"].as_str().unwrap().to_owned(), frame["payload"].clone())
+    });
+    let expected = [
+        ("switch-1/telemetry", json!({"psn": "7"})),
+        ("switch-1/events", json!({"event": "button", "data": {"button": 1_002}})),
+        ("pir-1/telemetry", json!({"state.2100": 1})),
+        ("pir-1/telemetry", json!({"state.2100": 0})),
+    ];
+    assert_eq!(heard, expected.map(|(topic, payload)| (format!("devices/{topic}"), payload)));
+    // Who reads arrays gets each object as it came, and nothing for the event.
+    for object in [&press, &moved, &later] {
+        assert_eq!(arrays.next(), json!([object]));
+    }
+    let mut pressed = || loop {
+        let mut frame = push.next();
+        if frame["state"]["buttonevent"].is_number() {
+            break frame["state"].take();
+        }
+    };
+    assert_eq!(pressed(), json!({"buttonevent": 1_002, "lastupdated": "2021-10-18T14:38:10.000"}));
+    // What is refused is told by its place in the array that came, and an event is no element.
+    let again =
+        json!({"tsmId": 1100, "tsmEv": 8, "tsmTs": TIME / 1_000 + 9, "tsmTuid": "switch-1"});
+    let body = json!([again, {"tsmId": 1}, again]).to_string();
+    let headers = format!("Authorization: Bearer {}\r\n", crate::thingsee_in::TOKEN);
+    let path = "/ingest/thingsee/cloud";
+    let answer = exchange(&bridge.gateway.address, "POST", path, &headers, &body);
+    let posted: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((&posted["accepted"], &posted["refused"][0]["index"]), (&json!(2), &json!(1)));
+    // The next that is heard: there was none between.
+    assert_eq!(pressed(), json!({"buttonevent": 1_002, "lastupdated": "2021-10-18T14:38:19.000"}));
+}
+
+#[test]
+fn the_array_of_the_cloud_is_frames_of_every_sensor_in_it() {
+    let bridge = with_source();
     let mut push = bridge.listen();
     let mut cloud = crate::thingsee_in::connect(&bridge.gateway);
     cloud.send_text(crate::thingsee_in::ARRAY);
