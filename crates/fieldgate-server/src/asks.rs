@@ -41,20 +41,21 @@ pub(crate) enum Inbound {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
+    Pong,
     Close(Option<u16>),
     Broken(CloseReason),
 }
 
 impl Inbound {
-    /// Keeps what has to wait; nothing has to be done about a pong.
-    pub(crate) fn of(event: &Event<'_>) -> Option<Self> {
-        Some(match *event {
+    /// Keeps what has to wait; nobody looks at what a pong says.
+    pub(crate) fn of(event: &Event<'_>) -> Self {
+        match *event {
             Event::Text(text) => Self::Text(text.to_owned()),
             Event::Binary(bytes) => Self::Binary(bytes.to_vec()),
             Event::Ping(payload) => Self::Ping(payload.to_vec()),
-            Event::Pong(_) => return None,
+            Event::Pong(_) => Self::Pong,
             Event::Close { code, .. } => Self::Close(code),
-        })
+        }
     }
 
     /// The frame as it came.
@@ -67,6 +68,7 @@ impl Inbound {
             Self::Text(text) => Event::Text(text),
             Self::Binary(bytes) => Event::Binary(bytes),
             Self::Ping(payload) => Event::Ping(payload),
+            Self::Pong => Event::Pong(&[]),
             Self::Close(code) => Event::Close { code: *code, reason: "" },
             Self::Broken(reason) => return Err(*reason),
         })

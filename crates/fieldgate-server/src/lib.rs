@@ -233,10 +233,14 @@ async fn bind_push(
     /// Ports that proxies let through (seed 002), then any free one.
     const FRIENDLY: [u16; 5] = [443, 8_080, 8_088, 20_877, 0];
     let Some(beside) = beside else { return Ok(None) };
+    let named;
     let ports: &[u16] = match config.deconz.ws_port {
         WsPort::None => return Ok(None),
         WsPort::Auto => &FRIENDLY,
-        WsPort::Port(ref port) => std::slice::from_ref(port),
+        WsPort::Port(port) => {
+            named = [port.get()];
+            &named
+        }
     };
     let mut refused = None;
     for port in ports {

@@ -75,12 +75,20 @@ impl Gateway {
 
     /// An authenticated connection in the first form of JSON.
     pub(crate) async fn connect(&self, token: &str) -> Client {
-        let address = self.running.listeners()["http"][0];
+        let protocol = "Sec-WebSocket-Protocol: fieldgate.v1.json\r\n";
+        let mut client = self.open("http", &format!("/ws?token={token}"), protocol).await;
+        assert_eq!(client.next().await["status"], "success");
+        client
+    }
+
+    /// A connection to a listener, with these header lines.
+    pub(crate) async fn open(&self, listener: &str, path: &str, headers: &str) -> Client {
+        let address = self.running.listeners()[listener][0];
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!(
-            "GET /ws?token={token} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: fieldgate.v1.json\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             {headers}Sec-WebSocket-Version: 13\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
@@ -91,10 +99,7 @@ impl Gateway {
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         let limits =
             Limits { frame_bytes_max: 1 << 24, message_bytes_max: 1 << 24, fragment_count_max: 1 };
-        let mut client =
-            Client { stream, decoder: Decoder::client(limits), seen: VecDeque::default() };
-        assert_eq!(client.next().await["status"], "success");
-        client
+        Client { stream, decoder: Decoder::client(limits), seen: VecDeque::default() }
     }
 }
 

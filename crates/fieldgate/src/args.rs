@@ -7,7 +7,7 @@ mod deconz;
 mod integration;
 mod registry;
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -359,8 +359,8 @@ fn qos(text: &str) -> Result<u8, String> {
 
 /// Reads a port, or `auto`.
 fn ws_port(text: &str) -> Result<String, String> {
-    let is_port = text == "auto" || text.parse::<u16>().is_ok();
-    is_port.then(|| text.to_owned()).ok_or_else(|| "write a port, or auto".to_owned())
+    let is_port = text == "auto" || text.parse::<NonZeroU16>().is_ok();
+    is_port.then(|| text.to_owned()).ok_or_else(|| "write a port, 1 to 65535, or auto".to_owned())
 }
 
 /// Reads `500ms`, `30s`, `5m`, `2h`, `90d`.

@@ -160,7 +160,7 @@ impl Kind {
             Self::Time => "milliseconds, or a time such as \"7d\"".to_owned(),
             Self::File => "a path in quotes".to_owned(),
             Self::Plaintext => "\"loopback\", or a list of listeners".to_owned(),
-            Self::WsPort => "a port, \"auto\", or \"\" for none".to_owned(),
+            Self::WsPort => "a port, 1 to 65535, \"auto\", or \"\" for none".to_owned(),
             Self::Issuers => format!("a list of tables such as {}", issuers::EXAMPLE),
             Self::Paths => format!("a table of texts such as {}", paths::EXAMPLE),
             Self::Apps => format!("a table of tables such as {}", things::EXAMPLE),

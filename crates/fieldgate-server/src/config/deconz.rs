@@ -2,6 +2,8 @@
 //!
 //! Keys alone: the listener is another's. Source: `cli.md`, "Configuration".
 
+use std::num::NonZeroU16;
+
 use fieldgate_core::id::TenantId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -44,8 +46,8 @@ pub enum WsPort {
     None,
     /// The first that is free of those that apps know.
     Auto,
-    /// This one.
-    Port(u16),
+    /// This one. Zero is none: to some it means no port, to others any.
+    Port(NonZeroU16),
 }
 
 impl Serialize for WsPort {
@@ -53,7 +55,7 @@ impl Serialize for WsPort {
         match self {
             Self::None => serializer.serialize_str(""),
             Self::Auto => serializer.serialize_str("auto"),
-            Self::Port(port) => serializer.serialize_u16(*port),
+            Self::Port(port) => serializer.serialize_u16(port.get()),
         }
     }
 }
@@ -63,7 +65,7 @@ impl<'de> Deserialize<'de> for WsPort {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written {
-            Port(u16),
+            Port(NonZeroU16),
             Word(String),
         }
         match Written::deserialize(deserializer)? {

@@ -1,6 +1,6 @@
 //! Reading configurations, and what is said of them.
 
-use std::path::Path;
+use std::{num::NonZeroU16, path::Path};
 
 use super::*;
 
@@ -324,14 +324,13 @@ fn a_port_of_the_push_socket_is_a_number_or_a_word() {
         ("", WsPort::None),
         ("\"\"", WsPort::None),
         ("auto", WsPort::Auto),
-        ("8088", WsPort::Port(8088)),
-        ("0", WsPort::Port(0)),
+        ("8088", WsPort::Port(NonZeroU16::new(8088).unwrap())),
     ] {
         assert_eq!(port(written), Ok(read), "{written}");
     }
-    for written in ["some", "65536", "-1", "8088,443", "true"] {
+    for written in ["some", "0", "65536", "-1", "8088,443", "true"] {
         let text = port(written).unwrap_err()[0].to_string();
-        let expected = "write a port, \"auto\", or \"\" for none";
+        let expected = "write a port, 1 to 65535, \"auto\", or \"\" for none";
         assert!(text.contains("`deconz.ws_port` cannot be") && text.ends_with(expected), "{text}");
     }
     // What is in force is written down and read back when it changes.

@@ -100,6 +100,12 @@ impl Feed {
         self.some.notify_one();
     }
 
+    /// Whether something had no room, and was not looked for yet.
+    #[cfg(test)]
+    pub(super) fn is_cut(&self) -> bool {
+        self.queue().batch.is_cut
+    }
+
     /// Takes what was told; waits at most `wait_max` for something. Nothing at the end.
     pub(super) fn take(&self, wait_max: Duration) -> Option<Batch> {
         let is_empty = |queue: &mut Queue| {

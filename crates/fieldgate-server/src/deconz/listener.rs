@@ -58,6 +58,13 @@ impl Listeners {
         }
     }
 
+    /// Up to where everybody that listens from an address has read: one that comes may have been one of
+    /// them, whose end is not known here yet.
+    pub(super) fn read_at(&self, address: IpAddr) -> Option<Seq> {
+        let here = self.0.values().filter(|listener| listener.address == address);
+        here.map(|listener| listener.read).min()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -120,6 +127,20 @@ mod tests {
     use super::*;
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 7));
+
+    #[test]
+    fn who_listens_from_an_address_counts_by_what_it_has_read() {
+        let mut listeners = Listeners::default();
+        assert_eq!(listeners.read_at(HOME), None);
+        for (link, read) in [(1, 70), (2, 30)] {
+            let link = LinkRef { worker: 0, link };
+            listeners.enter(Listener { link, key: None, address: HOME, read: Seq(read) });
+        }
+        assert_eq!(listeners.read_at(HOME), Some(Seq(30)));
+        assert_eq!(listeners.read_at([10, 0, 0, 1].into()), None);
+        listeners.has_read(LinkRef { worker: 0, link: 2 }, Seq(90));
+        assert_eq!(listeners.read_at(HOME), Some(Seq(70)));
+    }
 
     #[test]
     fn of_several_clients_at_an_address_the_one_that_read_least_counts() {

@@ -235,7 +235,9 @@ impl Mirror<'_> {
     /// A client listens from now on; first it hears what changed while it was away.
     fn join(&mut self, view: &mut View, listener: Listener) {
         self.send(view);
+        let here = self.listeners.read_at(listener.address);
         let read = self.bridge.read_of(self.shared, &listener);
+        let read = read.map(|(read, before)| (here.map_or(read, |here| here.min(read)), before));
         let (frames, count) = match read {
             Some((read, before)) => view.since(read, before).take().unwrap_or_default(),
             None => Default::default(),

@@ -273,3 +273,6 @@ pub(crate) async fn answer(caller: &Caller, client: IpAddr, request: Request) ->
     }
     rest::answer(caller, client, request).await
 }
+
+#[cfg(test)]
+mod tests;

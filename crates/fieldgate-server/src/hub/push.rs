@@ -5,7 +5,8 @@
 //! pongs: it answers a ping behind all that was written before.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -17,15 +18,20 @@ use fieldgate_dialects::wire::Form;
 use super::{Hub, deliver::TICK_BYTES_MAX};
 use crate::{link::Link, worker::Pushed};
 
+/// Most pings of which an answer is awaited; what was written before a later one counts as not read.
+const PINGS_MAX: usize = 16;
+
 /// A link that is told of changes.
 #[derive(Debug)]
 pub(super) struct Listening {
     link: Rc<Link>,
     /// What may wait for it beyond the usual, until nothing does: what it was told first.
     spare_bytes: Cell<usize>,
-    /// Everything up to here was written to it, and up to there when it was last pinged.
+    /// Everything up to here was written to it.
     through: Cell<Seq>,
-    pinged: Cell<Seq>,
+    /// Up to where, at each ping that it did not answer yet: who is behind answers the first of several
+    /// late, and has read no more than what was before that.
+    pinged: RefCell<VecDeque<Seq>>,
 }
 
 impl Hub {
@@ -34,10 +40,12 @@ impl Hub {
         match pushed {
             Pushed::First { link, frames, count, through } => {
                 let Some(link) = self.link(link).filter(|link| !link.is_closing()) else { return };
-                let spare_bytes = Cell::new(frames.len());
-                let pinged = Cell::new(Seq(0));
-                let listening =
-                    Listening { link, spare_bytes, through: Cell::new(through), pinged };
+                let listening = Listening {
+                    link,
+                    spare_bytes: Cell::new(frames.len()),
+                    through: Cell::new(through),
+                    pinged: RefCell::default(),
+                };
                 let delivered_count = self.push_to(&listening, &frames, count);
                 self.listeners.borrow_mut().insert(listening.link.id, listening);
                 add(&self.shared.stats.delivered, delivered_count);
@@ -82,18 +90,21 @@ impl Hub {
         if link.form.get() == Form::Deconz
             && let Some(listening) = self.listeners.borrow().get(&link.id)
         {
-            listening.pinged.set(listening.through.get());
+            let mut pinged = listening.pinged.borrow_mut();
+            if pinged.len() < PINGS_MAX {
+                pinged.push_back(listening.through.get());
+            }
         }
     }
 
-    /// A listening link answered a ping.
+    /// A listening link answered a ping: the oldest, be it that it left out some of them.
     pub(crate) fn on_pong(&self, link: &Link) {
         if link.form.get() != Form::Deconz {
             return;
         }
         let listeners = self.listeners.borrow();
         let own = listeners.get(&link.id);
-        let read = own.map(|listening| listening.pinged.get()).filter(|read| *read > Seq(0));
+        let read = own.and_then(|listening| listening.pinged.borrow_mut().pop_front());
         if let Some((bridge, read)) = self.shared.bridge.as_ref().zip(read) {
             bridge.has_read(self.link_ref(link), read);
         }

@@ -181,7 +181,7 @@ fn decode(
                 return ControlFlow::Continue(());
             }
         }
-        inbound.extend(Inbound::of(&event));
+        inbound.push(Inbound::of(&event));
         ControlFlow::Continue(())
     });
     if let Err(error) = fed {

@@ -94,6 +94,7 @@ const ENDS: &[(&str, &str, i32, &str)] = &[
     ("serve --data {new} -c /nowhere/fieldgate.toml", "", 2, ""),
     ("serve --data {folder} --listen 127.0.0.1:0", "", 5, ""),
     ("serve --data {new} --ws-port 70000", "", 2, ""),
+    ("serve --data {new} --ws-port 0", "", 2, ""),
     ("serve --data {new} --ws-port auto --set deconz.push=some", "", 2, ""),
     ("demo --listen {address}", "", 1, ""),
     ("demo --for soon", "", 2, ""),

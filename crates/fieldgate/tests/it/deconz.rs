@@ -2,6 +2,7 @@
 //! clients of other hands make of it.
 
 mod access;
+mod behind;
 mod client;
 mod commands;
 mod follow;
@@ -9,6 +10,7 @@ mod frames;
 mod push;
 mod rest;
 mod restart;
+mod tls;
 
 use std::{
     net::IpAddr,

@@ -21,7 +21,8 @@ pub(crate) use issuer::{Issuer, Signer, now_s};
 pub(crate) use proxy::Proxy;
 pub(crate) use script::{NodeScript, Script, chromium, node_modules, python};
 pub(crate) use wire::{
-    Answer, Seen, Wire, exchange, exchange_bytes, exchange_from, post, post_open, request,
+    Answer, Seen, Wire, exchange, exchange_bytes, exchange_from, exchange_tls, post, post_open,
+    request,
 };
 
 /// How long anything may take.

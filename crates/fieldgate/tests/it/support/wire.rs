@@ -117,7 +117,7 @@ pub(crate) fn exchange_bytes(
     headers: &str,
     body: &[u8],
 ) -> Answer {
-    ask(TcpStream::connect(address).unwrap(), (method, path), headers, body)
+    ask(socket(address).unwrap(), (method, path), headers, body)
 }
 
 /// The same from another address of this machine.
@@ -128,11 +128,28 @@ pub(crate) fn exchange_from(
     headers: &str,
     body: &str,
 ) -> Answer {
-    ask(connect_from(source, address), (method, path), headers, body.as_bytes())
+    ask(prepared(connect_from(source, address)), (method, path), headers, body.as_bytes())
 }
 
-fn ask(mut stream: TcpStream, (method, path): (&str, &str), headers: &str, body: &[u8]) -> Answer {
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
+/// The same over TLS, by a client that trusts this certificate alone; why there is none, if so.
+pub(crate) fn exchange_tls(
+    address: &str,
+    certificate: &Path,
+    asked: (&str, &str),
+    body: &str,
+) -> Result<Answer, String> {
+    let mut stream = socket_tls(address, certificate)?;
+    // It is looked at before anything is asked.
+    stream.conn.complete_io(&mut stream.sock).map_err(|e| e.to_string())?;
+    Ok(ask(stream, asked, "", body.as_bytes()))
+}
+
+fn ask(
+    mut stream: impl Stream,
+    (method, path): (&str, &str),
+    headers: &str,
+    body: &[u8],
+) -> Answer {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\
          Content-Length: {}\r\n\r\n",
@@ -157,6 +174,23 @@ pub(crate) fn post_open(address: &str, path: &str, body: &Value) -> (u16, Value)
 
 fn socket(address: &str) -> Result<TcpStream, String> {
     TcpStream::connect(address).map(prepared).map_err(|e| e.to_string())
+}
+
+fn socket_tls(
+    address: &str,
+    certificate: &Path,
+) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    Ok(StreamOwned::new(session, socket(address)?))
 }
 
 fn prepared(stream: TcpStream) -> TcpStream {
@@ -201,18 +235,7 @@ impl Wire {
         path: &str,
         headers: &[&str],
     ) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
-        let session = ClientConnection::new(Arc::new(config), name).unwrap();
-        let stream = StreamOwned::new(session, socket(address)?);
-        Self::upgrade(Box::new(stream), address, path, headers)
+        Self::upgrade(Box::new(socket_tls(address, certificate)?), address, path, headers)
     }
 
     fn upgrade(
