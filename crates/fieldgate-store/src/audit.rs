@@ -295,7 +295,7 @@ fn of_device(said: Said, device: &Device) -> Said {
 
 const fn group_act(step: &GroupStep) -> Act {
     match step {
-        GroupStep::Remove => Act::GroupRemove,
+        GroupStep::Remove | GroupStep::RemoveWithScenes => Act::GroupRemove,
         GroupStep::Put { .. }
         | GroupStep::Edit { .. }
         | GroupStep::Join(_)
@@ -313,6 +313,7 @@ fn of_group(said: Said, step: &GroupStep) -> Said {
             said.with("devices", &devices.as_deref().unwrap_or_default().join(" "))
         }
         GroupStep::Remove => said,
+        GroupStep::RemoveWithScenes => said.with("scenes", "all"),
         GroupStep::Join(device) => said.with("joins", device),
         GroupStep::Leave(device) => said.with("leaves", device),
     }

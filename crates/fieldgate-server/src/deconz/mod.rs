@@ -17,7 +17,7 @@ pub(crate) mod unlock;
 mod view;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -71,6 +71,8 @@ pub(crate) struct Bridge {
     view: Mutex<Option<View>>,
     seen: Mutex<HashMap<(String, IpAddr), Instant>>,
     cursors: Mutex<Cursors>,
+    /// The names of sensors that apps are making, which the log has not decided about yet.
+    making: Mutex<HashSet<String>>,
     /// Up to here apps see what is so, and who waits for that.
     shown: AtomicU64,
     for_shown: Waiters,
@@ -105,6 +107,7 @@ impl Bridge {
             view: Mutex::default(),
             seen: Mutex::default(),
             cursors: Mutex::default(),
+            making: Mutex::default(),
             shown: AtomicU64::new(0),
             for_shown: Waiters::default(),
             listed: Networks::new(&config.deconz.push_allow),
@@ -124,6 +127,17 @@ impl Bridge {
 
     fn cursors(&self) -> MutexGuard<'_, Cursors> {
         self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn making(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a name from whoever else makes a sensor of it at the same time; nothing if somebody does.
+    fn make(&self, unique_id: &str) -> Option<Making<'_>> {
+        let unique_id = unique_id.to_ascii_lowercase();
+        let is_free = self.making().insert(unique_id.clone());
+        is_free.then(|| Making { bridge: self, unique_id })
     }
 
     /// Says where REST and the push socket are.
@@ -241,6 +255,19 @@ impl Bridge {
             // It is said again with the next call.
             Err(error) => tracing::debug!(%error, "that an app was seen is not noted"),
         }
+    }
+}
+
+/// A name that is kept, until the log has decided about its sensor.
+#[derive(Debug)]
+struct Making<'a> {
+    bridge: &'a Bridge,
+    unique_id: String,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.bridge.making().remove(&self.unique_id);
     }
 }
 

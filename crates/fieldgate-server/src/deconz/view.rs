@@ -96,10 +96,14 @@ impl View {
         Some((self.devices.get(id)?, *place))
     }
 
-    /// Every light or every sensor, by its number.
-    pub(super) fn parts(&self, is_light: bool) -> impl Iterator<Item = (u64, &Shown, Place)> {
+    /// Every light or every sensor from this number on, by its number.
+    pub(super) fn parts_from(
+        &self,
+        is_light: bool,
+        from: u64,
+    ) -> impl Iterator<Item = (u64, &Shown, Place)> {
         let list = if is_light { &self.lights } else { &self.sensors };
-        list.iter().filter_map(|(number, (id, place))| {
+        list.range(from..).filter_map(|(number, (id, place))| {
             self.devices.get(id).map(|shown| (*number, shown, *place))
         })
     }

@@ -49,15 +49,19 @@ pub enum GroupStep {
     Join(String),
     /// A device leaves it.
     Leave(String),
+    /// It goes, and its scenes with it; its devices stay.
+    RemoveWithScenes,
 }
 
 impl GroupStep {
     pub(super) fn memory_bytes(&self) -> usize {
         let devices = match self {
             Self::Put { devices, .. } | Self::Edit { devices: Some(devices), .. } => devices,
-            Self::Edit { devices: None, .. } | Self::Remove | Self::Join(_) | Self::Leave(_) => {
-                return 0;
-            }
+            Self::Edit { devices: None, .. }
+            | Self::Remove
+            | Self::RemoveWithScenes
+            | Self::Join(_)
+            | Self::Leave(_) => return 0,
         };
         devices.iter().map(|id| size_of::<String>() + id.len()).sum()
     }

@@ -244,9 +244,12 @@ impl Tenant {
                     let text = format!("the group {id} has scenes: remove them first");
                     return Err(Fault::new(Code::Conflict, text));
                 }
-                let mut touched = self.set_members(tenant, id, &[])?;
-                self.groups.by_id.remove(id);
-                touched.push(RowKey::Group(tenant.clone(), id.to_owned()));
+                self.remove_group(tenant, id)
+            }
+            GroupStep::RemoveWithScenes => {
+                before.ok_or_else(missing)?;
+                let mut touched = self.remove_group(tenant, id)?;
+                touched.extend(self.scenes.remove_of(tenant, id));
                 Ok(touched)
             }
             GroupStep::Join(device) => {
@@ -272,6 +275,13 @@ impl Tenant {
         };
         group.last_scene += 1;
         (group.last_scene, RowKey::Group(tenant.clone(), group.id.clone()))
+    }
+
+    fn remove_group(&mut self, tenant: &TenantId, id: &str) -> Result<Vec<RowKey>, Fault> {
+        let mut touched = self.set_members(tenant, id, &[])?;
+        self.groups.by_id.remove(id);
+        touched.push(RowKey::Group(tenant.clone(), id.to_owned()));
+        Ok(touched)
     }
 
     fn rename_group(

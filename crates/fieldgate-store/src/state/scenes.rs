@@ -47,6 +47,18 @@ impl Scenes {
         self.by_id.values().any(|scene| scene.plan.group.as_deref() == Some(group))
     }
 
+    /// A group goes with its scenes; the rows that this touches.
+    pub(super) fn remove_of(&mut self, tenant: &TenantId, group: &str) -> Vec<RowKey> {
+        let is_of = |scene: &Scene| scene.plan.group.as_deref() == Some(group);
+        let gone = self.by_id.extract_if(.., |_, scene| is_of(scene));
+        let mut touched = Vec::new();
+        for (id, scene) in gone {
+            self.byte_len -= scene.byte_len();
+            touched.push(RowKey::Scene(tenant.clone(), id));
+        }
+        touched
+    }
+
     /// A device goes from all scenes; the rows that this touches.
     pub(super) fn forget(&mut self, tenant: &TenantId, device: &str) -> Vec<RowKey> {
         let mut touched = Vec::new();
@@ -237,6 +249,18 @@ mod tests {
         run.step("x", None, SceneStep::Remove).unwrap();
         run.step("y", None, SceneStep::Remove).unwrap();
         assert_eq!(run.apply(group(GroupStep::Remove)), Ok(()));
+    }
+
+    #[test]
+    fn a_group_takes_its_scenes_with_it_where_that_is_asked_for_and_no_others() {
+        let mut run = Run::new();
+        run.step("x", None, put(Some("hall"), &[("a", "{}")])).unwrap();
+        run.step("y", None, put(Some("hall"), &[("b", "{}")])).unwrap();
+        run.step("z", None, put(None, &[("a", "{}")])).unwrap();
+        let group = |step| Change::Group { id: "hall".to_owned(), expected: None, step };
+        assert_eq!(run.apply(group(GroupStep::RemoveWithScenes)), Ok(()));
+        assert_eq!(["x", "y", "z"].map(|id| run.scene(id).is_some()), [false, false, true]);
+        assert_eq!(run.apply(group(GroupStep::RemoveWithScenes)), Err(Code::NotFound));
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use fieldgate_core::id::UnixMs;
-use fieldgate_dialects::deconz::{Error, gateway, put};
+use fieldgate_dialects::deconz::{Error, gateway, put, tag_of};
 use fieldgate_store::registry::{BridgeStep, Change};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Asked, groups, lights,
+    Asked, groups,
+    listing::{self, Listing},
     reply::Reply,
-    sensors,
     visit::{Visit, no_method},
 };
 use crate::{
@@ -53,32 +53,28 @@ fn whole(visit: &Visit<'_>) -> Map<String, Value> {
 }
 
 /// All that there is: what an app begins with.
-pub(super) fn everything(visit: &Visit<'_>) -> Result<Reply, Error> {
+pub(super) async fn everything(visit: &Visit<'_>) -> Result<Reply, Error> {
     let config = whole(visit);
-    let (mut all, read) = visit.look(|view| {
-        let mut all = Map::new();
-        all.insert("groups".to_owned(), Value::Object(groups::all(view)));
-        all.insert("lights".to_owned(), Value::Object(lights::all(view)));
-        all.insert("sensors".to_owned(), Value::Object(sensors::all(view)));
-        (all, view.position)
-    })?;
-    let still_config = still(config.clone());
-    all.insert("config".to_owned(), Value::Object(config));
-    for nothing in ["scenes", "schedules", "rules", "resourcelinks", "alarmsystems"] {
-        all.insert(nothing.to_owned(), Value::Object(Map::new()));
-    }
+    let mut lists = [Listing::of(true), Listing::of(false)];
+    let (groups, read) = listing::read(visit, &mut lists, groups::all).await?;
+    let [lights, sensors] = lists.map(Listing::into_text);
     visit.note_read(read);
-    let mut still = all.clone();
-    still.insert("config".to_owned(), Value::Object(still_config));
-    Ok(Reply::tagged_by(all, still))
+    let rest = format!(
+        "\"groups\":{},\"lights\":{lights},\"sensors\":{sensors},\"alarmsystems\":{{}},\
+         \"resourcelinks\":{{}},\"rules\":{{}},\"scenes\":{{}},\"schedules\":{{}}}}",
+        Value::Object(groups)
+    );
+    let tag = tag_of(&format!("{}{}", still(config.clone()), tag_of(&rest)));
+    let text = format!("{{\"config\":{},{rest}", Value::Object(config));
+    Ok(Reply::Tagged { text, tag })
 }
 
 /// The configuration without what always moves.
-fn still(mut config: Map<String, Value>) -> Map<String, Value> {
+fn still(mut config: Map<String, Value>) -> String {
     for moving in ["UTC", "localtime", "whitelist"] {
         config.remove(moving);
     }
-    config
+    Value::Object(config).to_string()
 }
 
 /// What is at `/config` and below.
@@ -90,8 +86,8 @@ pub(super) async fn answer(
     match (asked.method.as_str(), rest) {
         ("GET", []) => {
             let config = whole(visit);
-            let still = still(config.clone());
-            Ok(Reply::tagged_by(config, still))
+            let tag = tag_of(&still(config.clone()));
+            Ok(Reply::Tagged { text: Value::Object(config).to_string(), tag })
         }
         ("PUT", []) => Ok(Reply::Done(put::config(&visit.address, &asked.body, &whole(visit)))),
         ("DELETE", ["whitelist", id]) => forget(visit, id).await,

@@ -1,9 +1,9 @@
 //! Groups: those of `/v1`, as far as lights are in them.
 
 use bytes::Bytes;
-use fieldgate_core::{fault::Code, id::DeviceId};
+use fieldgate_core::id::DeviceId;
 use fieldgate_dialects::deconz::{Error, put};
-use fieldgate_store::registry::{Change, GroupStep, SceneStep};
+use fieldgate_store::registry::{Change, GroupStep};
 use serde_json::{Map, Value};
 
 use super::{
@@ -116,25 +116,9 @@ fn members(visit: &Visit<'_>, id: &str, lights: &[u64]) -> Result<Vec<String>, E
 async fn remove(visit: &Visit<'_>, id: &str) -> Result<Reply, Error> {
     let number = number_of(visit, id)?;
     let id = id_of(visit, number, "DELETE")?;
-    remove_scenes(visit, &id).await?;
-    change(visit, &id, None, GroupStep::Remove).await?;
+    // As apps know it, its scenes go with it.
+    change(visit, &id, None, GroupStep::RemoveWithScenes).await?;
     Ok(Reply::id(number))
-}
-
-/// The scenes of a group go with it, as apps know it.
-async fn remove_scenes(visit: &Visit<'_>, group: &str) -> Result<(), Error> {
-    for scene in visit.shared.state.scenes(&visit.bridge.tenant) {
-        if scene.plan.group.as_deref() != Some(group) {
-            continue;
-        }
-        let (id, step) = (scene.id.clone(), SceneStep::Remove);
-        let removed = visit.change(Change::Scene { id, expected: None, step }).await;
-        // Somebody else removed it meanwhile.
-        removed.map(drop).or_else(|fault| {
-            if fault.code == Code::NotFound { Ok(()) } else { Err(visit.error(&fault)) }
-        })?;
-    }
-    Ok(())
 }
 
 async fn change(

@@ -3,17 +3,13 @@
 use bytes::Bytes;
 use fieldgate_dialects::deconz::{Error, put};
 use fieldgate_store::registry::{Change, Edit};
-use serde_json::{Map, Value};
 
 use super::{
-    Asked, act,
+    Asked, act, listing,
     reply::Reply,
     visit::{Visit, no_method, read_only},
 };
-use crate::deconz::{
-    shown::{Place, Shown},
-    view::View,
-};
+use crate::deconz::shown::{Place, Shown};
 
 /// What is at `/lights` and below.
 pub(super) async fn answer(
@@ -22,25 +18,12 @@ pub(super) async fn answer(
     rest: &[&str],
 ) -> Result<Reply, Error> {
     match (asked.method.as_str(), rest) {
-        ("GET", []) => visit.look(|view| Reply::tagged(all(view))),
+        ("GET", []) => listing::answer(visit, true).await,
         ("GET", [id]) => one(visit, true, id),
         ("PUT", [id]) => rename(visit, true, id, &asked.body).await,
         ("PUT", [id, "state"]) => set(visit, id, &asked.body).await,
         (method, _) => Err(no_method(method, &visit.address)),
     }
-}
-
-/// Every light by its number.
-pub(super) fn all(view: &View) -> Map<String, Value> {
-    listed(view, true)
-}
-
-/// Every light, or every sensor, by its number.
-pub(super) fn listed(view: &View, is_light: bool) -> Map<String, Value> {
-    let whole = |(number, shown, place): (u64, &Shown, Place)| {
-        Some((number.to_string(), Value::Object(shown.resource(place)?)))
-    };
-    view.parts(is_light).filter_map(whole).collect()
 }
 
 /// One light or sensor.

@@ -11,6 +11,7 @@ mod describe;
 mod groups;
 mod keys;
 mod lights;
+mod listing;
 pub(super) mod reply;
 mod scenes;
 mod sensors;
@@ -105,7 +106,7 @@ async fn below_key(
     visit.note_seen();
     let body = &asked.body;
     match (asked.method.as_str(), rest) {
-        ("GET", []) => config::everything(&visit),
+        ("GET", []) => config::everything(&visit).await,
         (_, ["config", rest @ ..]) => config::answer(&visit, asked, rest).await,
         (_, ["lights", rest @ ..]) => lights::answer(&visit, asked, rest).await,
         (_, ["sensors", rest @ ..]) => sensors::answer(&visit, asked, rest).await,

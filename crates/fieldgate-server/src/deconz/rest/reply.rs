@@ -12,8 +12,8 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json;
 /// An answer.
 #[derive(Debug)]
 pub(in crate::deconz) enum Reply {
-    /// What there is, with a tag that its like has: the second text is what that is of.
-    Tagged(String, Option<String>),
+    /// What there is, with a tag that its like has.
+    Tagged { text: String, tag: String },
     /// What there is.
     Plain(String),
     /// What was done, and what was not.
@@ -26,12 +26,11 @@ impl Reply {
     }
 
     pub(super) fn tagged(map: Map<String, Value>) -> Self {
-        Self::Tagged(Value::Object(map).to_string(), None)
+        Self::tagged_text(Value::Object(map).to_string())
     }
 
-    /// The same where something in it always moves; `still` is what it is without that.
-    pub(super) fn tagged_by(map: Map<String, Value>, still: Map<String, Value>) -> Self {
-        Self::Tagged(Value::Object(map).to_string(), Some(Value::Object(still).to_string()))
+    pub(super) fn tagged_text(text: String) -> Self {
+        Self::Tagged { tag: tag_of(&text), text }
     }
 
     /// One thing was done: this is its new id.
@@ -46,8 +45,8 @@ impl Reply {
                 StatusCode::from_u16(status(&answers)).unwrap_or(StatusCode::OK),
                 write_answers(&answers),
             ),
-            Self::Tagged(text, still) => {
-                let tag = format!("\"{}\"", tag_of(still.as_ref().unwrap_or(&text)));
+            Self::Tagged { text, tag } => {
+                let tag = format!("\"{tag}\"");
                 let known = headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
                 let is_known = known.is_some_and(|known| known == "*" || known.contains(&tag));
                 let mut response = if is_known {

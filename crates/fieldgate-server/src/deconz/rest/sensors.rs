@@ -19,12 +19,13 @@ use fieldgate_store::{
 
 use super::{
     Asked, act,
-    lights::{listed, look_at, one, rename},
+    lights::{look_at, one, rename},
+    listing,
     reply::Reply,
     visit::{Visit, no_method},
 };
 use crate::{
-    deconz::view::View,
+    deconz::Making,
     fabric::{append_fault, now},
 };
 
@@ -38,7 +39,7 @@ pub(super) async fn answer(
     rest: &[&str],
 ) -> Result<Reply, Error> {
     match (asked.method.as_str(), rest) {
-        ("GET", []) => visit.look(|view| Reply::tagged(all(view))),
+        ("GET", []) => listing::answer(visit, false).await,
         ("POST", []) => create(visit, &asked.body).await,
         ("GET", [id]) => one(visit, false, id),
         ("PUT", [id]) => rename(visit, false, id, &asked.body).await,
@@ -47,11 +48,6 @@ pub(super) async fn answer(
         ("PUT", [id, "state"]) => set_state(visit, id, &asked.body).await,
         (method, _) => Err(no_method(method, &visit.address)),
     }
-}
-
-/// Every sensor by its number.
-pub(super) fn all(view: &View) -> serde_json::Map<String, serde_json::Value> {
-    listed(view, false)
 }
 
 /// Has a device set what its sensor is configured to.
@@ -70,10 +66,7 @@ async fn set_config(visit: &Visit<'_>, id: &str, body: &Bytes) -> Result<Reply, 
 /// Makes a sensor of an app: a device, which is one sensor and has the values that the app writes.
 async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
     let made = clip::create(&visit.address, body)?;
-    if let Some(value) = made.clip.unique_id.clone().filter(|given| is_taken(visit, given)) {
-        let (path, name) = (visit.address.clone(), "uniqueid".to_owned());
-        return Err(Error::Duplicate { path, name, value });
-    }
+    let _kept = made.clip.unique_id.as_deref().map(|given| keep(visit, given)).transpose()?;
     let word = made.clip.part.as_str().to_owned();
     let random = random_text(ID_LEN).map_err(|_| Error::Busy(visit.address.clone()))?;
     let id: DeviceId =
@@ -99,6 +92,15 @@ async fn create(visit: &Visit<'_>, body: &Bytes) -> Result<Reply, Error> {
     let parts = visit.shared.state.parts(&visit.bridge.tenant, &id);
     let number = parts.and_then(|parts| parts.numbers.get(&(word, 1)).copied());
     number.map(Reply::id).ok_or_else(|| Error::Busy(visit.address.clone()))
+}
+
+/// Keeps a name that no other part has from whoever asks for it meanwhile.
+fn keep<'a>(visit: &Visit<'a>, given: &str) -> Result<Making<'a>, Error> {
+    let kept = visit.bridge.make(given).filter(|_| !is_taken(visit, given));
+    kept.ok_or_else(|| {
+        let (path, name) = (visit.address.clone(), "uniqueid".to_owned());
+        Error::Duplicate { path, name, value: given.to_owned() }
+    })
 }
 
 /// Whether another part has this name already, also one of a device that may come back.

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{Bridge, error, error_of, json_of, lamp, tell};
-use crate::support::{Seen, exchange, wait_for};
+use crate::support::{Seen, exchange, post, wait_for};
 
 #[test]
 fn what_did_not_change_is_not_sent_again() {
@@ -323,6 +323,76 @@ fn a_sensor_of_an_app_is_a_way_in_for_values() {
     assert_eq!(bridge.gateway.get(&format!("/v1/devices/{device}"), Some(&key)).0, 404);
     let (_, told) = bridge.call("POST", "/sensors", &body.to_string());
     assert_eq!(told, json!([{"success": {"id": "2"}}]), "a number is never given again");
+}
+
+#[test]
+fn of_many_who_make_a_sensor_of_one_name_at_once_one_does() {
+    let bridge = Bridge::start(&[]);
+    let body = |unique: &str| {
+        json!({"type": "CLIPTemperature", "name": "Greenhouse", "modelid": "m", "swversion": "1",
+            "manufacturername": "us", "uniqueid": unique})
+        .to_string()
+    };
+    for round in ["a", "b", "c"] {
+        let mut told: Vec<u16> = std::thread::scope(|scope| {
+            let ask = |nth: usize| {
+                let unique = format!("house-{round}");
+                let unique = if nth.is_multiple_of(2) { unique.to_uppercase() } else { unique };
+                let (bridge, body) = (&bridge, body(&unique));
+                scope.spawn(move || bridge.call("POST", "/sensors", &body).0)
+            };
+            let asking: Vec<_> = (0..8).map(ask).collect();
+            asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        told.sort_unstable();
+        assert_eq!(told, [200, 400, 400, 400, 400, 400, 400, 400]);
+    }
+    assert_eq!(bridge.get("/sensors").1.as_object().unwrap().len(), 3);
+    // What was refused keeps no name.
+    assert_eq!(bridge.call("DELETE", "/sensors/1", "").0, 200);
+    wait_for("it to be gone", || (bridge.get("/sensors/1").0 == 404).then_some(()));
+    assert_eq!(bridge.call("POST", "/sensors", &body("house-a")).0, 200);
+}
+
+#[test]
+fn lists_longer_than_what_is_read_at_once_are_whole() {
+    let bridge = Bridge::start(&[]);
+    let key = bridge.gateway.key("admin");
+    let kinds = ["temperature", "humidity", "pressure", "co2", "open"];
+    let names = kinds.iter().flat_map(|kind| (1..=15).map(move |n| format!("{kind}.{n}")));
+    let payload: serde_json::Map<_, _> = names.map(|name| (name, json!(1))).collect();
+    for device in 0..8 {
+        let topic = format!("devices/sensor-{device}/telemetry");
+        let body = json!({"topic": topic, "qos": 1, "payload": payload}).to_string();
+        assert_eq!(post(&bridge.gateway.address, "/v1/publish", &key, &body).0, 201);
+    }
+    let all = bridge.listed("sensors", 8 * 75);
+    let numbers: std::collections::BTreeSet<u64> =
+        all.as_object().unwrap().keys().map(|id| id.parse().unwrap()).collect();
+    assert!(numbers.iter().copied().eq(1..=8 * 75), "{numbers:?}");
+    let names: std::collections::BTreeSet<&str> =
+        all.as_object().unwrap().values().map(|one| one["uniqueid"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 8 * 75);
+    assert_eq!(bridge.get("").1["sensors"], all);
+    assert_eq!(bridge.get("/sensors/300").1, all["300"]);
+}
+
+#[test]
+fn a_group_goes_with_its_scenes_by_one_record() {
+    let bridge = Bridge::start(&[]);
+    let key = bridge.gateway.key("admin");
+    assert_eq!(bridge.call("POST", "/groups", r#"{"name":"Hall"}"#).0, 200);
+    for name in ["Evening", "Night"] {
+        let body = json!({"name": name}).to_string();
+        assert_eq!(bridge.call("POST", "/groups/1/scenes", &body).0, 200);
+    }
+    let scenes = || bridge.gateway.get("/v1/scenes", Some(&key)).1;
+    assert!(scenes().contains("evening") && scenes().contains("night"), "{}", scenes());
+    assert_eq!(bridge.call("DELETE", "/groups/1", "").0, 200);
+    assert!(!scenes().contains("evening") && !scenes().contains("night"), "{}", scenes());
+    let (_, audit) = bridge.gateway.get("/v1/audit", Some(&key));
+    assert_eq!(audit.matches("\"group.remove\"").count(), 1, "{audit}");
+    assert_eq!(audit.matches("\"scene.remove\"").count(), 0, "{audit}");
 }
 
 #[test]
