@@ -3,11 +3,13 @@
 //! Types only; `state` applies changes in seq order. Secrets are here as hashes alone.
 
 mod bridge;
+mod change;
 mod edit;
 mod group;
 mod guard;
 mod integration;
 pub(crate) mod old;
+mod person;
 mod profile;
 mod scene;
 mod tenant;
@@ -26,15 +28,16 @@ use fieldgate_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{audit::Author, secret::PasswordHash};
 pub(crate) use bridge::bridge_id;
 pub use bridge::{BridgeKey, BridgeStep, PartNumbers, Parts, bridge_name};
+pub use change::{Change, RegistryChange};
 pub use edit::{Edit, tag_of};
 pub use group::{Group, GroupStep, Numbers};
 pub use integration::{
     Aside, Asides, Format, Integration, IntegrationEdit, IntegrationKind, IntegrationStep, Origin,
     Progress, Report, Start, Target, TokenIn,
 };
+pub use person::{Access, LoginLink, Session, SignInBy, SignInStep, SignIns, User};
 pub use scene::{Scene, ScenePlan, SceneStep};
 
 pub use guard::{Guard, HmacSecret, NonceHash, Sealed};
@@ -88,336 +91,6 @@ pub struct ApiKey {
     pub grants: Vec<String>,
     /// Worthless after this time, in Unix ms.
     pub expires_ms: Option<u64>,
-}
-
-/// A person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
-    /// Their name, unique in the tenant.
-    pub name: String,
-    /// Their role, as text.
-    pub role: String,
-    /// What is kept of their password.
-    pub password: PasswordHash,
-}
-
-/// What lets a person in beside their password.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct SignIns {
-    /// What they are signed in with, oldest first.
-    pub sessions: Vec<Session>,
-    /// Codes to sign in with once.
-    pub links: Vec<LoginLink>,
-}
-
-/// One sign-in: a family of tokens, each made with the one before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// The family.
-    pub family: SecretHash,
-    /// The token that the next ones are made with, once.
-    pub refresh: SecretHash,
-    /// It ends then, in Unix ms, unless tokens are made before.
-    pub ends_ms: u64,
-    /// The tokens that requests and connections show, newest last.
-    pub access: Vec<Access>,
-}
-
-/// A token of a session that requests and connections show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Access {
-    /// The token.
-    pub hash: SecretHash,
-    /// Worthless from this time on, in Unix ms.
-    pub ends_ms: u64,
-}
-
-/// A code to sign in with once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoginLink {
-    /// The code.
-    pub hash: SecretHash,
-    /// Worthless from this time on, in Unix ms.
-    pub ends_ms: u64,
-}
-
-/// What a sign-in was granted for; looked at again when its turn comes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SignInBy {
-    /// The password, as it was kept when it was compared.
-    Password(PasswordHash),
-    /// A code, which is spent by this.
-    Link(SecretHash),
-}
-
-/// A change of the registry, as the log holds it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RegistryChange {
-    /// Whose.
-    pub tenant: String,
-    /// What.
-    pub change: Change,
-    /// Who asked for it; of what an earlier release wrote, unknown.
-    pub author: Option<Author>,
-}
-
-/// What changes. Conditions are decided when the record's turn comes. New ones come last: the log
-/// holds their place in this list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Change {
-    /// A device appears; refused if the id is taken.
-    DeviceAdd(Device),
-    /// A device goes.
-    DeviceRemove(String),
-    /// All secrets of a device are replaced by this one.
-    DeviceRotate {
-        /// Whose.
-        id: String,
-        /// The new secret's id.
-        credential: String,
-        /// The new secret.
-        hash: SecretHash,
-    },
-    /// An API key appears; refused if the name is taken.
-    KeyAdd(ApiKey),
-    /// An API key goes.
-    KeyRevoke(String),
-    /// A person appears; refused if the name is taken.
-    UserAdd(User),
-    /// A person goes.
-    UserRemove(String),
-    /// A person's password is replaced.
-    UserPassword {
-        /// Whose.
-        name: String,
-        /// The new one.
-        password: PasswordHash,
-    },
-    /// A device gets one more secret; refused if the id is taken.
-    CredentialAdd {
-        /// Whose.
-        device: String,
-        /// The secret's id.
-        credential: String,
-        /// The secret.
-        hash: SecretHash,
-        /// Whether it may replace the device's profile.
-        describing: bool,
-    },
-    /// A secret of a device goes.
-    CredentialRemove {
-        /// Whose.
-        device: String,
-        /// The secret's id.
-        credential: String,
-    },
-    /// A device's profile is replaced; the same again changes nothing.
-    ProfileSet {
-        /// Whose.
-        device: String,
-        /// Refused unless the profile has this revision; 0: none yet.
-        expected: Option<u64>,
-        /// The new one.
-        #[serde(with = "profile")]
-        profile: Arc<Profile>,
-    },
-    /// What a person is let in with changes.
-    SignIns {
-        /// Whose.
-        user: String,
-        /// How.
-        step: SignInStep,
-    },
-    /// A group changes, or its devices do.
-    Group {
-        /// Which.
-        id: String,
-        /// Refused unless it is what this tag stands for; 0: not there yet.
-        expected: Option<u64>,
-        /// How.
-        step: GroupStep,
-    },
-    /// A device appears whose secret is for signing; refused if the id is taken.
-    DeviceAddSigning {
-        /// The device; it has no credential yet.
-        device: Device,
-        /// Its secret.
-        secret: HmacSecret,
-        /// Whether the secret may replace the device's profile.
-        describing: bool,
-        /// Whether each of its frames must be signed.
-        integrity: bool,
-    },
-    /// A device gets one more secret for signing; refused if the id is taken.
-    SigningAdd {
-        /// Whose.
-        device: String,
-        /// The secret.
-        secret: HmacSecret,
-        /// Whether it may replace the device's profile.
-        describing: bool,
-    },
-    /// All secrets of a device are replaced by this one for signing.
-    SigningRotate {
-        /// Whose.
-        device: String,
-        /// The new secret.
-        secret: HmacSecret,
-    },
-    /// Whether each frame of a device must be signed changes.
-    Integrity {
-        /// Whose.
-        device: String,
-        /// What holds now; refused if it has no secret to sign with.
-        required: bool,
-    },
-    /// A signed claim to be a device is taken; refused if its nonce was.
-    ClaimTaken {
-        /// Whose.
-        device: String,
-        /// Its nonce.
-        nonce: NonceHash,
-        /// Its time, in Unix ms.
-        timestamp_ms: u64,
-    },
-    /// Parts of something are replaced.
-    Edit {
-        /// Refused unless it is what this tag stands for.
-        expected: Option<u64>,
-        /// Of what, and which.
-        edit: Edit,
-    },
-    /// A scene changes.
-    Scene {
-        /// Which.
-        id: String,
-        /// Refused unless it is what this tag stands for; 0: not there yet.
-        expected: Option<u64>,
-        /// How.
-        step: SceneStep,
-    },
-    /// The tenant appears; refused if the name was given before.
-    TenantAdd(TenantLimits),
-    /// What the tenant may have is replaced.
-    TenantSet(TenantLimits),
-    /// The tenant goes, with everything in it.
-    TenantRemove,
-    /// An integration changes, or how far it came.
-    Integration {
-        /// Which.
-        name: String,
-        /// Refused unless it is what this tag stands for.
-        expected: Option<u64>,
-        /// How.
-        step: IntegrationStep,
-    },
-    /// A source has a device: at its first sight the device is made; refused if it is not the
-    /// source's.
-    SourceDevice {
-        /// The integration.
-        source: String,
-        /// The device.
-        device: String,
-        /// The gateway that it was heard by.
-        gateway: Option<String>,
-    },
-    /// What a person of an app has changes.
-    Account {
-        /// Whose.
-        user: String,
-        /// How.
-        step: AccountStep,
-    },
-    /// The codes that make devices change.
-    Activation {
-        /// Which.
-        id: String,
-        /// How.
-        step: ActivationStep,
-    },
-    /// Parts of a device get numbers for deCONZ apps; those that have one keep it.
-    Parts {
-        /// Whose.
-        device: String,
-        /// Whether it is a light, its word and its instance, in the order to number them.
-        parts: Vec<(bool, String, u8)>,
-        /// What an app says that its sensor is; `None` leaves that.
-        clip: Option<String>,
-    },
-    /// The keys of deCONZ apps change.
-    Bridge(BridgeStep),
-}
-
-/// How what a person is let in with changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SignInStep {
-    /// They sign in; refused unless what they did it with still holds.
-    Begin {
-        /// With what.
-        by: SignInBy,
-        /// What they get.
-        session: Session,
-    },
-    /// New tokens of a session; refused unless the old one was not used before.
-    Renew {
-        /// Which session.
-        family: SecretHash,
-        /// The token that the new ones are made with.
-        spent: SecretHash,
-        /// The one in its place.
-        refresh: SecretHash,
-        /// When the session ends now, in Unix ms.
-        ends_ms: u64,
-        /// The new token to show.
-        access: Access,
-    },
-    /// A session ends, with all of its tokens.
-    End(SecretHash),
-    /// They may sign in once with a code.
-    Link(LoginLink),
-}
-
-impl RegistryChange {
-    /// A change that was asked for by whoever can write the data folder.
-    #[must_use]
-    pub fn local(tenant: &str, change: Change) -> Self {
-        Self { tenant: tenant.to_owned(), change, author: Some(Author::local()) }
-    }
-
-    /// About what the parts of it that vary most cost in memory.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        match &self.change {
-            Change::DeviceAdd(device) => device.profile_bytes(),
-            Change::ProfileSet { profile, .. } => profile.byte_len(),
-            Change::Group { step, .. } => step.memory_bytes(),
-            Change::Scene { step, .. } => step.memory_bytes(),
-            Change::Integration { step, .. } => step.memory_bytes(),
-            Change::Activation { step, .. } => step.memory_bytes(),
-            Change::Parts { parts, clip, .. } => bridge::parts_bytes(parts, clip.as_ref()),
-            Change::DeviceRemove(_)
-            | Change::DeviceRotate { .. }
-            | Change::KeyAdd(_)
-            | Change::KeyRevoke(_)
-            | Change::UserAdd(_)
-            | Change::UserRemove(_)
-            | Change::UserPassword { .. }
-            | Change::CredentialAdd { .. }
-            | Change::CredentialRemove { .. }
-            | Change::SignIns { .. }
-            | Change::DeviceAddSigning { .. }
-            | Change::SigningAdd { .. }
-            | Change::SigningRotate { .. }
-            | Change::Integrity { .. }
-            | Change::ClaimTaken { .. }
-            | Change::Edit { .. }
-            | Change::TenantAdd(_)
-            | Change::TenantSet(_)
-            | Change::TenantRemove
-            | Change::SourceDevice { .. }
-            | Change::Account { .. }
-            | Change::Bridge(_) => 0,
-        }
-    }
 }
 
 /// Names a secret without telling it ([`Principal::proof`]).
@@ -477,23 +150,6 @@ impl ApiKey {
             only: None,
             proof: Some(proof_of(&self.hash)),
             expires: self.expires_ms.map(UnixMs),
-        }
-    }
-}
-
-impl User {
-    /// Who a connection is that this token of the person opened.
-    #[must_use]
-    pub fn principal(&self, tenant: &TenantId, access: &Access) -> Principal {
-        Principal {
-            tenant: tenant.clone(),
-            name: format!("user:{}", self.name).into(),
-            identity: Identity::User,
-            role: self.role.parse::<Role>().ok(),
-            grants: Vec::new(),
-            only: None,
-            proof: Some(proof_of(&access.hash)),
-            expires: Some(UnixMs(access.ends_ms)),
         }
     }
 }

@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use fieldgate_core::{
     dialect::CommandState,
     fault::Code,
-    message::{Content, Qos},
+    message::{Content, Message, Qos},
     testing,
 };
 
 use super::*;
-use crate::{memory::SimLog, port::Log as _, record::CommandChange, registry::Change};
+use crate::{
+    memory::SimLog,
+    port::{Followed, Log as _},
+    record::CommandChange,
+    registry::{Change, RegistryChange},
+};
 
 fn state() -> State {
     State::new(
