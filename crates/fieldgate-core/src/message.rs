@@ -107,6 +107,35 @@ pub struct Message {
 }
 
 impl Message {
+    /// JSON of who it is from, of the kind of its topic, at QoS 1, that arrived at this time; what else it
+    /// is, its maker says.
+    #[must_use]
+    pub fn json(
+        tenant: TenantId,
+        topic: Topic,
+        from: Arc<str>,
+        timestamp: UnixMs,
+        payload: impl Into<Bytes>,
+    ) -> Self {
+        Self {
+            tenant,
+            kind: topic.kind(),
+            topic,
+            from,
+            timestamp,
+            is_time_given: false,
+            device_timestamp: None,
+            reference: None,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            priority: Priority::Normal,
+            expires: None,
+            content: Content::Json,
+            payload: payload.into(),
+            original: None,
+        }
+    }
+
     /// Whether its time has passed: it is no longer delivered.
     #[must_use]
     pub fn is_over(&self, time: UnixMs) -> bool {

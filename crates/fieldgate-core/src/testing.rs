@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     id::{TenantId, UnixMs},
-    message::{Content, Message, Priority, Qos},
+    message::{Content, Message, Qos},
     topic::Topic,
 };
 
@@ -19,21 +19,8 @@ use crate::{
 #[allow(clippy::expect_used, reason = "a test fails by panicking")]
 pub fn message(topic: &str, qos: Qos, payload: impl AsRef<[u8]>) -> Message {
     let topic: Topic = topic.parse().expect("a topic");
-    Message {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic,
-        from: "a".into(),
-        timestamp: UnixMs(1),
-        is_time_given: false,
-        device_timestamp: None,
-        reference: None,
-        qos,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Text,
-        payload: Bytes::copy_from_slice(payload.as_ref()),
-        original: None,
-    }
+    let payload = Bytes::copy_from_slice(payload.as_ref());
+    let tenant = TenantId::default_tenant();
+    let message = Message::json(tenant, topic, "a".into(), UnixMs(1), payload);
+    Message { qos, content: Content::Text, ..message }
 }

@@ -12,7 +12,7 @@ use fieldgate_core::{
     dialect::{Answer, CommandAsk, CommandState, CommandTarget},
     fault::{Code, Fault},
     id::{DeviceId, MsgId, Position, Seq, TenantId, UnixMs},
-    message::{Content, Kind, Message, Priority, Qos},
+    message::{Content, Message, Priority},
     topic::Topic,
 };
 use fieldgate_dialects::wire::Form;
@@ -152,22 +152,16 @@ fn append(
     fitted: Result<Vec<Fitted>, Fault>,
     time: UnixMs,
 ) -> Result<Issued, Refused> {
-    let message = |fitted: &Fitted| Message {
-        tenant: principal.tenant.clone(),
-        topic: Topic::of_device(&fitted.device, "commands"),
-        kind: Kind::Command,
-        from: Arc::clone(&principal.name),
-        timestamp: time,
-        is_time_given: false,
-        device_timestamp: None,
-        reference: letter.reference.cloned(),
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: letter.priority,
-        expires: Some(letter.expires),
-        content: letter.content,
-        payload: fitted.payload.clone(),
-        original: None,
+    let message = |fitted: &Fitted| {
+        let (tenant, from) = (principal.tenant.clone(), Arc::clone(&principal.name));
+        let topic = Topic::of_device(&fitted.device, "commands");
+        Message {
+            reference: letter.reference.cloned(),
+            priority: letter.priority,
+            expires: Some(letter.expires),
+            content: letter.content,
+            ..Message::json(tenant, topic, from, time, fitted.payload.clone())
+        }
     };
     let mut taken = Vec::new();
     let enter = |log: &LocalLog| {

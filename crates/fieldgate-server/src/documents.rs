@@ -14,7 +14,7 @@ use std::{
 use fieldgate_core::{
     dialect::CommandState,
     id::{DeviceId, TenantId},
-    message::{Content, Kind, Message, Priority, Qos},
+    message::{Kind, Message, Qos},
     state::{Desired, Reported},
     topic::{Filter, Topic},
 };
@@ -47,23 +47,10 @@ pub(crate) fn message(
     reported: &Reported,
     desired: &Desired,
 ) -> Message {
-    Message {
-        tenant: tenant.clone(),
-        topic: Topic::of_device(device, "state"),
-        kind: Kind::State,
-        from: "gateway".into(),
-        timestamp: now(),
-        is_time_given: false,
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtMostOnce,
-        retain: true,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: native::encode_document(reported, desired).into(),
-        original: None,
-    }
+    let topic = Topic::of_device(device, "state");
+    let payload = native::encode_document(reported, desired);
+    let message = Message::json(tenant.clone(), topic, "gateway".into(), now(), payload);
+    Message { qos: Qos::AtMostOnce, retain: true, ..message }
 }
 
 /// How many subscriptions follow documents.

@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use fieldgate_core::{
     access::Identity,
     dialect::CommandState,
     id::{DeviceId, Seq, TenantId},
-    message::{Content, Kind, Message, Priority, Qos},
+    message::{Kind, Message},
     topic::Topic,
 };
 use fieldgate_dialects::native;
@@ -180,21 +180,9 @@ fn cancelled(command: &OpenCommand) -> Record {
 
 fn command(tenant: &TenantId, device: &DeviceId, payload: Vec<u8>) -> Record {
     let time = now();
+    let topic = Topic::of_device(device, "commands");
     Record::Message(Message {
-        tenant: tenant.clone(),
-        topic: Topic::of_device(device, "commands"),
-        kind: Kind::Command,
-        from: Arc::from(WISHES_NAME),
-        timestamp: time,
-        is_time_given: false,
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: Priority::Normal,
         expires: Some(fieldgate_core::id::UnixMs(time.0.saturating_add(EXPIRES_MS))),
-        content: Content::Json,
-        payload: payload.into(),
-        original: None,
+        ..Message::json(tenant.clone(), topic, WISHES_NAME.into(), time, payload)
     })
 }

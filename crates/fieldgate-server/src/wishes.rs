@@ -18,7 +18,7 @@ use fieldgate_core::{
     fault::{Code, Fault},
     id::{DeviceId, MsgId, Seq, TenantId, UnixMs},
     json,
-    message::{Content, Kind, Message, Priority, Qos},
+    message::{Message, Qos},
     state::WISHES,
     topic::Topic,
 };
@@ -196,24 +196,10 @@ fn record(
     patch: &Bytes,
     time: UnixMs,
 ) -> Record {
-    Record::Message(Message {
-        tenant: tenant.clone(),
-        topic: Topic::of_device(device, "state/desired"),
-        kind: Kind::Desired,
-        from: Arc::clone(from),
-        timestamp: time,
-        is_time_given: false,
-        device_timestamp: None,
-        reference,
-        // It changes the state, which must never hold what the log may still refuse.
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: patch.clone(),
-        original: None,
-    })
+    let topic = Topic::of_device(device, "state/desired");
+    // At QoS 1: it changes the state, which must never hold what the log may still refuse.
+    let message = Message::json(tenant.clone(), topic, Arc::clone(from), time, patch.clone());
+    Record::Message(Message { reference, ..message })
 }
 
 /// Withdraws wishes that are met, but for those that were wished anew since.

@@ -55,36 +55,34 @@ const fn list() -> Field {
     Field("r", "enum lights sensors groups", "Which list it is in.")
 }
 
-/// One of four is there.
 fn changed() -> Value {
-    let mut schema = object(&[
-        EVENT,
-        Field("e", "const changed", "What happened."),
-        list(),
-        ID,
-        UNIQUE,
-        Field("state", "object?", "What it is in: what changed of that, and lastupdated."),
-        Field("config", "object?", "How it is set up: what changed of that."),
-        Field("name", "string?", "What it is called now."),
-        Field("attr", "object?", "What changed beside: lights and scenes of a group."),
-    ]);
-    let one = |name| json!({"required": [name]});
-    put(&mut schema, "oneOf", ["state", "config", "name", "attr"].map(one).into_iter().collect());
-    schema
+    with_one_of(
+        "const changed",
+        [
+            Field("state", "object?", "What it is in: what changed of that, and lastupdated."),
+            Field("config", "object?", "How it is set up: what changed of that."),
+            Field("name", "string?", "What it is called now."),
+            Field("attr", "object?", "What changed beside: lights and scenes of a group."),
+        ],
+    )
 }
 
 fn added() -> Value {
-    let mut schema = object(&[
-        EVENT,
-        Field("e", "const added", "What happened."),
-        list(),
-        ID,
-        UNIQUE,
-        Field("light", "object?", "A light, as GET answers."),
-        Field("sensor", "object?", "A sensor."),
-        Field("group", "object?", "A group."),
-    ]);
-    let one = |name| json!({"required": [name]});
-    put(&mut schema, "oneOf", ["light", "sensor", "group"].map(one).into_iter().collect());
+    with_one_of(
+        "const added",
+        [
+            Field("light", "object?", "A light, as GET answers."),
+            Field("sensor", "object?", "A sensor."),
+            Field("group", "object?", "A group."),
+        ],
+    )
+}
+
+/// What happened to a light, a sensor or a group; one of these members is there.
+fn with_one_of<const N: usize>(event: &'static str, members: [Field; N]) -> Value {
+    let one = members.iter().map(|Field(name, ..)| json!({"required": [name]})).collect();
+    let always = [EVENT, Field("e", event, "What happened."), list(), ID, UNIQUE];
+    let mut schema = object(&always.into_iter().chain(members).collect::<Vec<_>>());
+    put(&mut schema, "oneOf", one);
     schema
 }

@@ -7,10 +7,9 @@ use fieldgate_core::{
     dialect::{CommandState, Delivery, GapReason, Marks},
     fault::Code,
     id::{Epoch, Position, Seq, TenantId, UnixMs},
-    message::{Content, Message as Routed, Priority, Qos},
+    message::{Message as Routed, Qos},
     profile::Kind,
     resource::Type,
-    topic::Topic,
 };
 use fieldgate_dialects::native::{command_state, gap_reason};
 use serde_json::{Value, json};
@@ -279,24 +278,9 @@ const fn at(seq: u64) -> Position {
 
 /// A message as it might be routed.
 pub(super) fn routed(topic: &str, payload: &'static str) -> Option<Routed> {
-    let topic: Topic = topic.parse().ok()?;
-    Some(Routed {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic,
-        from: "sensor-001".into(),
-        timestamp: T,
-        is_time_given: true,
-        device_timestamp: None,
-        reference: "m1".parse().ok(),
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: payload.into(),
-        original: None,
-    })
+    let (tenant, from) = (TenantId::default_tenant(), "sensor-001".into());
+    let message = Routed::json(tenant, topic.parse().ok()?, from, T, payload);
+    Some(Routed { is_time_given: true, reference: "m1".parse().ok(), ..message })
 }
 
 pub(super) fn delivery(message: &Routed) -> Delivery<'_> {

@@ -12,7 +12,7 @@ use fieldgate_core::{
     dialect::CommandState,
     id::{DeviceId, Seq, TenantId},
     json,
-    message::{Content, Kind, Message, Qos},
+    message::{Content, Message},
     profile::{Profile, Resource},
     resource::Type,
     state::{Quality, Reported},
@@ -168,22 +168,9 @@ impl State {
         }
         let Some(payload) = assumed(command) else { return };
         let topic = Topic::of_device(&change.device, "telemetry");
-        let message = Message {
-            topic,
-            kind: Kind::Telemetry,
-            from: Arc::clone(&change.by),
-            timestamp: entry.arrived,
-            is_time_given: false,
-            device_timestamp: None,
-            reference: None,
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            expires: None,
-            content: Content::Json,
-            payload: payload.into(),
-            original: None,
-            ..command.clone()
-        };
+        let (tenant, by) = (command.tenant.clone(), Arc::clone(&change.by));
+        let message = Message::json(tenant, topic, by, entry.arrived, payload);
+        let message = Message { priority: command.priority, ..message };
         let record = Record::Message(message.clone());
         let entry = Arc::new(Entry { seq: entry.seq, arrived: entry.arrived, record });
         self.report(&entry, &message, changes);
@@ -205,7 +192,7 @@ fn assumed(command: &Message) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use fieldgate_core::{id::UnixMs, testing};
+    use fieldgate_core::{id::UnixMs, message::Qos, testing};
 
     use super::*;
     use crate::{

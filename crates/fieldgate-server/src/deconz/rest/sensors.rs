@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fieldgate_core::{
     fault::Fault,
     id::{DeviceId, Seq},
-    message::{Content, Kind, Message, Priority, Qos},
+    message::Message,
     topic::Topic,
 };
 use fieldgate_dialects::deconz::{Clip, Error, Part, clip, put};
@@ -139,32 +139,13 @@ fn messages(
     device: &DeviceId,
     told: clip::Told,
 ) -> impl Iterator<Item = Message> {
-    let of = |kind, payload: Option<String>| {
-        payload.map(|payload| message(visit, device, kind, payload))
+    let of = |leaf, payload: Option<String>| {
+        let (tenant, from) = (visit.bridge.tenant.clone(), Arc::clone(&visit.principal.name));
+        let topic = Topic::of_device(device, leaf);
+        payload.map(|payload| Message::json(tenant, topic, from, now(), payload))
     };
-    let telemetry = of(Kind::Telemetry, told.telemetry);
-    telemetry.into_iter().chain(of(Kind::Event, told.event))
-}
-
-fn message(visit: &Visit<'_>, device: &DeviceId, kind: Kind, payload: String) -> Message {
-    let leaf = if kind == Kind::Event { "events" } else { "telemetry" };
-    Message {
-        tenant: visit.bridge.tenant.clone(),
-        topic: Topic::of_device(device, leaf),
-        kind,
-        from: Arc::clone(&visit.principal.name),
-        timestamp: now(),
-        is_time_given: false,
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: payload.into(),
-        original: None,
-    }
+    let telemetry = of("telemetry", told.telemetry);
+    telemetry.into_iter().chain(of("events", told.event))
 }
 
 /// What an app said that its sensor is; nothing of another one.

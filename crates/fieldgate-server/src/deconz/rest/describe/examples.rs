@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fieldgate_core::{
     id::{Seq, TenantId, UnixMs},
-    message::{Content, Message, Priority, Qos},
+    message::Message,
     profile::{Kind, Profile},
     state::{Bounds, Reported},
 };
@@ -219,21 +219,7 @@ fn read(text: &str) -> Option<Value> {
 }
 
 fn told(device: &str, payload: String) -> Option<Message> {
-    Some(Message {
-        tenant: TenantId::default_tenant(),
-        topic: format!("devices/{device}/telemetry").parse().ok()?,
-        kind: fieldgate_core::message::Kind::Telemetry,
-        from: device.into(),
-        timestamp: T,
-        is_time_given: true,
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: payload.into(),
-        original: None,
-    })
+    let topic = format!("devices/{device}/telemetry").parse().ok()?;
+    let message = Message::json(TenantId::default_tenant(), topic, device.into(), T, payload);
+    Some(Message { is_time_given: true, ..message })
 }
