@@ -42,7 +42,7 @@ use crate::{
 
 #[cfg(test)]
 pub(crate) use serve::TAKEOVER_WAIT;
-pub(crate) use serve::run;
+pub(crate) use serve::{run, run_within};
 
 /// How long a Socket.IO session may be nobody's: its client may ask a person first.
 const JOIN_MS: u64 = 45_000;
@@ -123,7 +123,7 @@ impl Link {
     pub(crate) fn new(
         hub: &Hub,
         (socket, form): (Socket, Form),
-        (peer, permit): (std::net::IpAddr, Permit),
+        (peer, permit): (std::net::IpAddr, Option<Permit>),
         session: Option<Box<Session>>,
     ) -> Self {
         Self {
@@ -155,7 +155,7 @@ impl Link {
             breaks: Cell::new(false),
             sender: OnceCell::new(),
             paid: Cell::new(false),
-            permit: RefCell::new(Some(permit)),
+            permit: RefCell::new(permit),
             session,
             brought: RefCell::default(),
             taken: Cell::new(Seq(0)),
@@ -248,8 +248,31 @@ impl Link {
         self.sender.get_or_init(|| hub.shared.throttle.sender(principal))
     }
 
+    /// The link whose socket it has, if it is the second namespace of a session.
+    pub(crate) const fn carrier(&self) -> Option<&Rc<Self>> {
+        match &self.socket {
+            Socket::Within(within) => Some(within.carrier()),
+            Socket::Tcp(_) | Socket::Tls(_) | Socket::Pipe(_) | Socket::Polling(_) => None,
+        }
+    }
+
+    /// Whether the connection is somebody's: its own, or in its second namespace.
+    pub(crate) fn is_known(&self) -> bool {
+        let session = self.session.as_ref();
+        self.principal.borrow().is_some() || session.is_some_and(|session| session.is_carrying())
+    }
+
     /// Moves it to those who proved who they are, if there is a place.
     pub(crate) fn authenticate(&self, takes_over: bool) -> Result<(), NoPlace> {
+        if let Some(carrier) = self.carrier() {
+            // Two namespaces are one connection, with one place.
+            carrier.authenticate(takes_over)?;
+            if let Some(session) = &carrier.session {
+                session.carry();
+            }
+            carrier.wake();
+            return Ok(());
+        }
         let mut permit = self.permit.borrow_mut();
         permit.as_mut().map_or(Ok(()), |permit| permit.authenticate(takes_over))?;
         if let Socket::Polling(polling) = &self.socket {
@@ -266,11 +289,15 @@ impl Link {
             self.heard_ms.set(now);
         }
         let auth_ms = self.session.as_ref().map_or(shared.config.limits.auth_ms, |_| JOIN_MS);
-        if self.principal.borrow().is_none() && now >= auth_ms {
+        // Of two namespaces one is enough for the connection to be somebody's, and its heart beats once.
+        let is_within = self.carrier().is_some();
+        if !is_within && !self.is_known() && now >= auth_ms {
             self.close(CloseReason::AuthTimeout);
         } else if expires.is_some_and(|end| end <= fabric::now()) {
             self.close(CloseReason::RightsWithdrawn);
-        } else if now.saturating_sub(self.heard_ms.get()) >= shared.config.heartbeat.silence_ms {
+        } else if !is_within
+            && now.saturating_sub(self.heard_ms.get()) >= shared.config.heartbeat.silence_ms
+        {
             self.close(CloseReason::HeartbeatTimeout);
         }
     }
@@ -283,7 +310,7 @@ impl Link {
         }
         let is_pinged = match &self.session {
             // Clients of the older version ping themselves, of the newer expect it from the beginning.
-            Some(session) => session.is_pinged(),
+            Some(session) => session.is_pinged() && self.carrier().is_none(),
             None => self.principal.borrow().is_some(),
         };
         due && is_pinged && !self.is_closing()

@@ -1,5 +1,5 @@
 //! Where a link reads and writes: a socket that is never waited for, plain or with TLS, the body of an
-//! HTTP answer, or the bodies of polling requests.
+//! HTTP answer, the bodies of polling requests, or the socket of another link.
 //!
 //! In: the socket behind an upgrade, or a pipe. Out: reads and writes that take what there is. Absent: any
 //! buffer of plain bytes. Owned by one worker, so that a TLS session has one thread.
@@ -8,6 +8,7 @@ mod pipe;
 mod polling;
 mod tls;
 mod together;
+mod within;
 
 use std::{
     io::{self, ErrorKind},
@@ -22,6 +23,7 @@ pub(crate) use pipe::{Pipe, PipeBody, pipe};
 pub(crate) use polling::{Exchange, Polled, Polling};
 use tls::TlsSocket;
 pub(crate) use together::Writer;
+pub(crate) use within::{Channel, Within};
 
 /// A socket on its way to a worker, registered with no runtime.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) enum Socket {
     Tls(Box<TlsSocket>),
     Pipe(Pipe),
     Polling(Box<Polling>),
+    /// That of another link, for the second namespace of its session.
+    Within(Within),
 }
 
 impl Sink {
@@ -69,6 +73,10 @@ impl Socket {
             }
             // Boxed, so that a link of its own socket has no room for it.
             Self::Polling(polling) => Box::pin(polling.readable()).await,
+            Self::Within(within) => {
+                within.readable().await;
+                Ok(())
+            }
         }
     }
 
@@ -78,7 +86,9 @@ impl Socket {
             Self::Tcp(stream) => stream.readable().await,
             Self::Tls(socket) if socket.has_unread() => Ok(()),
             Self::Tls(socket) => socket.stream().readable().await,
-            Self::Pipe(_) | Self::Polling(_) => Err(ErrorKind::Unsupported.into()),
+            Self::Pipe(_) | Self::Polling(_) | Self::Within(_) => {
+                Err(ErrorKind::Unsupported.into())
+            }
         }
     }
 
@@ -90,6 +100,10 @@ impl Socket {
                 Ok(())
             }
             Self::Polling(polling) => Box::pin(polling.writable()).await,
+            Self::Within(within) => {
+                within.writable().await;
+                Ok(())
+            }
         }
     }
 
@@ -98,7 +112,9 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.writable().await,
             Self::Tls(socket) => socket.stream().writable().await,
-            Self::Pipe(_) | Self::Polling(_) => Err(ErrorKind::Unsupported.into()),
+            Self::Pipe(_) | Self::Polling(_) | Self::Within(_) => {
+                Err(ErrorKind::Unsupported.into())
+            }
         }
     }
 
@@ -110,14 +126,14 @@ impl Socket {
                 Some(Self::Tcp(stream)) => Some(stream),
                 _ => None,
             },
-            Self::Tls(_) | Self::Pipe(_) => None,
+            Self::Tls(_) | Self::Pipe(_) | Self::Within(_) => None,
         }
     }
 
     /// Whether who cannot say anything has read something since the last time this was asked.
     pub(crate) fn was_read(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Tls(_) | Self::Polling(_) => false,
+            Self::Tcp(_) | Self::Tls(_) | Self::Polling(_) | Self::Within(_) => false,
             Self::Pipe(pipe) => pipe.was_read(),
         }
     }
@@ -129,6 +145,7 @@ impl Socket {
             Self::Tls(socket) => socket.try_read(buffer),
             Self::Pipe(pipe) => pipe.try_read(),
             Self::Polling(polling) => polling.try_read(buffer),
+            Self::Within(within) => within.try_read(buffer),
         }
     }
 
@@ -140,13 +157,14 @@ impl Socket {
             Self::Tls(socket) => socket.try_write(bytes),
             Self::Pipe(pipe) => pipe.try_write(bytes),
             Self::Polling(polling) => polling.try_write(bytes),
+            Self::Within(within) => within.try_write(bytes),
         }
     }
 
     /// Whether bytes that were taken are still to be sent, by [`Socket::try_send`].
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Pipe(_) => false,
+            Self::Tcp(_) | Self::Pipe(_) | Self::Within(_) => false,
             Self::Tls(socket) => socket.has_unsent(),
             Self::Polling(polling) => polling.has_unsent(),
         }
@@ -155,7 +173,7 @@ impl Socket {
     /// Sends what was taken; tells whether all of it is gone.
     pub(crate) fn try_send(&self) -> io::Result<bool> {
         match self {
-            Self::Tcp(_) | Self::Pipe(_) => Ok(true),
+            Self::Tcp(_) | Self::Pipe(_) | Self::Within(_) => Ok(true),
             Self::Tls(socket) => socket.try_send(),
             Self::Polling(polling) => polling.try_send(),
         }
@@ -172,10 +190,21 @@ impl Socket {
             }
             Self::Pipe(pipe) => return pipe.end(),
             Self::Polling(polling) => return polling.end(),
+            // Its carrier goes on, or ends by itself.
+            Self::Within(_) => return,
         };
         // A peer that is gone needs no end.
         let _gone = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
     }
+}
+
+/// Takes as many bytes from the front as there is room for.
+fn take_front(from: &mut Vec<u8>, into: &mut [u8]) -> usize {
+    let len = from.len().min(into.len());
+    for (slot, byte) in into.iter_mut().zip(from.drain(..len)) {
+        *slot = byte;
+    }
+    len
 }
 
 /// Reads once. Less than was asked for means that the socket is empty, which is noted without

@@ -3,19 +3,20 @@
 //! In: Engine.IO packets, as frames of a link whatever carries them. Out: answers, and events of the
 //! rooms that a link is in. Absent: delivery, which is that of every link; packets and events, which are
 //! a dialect's. Invariant: what a client sends is dealt with in its order, also where one thing waits
-//! for another system. A session serves one namespace beside `/`, as it has one principal; it may
-//! leave it and come again.
+//! for another system. A link serves one namespace beside `/`, as it has one principal; it may leave it
+//! and come again. A second one is a link within it (`second`).
 
 mod http;
 mod kamea;
 mod last;
 mod rooms;
+mod second;
 mod stays;
 mod things;
 mod upgrade;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
 };
@@ -38,20 +39,32 @@ use crate::{asks::Outcome, fabric::Shared, hub::Hub, link::Link, sink::Socket};
 
 pub(crate) use http::{Probing, Sessions, allow_origin, answer, is_ours};
 pub(crate) use rooms::{on_rights, on_tick};
+pub(crate) use second::carry;
 pub(crate) use upgrade::upgrade;
 
 /// So many packets of a session are looked at before it is somebody's.
 const ANONYMOUS_PACKETS_MAX: u32 = 64;
 
+/// What the handshake of a session said, and was told.
+#[derive(Debug, Clone)]
+pub(crate) struct Handshake {
+    engine: Engine,
+    sid: Arc<str>,
+    /// The credential that it showed.
+    bearer: Option<Arc<str>>,
+}
+
 /// What a session is beside a link.
 #[derive(Debug)]
 pub(crate) struct Session {
-    engine: Engine,
-    sid: Arc<str>,
-    /// The credential that its handshake showed.
-    bearer: Option<Arc<str>>,
+    handshake: Handshake,
     state: RefCell<State>,
     anonymous_count: Cell<u32>,
+    /// Its second namespace, and whether that is somebody's.
+    second: OnceCell<second::Second>,
+    is_carrying: Cell<bool>,
+    /// The end was said to the namespace that it is the fault of.
+    is_parted: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -89,15 +102,28 @@ struct Call<'a> {
 }
 
 impl Session {
-    fn new(engine: Engine, sid: Arc<str>, bearer: Option<String>) -> Self {
-        let bearer = bearer.map(Into::into);
-        let (state, anonymous_count) = (RefCell::default(), Cell::new(0));
-        Self { engine, sid, bearer, state, anonymous_count }
+    pub(crate) fn new(handshake: Handshake) -> Self {
+        Self {
+            handshake,
+            state: RefCell::default(),
+            anonymous_count: Cell::new(0),
+            second: OnceCell::new(),
+            is_carrying: Cell::new(false),
+            is_parted: Cell::new(false),
+        }
+    }
+
+    const fn engine(&self) -> Engine {
+        self.handshake.engine
+    }
+
+    fn sid(&self) -> &str {
+        &self.handshake.sid
     }
 
     /// Whether the server is the one to ping.
     pub(crate) fn is_pinged(&self) -> bool {
-        self.engine == Engine::V4
+        self.engine() == Engine::V4
     }
 
     fn namespace(&self) -> Option<&'static str> {
@@ -140,7 +166,7 @@ pub(crate) fn open(hub: &Hub, link: &Rc<Link>) {
     let is_polling = matches!(link.socket, Socket::Polling(_));
     let (ping_interval, ping_timeout) = heartbeat(shared);
     let opening = Opening {
-        sid: &session.sid,
+        sid: session.sid(),
         upgrades: if is_polling { &["websocket"] } else { &[] },
         ping_interval,
         ping_timeout,
@@ -148,9 +174,9 @@ pub(crate) fn open(hub: &Hub, link: &Rc<Link>) {
     };
     write_opening(&mut text, &opening);
     send(hub, link, &text);
-    if session.engine == Engine::V3 {
+    if session.engine() == Engine::V3 {
         // Of the older version everybody is in `/`, unasked.
-        send_packet(hub, link, |out| write_connect(out, Engine::V3, ROOT, &session.sid, None));
+        send_packet(hub, link, |out| write_connect(out, Engine::V3, ROOT, session.sid(), None));
     }
     if let Socket::Polling(polling) = &link.socket {
         // Where its requests find it; nobody else has set this.
@@ -209,8 +235,8 @@ pub(crate) fn on_frame(
     frame: &Event<'_>,
 ) -> Outcome {
     let part = match *frame {
-        Event::Text(text) => session.engine.read_text(text),
-        Event::Binary(bytes) => session.engine.read_binary(bytes),
+        Event::Text(text) => session.engine().read_text(text),
+        Event::Binary(bytes) => session.engine().read_binary(bytes),
         Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => return Outcome::Done,
     };
     match part {
@@ -219,12 +245,22 @@ pub(crate) fn on_frame(
         Ok(Part::Close) => leave(hub, link),
         Ok(Part::Pong(_) | Part::Upgrade | Part::Noop) => (),
         Ok(Part::Message(text)) => {
+            if let Event::Text(whole) = *frame
+                && let Some(outcome) = second::take_text(link, session, whole)
+            {
+                return outcome;
+            }
             if !pay(hub, link, session, text.len()) {
                 return Outcome::Full;
             }
             return settle(link, on_text(hub, link, session, text));
         }
         Ok(Part::Binary(bytes)) => {
+            if let Event::Binary(whole) = *frame
+                && let Some(outcome) = second::take_binary(session, whole)
+            {
+                return outcome;
+            }
             if !pay(hub, link, session, bytes.len()) {
                 return Outcome::Full;
             }
@@ -238,7 +274,11 @@ pub(crate) fn on_frame(
 fn leave(hub: &Hub, link: &Rc<Link>) {
     match &link.socket {
         Socket::Polling(polling) if !polling.is_over() => send(hub, link, b"6"),
-        Socket::Polling(_) | Socket::Tcp(_) | Socket::Tls(_) | Socket::Pipe(_) => {
+        Socket::Polling(_)
+        | Socket::Tcp(_)
+        | Socket::Tls(_)
+        | Socket::Pipe(_)
+        | Socket::Within(_) => {
             link.outbox.wait(ws::close_echo(Some(1000)));
         }
     }
@@ -334,7 +374,7 @@ fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>
     let name = head.namespace;
     if name == ROOT {
         let write =
-            |out: &mut Vec<u8>| write_connect(out, session.engine, ROOT, &session.sid, None);
+            |out: &mut Vec<u8>| write_connect(out, session.engine(), ROOT, session.sid(), None);
         return send_packet(hub, link, write);
     }
     let namespace = match name {
@@ -346,9 +386,12 @@ fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>
         let is_same = joined.has_left && joined.namespace.name() == name;
         !is_same
     });
-    if is_another {
-        let text = "this connection serves a namespace already: use one of its own (forceNew)";
-        return refuse(hub, link, name, text);
+    if is_another && session.second.get().is_none() && link.carrier().is_none() {
+        let second = second::open(hub, link, session, namespace.name());
+        if let Some(session) = &second.session {
+            on_connect(hub, &second, session, head, data);
+        }
+        return;
     }
     let auth: Auth = if data.is_empty() {
         Auth::default()
@@ -367,7 +410,7 @@ fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>
     let Ok(since) = told.filter(|told| !told.is_empty()).map(str::parse).transpose() else {
         return refuse(hub, link, name, "auth: a position is epoch:seq, as events name it");
     };
-    let bearer = auth.token.map(Into::into).or_else(|| session.bearer.clone());
+    let bearer = auth.token.map(Into::into).or_else(|| session.handshake.bearer.clone());
     let before = session.state.borrow_mut().joined.take();
     let (rooms, kamea) = before.map(|before| (before.rooms, before.kamea)).unwrap_or_default();
     session.state.borrow_mut().joined = Some(Joined {
@@ -383,8 +426,8 @@ fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>
         bearer,
     });
     // It tells clients that keep positions to do so; it names nothing that is kept here.
-    let pid = positions.then_some(&*session.sid);
-    send_packet(hub, link, |out| write_connect(out, session.engine, name, &session.sid, pid));
+    let pid = positions.then_some(session.sid());
+    send_packet(hub, link, |out| write_connect(out, session.engine(), name, session.sid(), pid));
 }
 
 fn refuse(hub: &Hub, link: &Rc<Link>, namespace: &str, why: &str) {
@@ -405,7 +448,7 @@ fn on_disconnect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<
 /// Says that the server ends this, where a client should not come back by itself: it would be told the
 /// same again.
 pub(crate) fn say_farewell(link: &Link, reason: CloseReason) {
-    let Some(namespace) = link.session.as_ref().and_then(|session| session.namespace()) else {
+    let Some(session) = link.session.as_ref().filter(|session| !session.is_parted.get()) else {
         return;
     };
     let is_final = matches!(
@@ -416,7 +459,16 @@ pub(crate) fn say_farewell(link: &Link, reason: CloseReason) {
             | CloseReason::RightsWithdrawn
             | CloseReason::Disconnected
     );
-    if is_final {
+    if !is_final {
+        return;
+    }
+    // Of two namespaces the other one may come back, unless nobody is in either.
+    if let Some(session) = link.carrier().and_then(|carrier| carrier.session.as_ref()) {
+        session.is_parted.set(true);
+    }
+    let is_nobodys = reason == CloseReason::AuthTimeout;
+    let second = session.second.get().filter(|_| is_nobodys).map(|second| second.name);
+    for namespace in session.namespace().into_iter().chain(second) {
         let mut text = Vec::new();
         write_disconnect(&mut text, namespace);
         link.outbox.wait(ws::frame(Opcode::Text, &text));

@@ -38,7 +38,7 @@ use crate::{
     hub::{Hub, RollCall},
     link,
     sink::Sink,
-    socketio::{self, Probing, Session},
+    socketio::{self, Handshake, Probing},
     subscriptions::StreamAsk,
 };
 
@@ -67,8 +67,8 @@ pub(crate) struct Handover {
     pub(crate) permit: crate::throttle::Permit,
     /// What it follows from the beginning on.
     pub(crate) stream: Option<Box<StreamAsk>>,
-    /// Of Socket.IO: what its session is.
-    pub(crate) session: Option<Box<Session>>,
+    /// Of Socket.IO: how its session began.
+    pub(crate) session: Option<Box<Handshake>>,
 }
 
 /// What a worker must do beside delivering.

@@ -13,7 +13,7 @@ mod rooms;
 pub use attach::{Attached, Attaching};
 pub use engine::{BadPacket, Engine, Opening, Part, write_binary, write_opening};
 pub use packet::{
-    Head, Kind, Packet, ROOT, arguments, read, write_ack, write_connect, write_connect_error,
+    Head, Kind, Packet, ROOT, arguments, head, read, write_ack, write_connect, write_connect_error,
     write_disconnect, write_event_end, write_event_start,
 };
 pub use payload::{BadPayload, Carried, Encoding, read_payload, write_payload};

@@ -60,6 +60,18 @@ pub struct Packet<'a> {
 /// It is none, or its data has not the form that its kind needs: an event is an array that begins with
 /// a name of its own.
 pub fn read(text: &str, depth_max: usize) -> Result<Packet<'_>, BadPacket> {
+    let (head, data) = head(text)?;
+    let packet = Packet { head, data };
+    check(&packet, depth_max)?;
+    Ok(packet)
+}
+
+/// Reads what stands before the data of a packet, and gives that as it is.
+///
+/// # Errors
+///
+/// It is none.
+pub fn head(text: &str) -> Result<(Head<'_>, &str), BadPacket> {
     let (kind, rest) = text.split_at_checked(1).ok_or(BadPacket)?;
     let (kind, is_binary) = match kind {
         "0" => (Kind::Connect, false),
@@ -78,9 +90,7 @@ pub fn read(text: &str, depth_max: usize) -> Result<Packet<'_>, BadPacket> {
     let digits_len = rest.bytes().take_while(u8::is_ascii_digit).count();
     let (digits, data) = rest.split_at_checked(digits_len).ok_or(BadPacket)?;
     let id = if digits.is_empty() { None } else { Some(digits.parse().map_err(|_| BadPacket)?) };
-    let packet = Packet { head: Head { kind, attachment_count, namespace, id }, data };
-    check(&packet, depth_max)?;
-    Ok(packet)
+    Ok((Head { kind, attachment_count, namespace, id }, data))
 }
 
 /// `2-`, behind the type of a packet with binary data.

@@ -25,7 +25,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{Caller, Problem, refuse, text};
 use crate::{
-    idle::Watched, sink::Sink, socketio::Session, subscriptions::StreamAsk, worker::Handover,
+    idle::Watched, sink::Sink, socketio::Handshake, subscriptions::StreamAsk, worker::Handover,
 };
 
 /// A request that may become a WebSocket.
@@ -46,7 +46,7 @@ pub(crate) struct Joining {
     /// What it follows from the beginning on.
     pub(crate) stream: Option<Box<StreamAsk>>,
     /// Of Socket.IO: what its session is.
-    pub(crate) session: Option<Box<Session>>,
+    pub(crate) session: Option<Box<Handshake>>,
 }
 
 impl Offer {

@@ -17,7 +17,8 @@ use crate::{
     fabric::Shared,
     hub::Hub,
     share::Held,
-    socketio, subscriptions, thingsee_out,
+    socketio::{self, Session},
+    subscriptions, thingsee_out,
     worker::Handover,
 };
 
@@ -46,7 +47,15 @@ struct Entered<'a>(&'a Hub, &'a Rc<Link>);
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.0.remove_link(self.1);
-        if std::thread::panicking() {
+        if let Some(session) = &self.1.session {
+            session.end_second();
+        }
+        if !std::thread::panicking() {
+            return;
+        }
+        if let Some(carrier) = self.1.carrier() {
+            carrier.close(CloseReason::Internal);
+        } else {
             self.0.shared.stats.count_close(CloseReason::Internal);
             drop(self.1.permit.take());
         }
@@ -60,7 +69,8 @@ impl Drop for Entered<'_> {
 pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
     let Handover { sink, read_ahead, form, principal, peer, permit, stream, session } = *handover;
     let Ok(socket) = sink.into_socket() else { return };
-    let link = Rc::new(Link::new(&hub, (socket, form), (peer, permit), session));
+    let session = session.map(|handshake| Box::new(Session::new(*handshake)));
+    let link = Rc::new(Link::new(&hub, (socket, form), (peer, Some(permit)), session));
     hub.add_link(&link);
     let entered = Entered(&hub, &link);
     // Even empty it would keep the HTTP layer's read buffer for as long as the connection lives.
@@ -94,11 +104,24 @@ pub(crate) async fn run(hub: Rc<Hub>, handover: Box<Handover>) {
     drop(link.permit.take());
 }
 
+/// Serves the second namespace of a session, which has the socket of the first one: what ends one of
+/// them ends both.
+pub(crate) async fn run_within(hub: Rc<Hub>, link: Rc<Link>) {
+    let entered = Entered(&hub, &link);
+    let reason = serve(&hub, &link, Vec::new()).await;
+    drop(entered);
+    Box::pin(finish(&hub, &link, reason)).await;
+    tracing::debug!(link = link.id, reason = reason.label(), "namespace ended");
+    if let Some(carrier) = link.carrier() {
+        carrier.close(reason);
+    }
+}
+
 async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> CloseReason {
-    let mut decoder = Decoder::server(ws_limits(&hub.shared, false));
-    if link.principal.borrow().is_some() {
+    let mut is_known = link.principal.borrow().is_some();
+    let mut decoder = Decoder::server(ws_limits(&hub.shared, is_known));
+    if is_known {
         Box::pin(take_turn(hub, link)).await;
-        decoder.set_limits(ws_limits(&hub.shared, true));
     }
     let mut inbound = Vec::new();
     let mut held = Held::new(&hub.shared.inputs);
@@ -109,7 +132,14 @@ async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> Close
         #[cfg(test)]
         assert!(!link.breaks.get(), "as asked");
         if !inbound.is_empty() {
-            Box::pin(handle(hub, link, std::mem::take(&mut inbound), &mut decoder)).await;
+            Box::pin(handle(hub, link, std::mem::take(&mut inbound))).await;
+        }
+        if let Some(session) = &link.session {
+            socketio::carry(hub, link, session);
+        }
+        if !is_known && link.is_known() {
+            is_known = true;
+            decoder.set_limits(ws_limits(&hub.shared, true));
         }
         hub.flush();
         if let Some(reason) = link.closing.get() {
@@ -221,7 +251,7 @@ async fn take_turn(hub: &Rc<Hub>, link: &Rc<Link>) {
 }
 
 /// Obeys what was read, in order; waits where the log is full, which pauses reading.
-async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>, decoder: &mut Decoder) {
+async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>) {
     for frame in inbound {
         link.turn_frames.set(link.turn_frames.get() + 1);
         if link.turn_frames.get() >= TURN_FRAMES {
@@ -262,9 +292,6 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>, decoder: 
             }
         }
     }
-    if link.principal.borrow().is_some() {
-        decoder.set_limits(ws_limits(&hub.shared, true));
-    }
 }
 
 /// Sends what is left and the close frame, and gives the peer a moment to read it.
@@ -276,7 +303,9 @@ async fn finish(hub: &Hub, link: &Link, reason: CloseReason) {
         return;
     }
     socketio::say_farewell(link, reason);
-    link.outbox.wait(link.form.get().close_frame(reason));
+    if link.carrier().is_none() {
+        link.outbox.wait(link.form.get().close_frame(reason));
+    }
     let deadline = tokio::time::Instant::now() + CLOSE_WAIT;
     while link.has_unsent() {
         let writable = tokio::time::timeout_at(deadline, link.socket.writable()).await;
@@ -285,6 +314,9 @@ async fn finish(hub: &Hub, link: &Link, reason: CloseReason) {
         }
     }
     link.socket.end();
+    if link.carrier().is_some() {
+        return;
+    }
     // Until the peer closes: a socket closed with unread bytes would reset, and take the close
     // frame with it.
     loop {

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::Socket;
+use super::{Socket, take_front};
 use crate::present::LinkRef;
 
 /// So many bytes may wait for a poll before the link has to keep the rest.
@@ -382,14 +382,6 @@ impl Over {
         }
         Ok(true)
     }
-}
-
-fn take_front(from: &mut Vec<u8>, into: &mut [u8]) -> usize {
-    let len = from.len().min(into.len());
-    for (slot, byte) in into.iter_mut().zip(from.drain(..len)) {
-        *slot = byte;
-    }
-    len
 }
 
 impl Drop for Polling {

@@ -27,7 +27,7 @@ use fieldgate_dialects::{
 use fieldgate_store::secret::random_text;
 use serde_json::json;
 
-use super::Session;
+use super::Handshake;
 use crate::{
     fabric::Shared,
     http::{Caller, Joining, Offer, Problem, refuse},
@@ -156,8 +156,9 @@ pub(crate) fn allow_origin(asked_with: &HeaderMap, response: &mut Response) {
     headers.insert(header::VARY, HeaderValue::from_static("origin"));
 }
 
-fn session(engine: Engine, sid: &Arc<str>, headers: &HeaderMap, uri: &Uri) -> Box<Session> {
-    Box::new(Session::new(engine, Arc::clone(sid), Caller::token(headers, uri)))
+fn handshake(engine: Engine, sid: &Arc<str>, headers: &HeaderMap, uri: &Uri) -> Box<Handshake> {
+    let bearer = Caller::token(headers, uri).map(Into::into);
+    Box::new(Handshake { engine, sid: Arc::clone(sid), bearer })
 }
 
 fn websocket(caller: &Caller, request: Request, asked: Asked) -> Result<Response, Problem> {
@@ -167,7 +168,7 @@ fn websocket(caller: &Caller, request: Request, asked: Asked) -> Result<Response
     };
     let Some(sid) = asked.sid else {
         let sid = random_sid()?;
-        let session = session(asked.engine, &sid, request.headers(), request.uri());
+        let session = handshake(asked.engine, &sid, request.headers(), request.uri());
         let joining = Joining {
             form: Form::Session,
             subprotocol: None,
@@ -257,7 +258,7 @@ fn begin(caller: &Caller, request: &Request, asked: &Asked) -> Result<Arc<Exchan
         peer: client,
         permit,
         stream: None,
-        session: Some(session(asked.engine, &sid, request.headers(), request.uri())),
+        session: Some(handshake(asked.engine, &sid, request.headers(), request.uri())),
     });
     Ok(exchange)
 }

@@ -387,13 +387,16 @@ fn namespaces_are_joined_and_left() {
     wire.send_text("40/v2");
     assert!(next(&mut wire).starts_with("40/v2,{\"sid\":\""));
     wire.send_text("40/devices,");
-    assert!(next(&mut wire).contains("forceNew"), "one beside the root");
+    assert!(next(&mut wire).starts_with("40/devices,{\"sid\":\""), "both at once");
     wire.send_text("42[\"nobody hears this\"]");
     wire.send_text("41/v2,");
     wire.send_text("40");
     assert!(next(&mut wire).starts_with("40{"), "the root goes on");
+    wire.send_text("41/devices,");
+    wire.send_text("40/devices,{\"token\":1}");
+    assert!(next(&mut wire).starts_with("44/devices,{\"message\":\"auth"));
     wire.send_text("40/devices,");
-    assert!(next(&mut wire).contains("forceNew"), "another one than before");
+    assert!(next(&mut wire).starts_with("40/devices,{"), "the second one comes again, too");
     wire.send_text("40/v2,");
     assert!(next(&mut wire).starts_with("40/v2,{\"sid\":\""), "it comes again");
     wire.send_text("41/v2,");

@@ -1,0 +1,117 @@
+//! The second namespace of a session: a link of its own, within the one that has the socket (decision
+//! 0019).
+//!
+//! In: packets that name it, from the link that reads them. Out: what it says, in the turn of that link.
+//! Absent: what its packets mean, and the way of events to it, which are those of every session.
+//! Invariant: there is one at most, since there are two namespaces with rooms.
+
+use std::{cell::Cell, rc::Rc};
+
+use fieldgate_core::close::CloseReason;
+use fieldgate_dialects::{
+    socketio::head,
+    wire::Form,
+    ws::{self, Opcode},
+};
+
+use super::Session;
+use crate::{
+    asks::Outcome,
+    hub::Hub,
+    link::{self, Link},
+    sink::{Channel, Socket, Within},
+};
+
+/// What the link that has the socket knows of the other one.
+#[derive(Debug)]
+pub(super) struct Second {
+    pub(super) name: &'static str,
+    channel: Rc<Channel>,
+    /// So many binary messages belong to the packet that it was handed last, and follow.
+    binary_count: Cell<usize>,
+}
+
+impl Session {
+    /// Whether its connection is somebody's by its second namespace.
+    pub(crate) const fn is_carrying(&self) -> bool {
+        self.is_carrying.get()
+    }
+
+    /// Its second namespace is somebody's.
+    pub(crate) fn carry(&self) {
+        self.is_carrying.set(true);
+    }
+
+    /// Its link has ended, and the second one with it.
+    pub(crate) fn end_second(&self) {
+        if let Some(second) = self.second.get() {
+            second.channel.end();
+        }
+    }
+}
+
+/// Begins the second namespace of a session: its link, which is nobody's yet.
+pub(super) fn open(
+    hub: &Rc<Hub>,
+    carrier: &Rc<Link>,
+    session: &Session,
+    name: &'static str,
+) -> Rc<Link> {
+    let channel = Rc::new(Channel::default());
+    let second = Second { name, channel: Rc::clone(&channel), binary_count: Cell::new(0) };
+    // Whoever asks has looked: there is none.
+    let _first = session.second.set(second);
+    let within = Socket::Within(Within::new(channel, Rc::clone(carrier)));
+    let own = Some(Box::new(Session::new(session.handshake.clone())));
+    let link = Rc::new(Link::new(hub, (within, Form::Session), (carrier.peer, None), own));
+    hub.add_link(&link);
+    tokio::task::spawn_local(link::run_within(Rc::clone(hub), Rc::clone(&link)));
+    link
+}
+
+/// Hands a text to the second namespace, if it is for that one.
+pub(super) fn take_text(link: &Link, session: &Session, text: &str) -> Option<Outcome> {
+    let second = session.second.get()?;
+    if session.state.borrow().attaching.is_some() {
+        return None;
+    }
+    if second.binary_count.get() > 0 {
+        link.close(CloseReason::ProtocolError);
+        return Some(Outcome::Done);
+    }
+    let (_, packet) = text.split_at_checked(1)?;
+    let (head, _) = head(packet).ok()?;
+    if head.namespace != second.name {
+        return None;
+    }
+    if !second.channel.put(&ws::frame_masked(Opcode::Text, text.as_bytes(), [0; 4])) {
+        return Some(Outcome::Full);
+    }
+    second.binary_count.set(head.attachment_count);
+    Some(Outcome::Done)
+}
+
+/// Hands a binary message to the second namespace, if it belongs to a packet of that one.
+pub(super) fn take_binary(session: &Session, bytes: &[u8]) -> Option<Outcome> {
+    let second = session.second.get().filter(|second| second.binary_count.get() > 0)?;
+    if !second.channel.put(&ws::frame_masked(Opcode::Binary, bytes, [0; 4])) {
+        return Some(Outcome::Full);
+    }
+    second.binary_count.set(second.binary_count.get() - 1);
+    Some(Outcome::Done)
+}
+
+/// Takes what the second namespace said into the turn of its carrier, while that one is half empty;
+/// all of it where it ends.
+pub(crate) fn carry(hub: &Hub, link: &Rc<Link>, session: &Session) {
+    let Some(second) = session.second.get() else { return };
+    let has_room = link.outbox.byte_len() <= link.outbox.bytes_max() / 2;
+    if !has_room && !link.is_closing() {
+        return;
+    }
+    let frames = second.channel.take();
+    if !frames.is_empty() {
+        hub.touch(link);
+        link.outbox.push_shared(frames.into());
+    }
+}
