@@ -320,7 +320,7 @@ fn hand_over(
     way: Way<'_>,
     qos_of: QosOf<'_>,
 ) {
-    let mut expired_count = 0;
+    let (mut expired_count, mut reached) = (0, chunk.next.min(routed.next()));
     for item in chunk.items {
         match item {
             Followed::Entry(entry) if entry.seq <= routed => {
@@ -328,6 +328,9 @@ fn hand_over(
                 let Some(qos) = qos_of(entry.seq, message) else { continue };
                 if message.is_over(now()) {
                     expired_count += 1;
+                } else if link.is_unanswered() {
+                    reached = entry.seq;
+                    break;
                 } else {
                     send(hub, link, (entry.seq, message, qos), way);
                 }
@@ -340,7 +343,7 @@ fn hand_over(
             }
         }
     }
-    next.set(chunk.next.min(routed.next()));
+    next.set(reached);
     if let Some(principal) = link.principal() {
         hub.note_lost(link, &principal.tenant, DropReason::Expired, expired_count);
     }
@@ -357,6 +360,7 @@ fn send(hub: &Rc<Hub>, link: &Rc<Link>, (seq, message, qos): (Seq, &Message, Qos
     }
     let marks = Marks { qos, replay: way.mark, ..Marks::default() };
     let frame = hub.encode_marked(seq, message, marks, way.form.unwrap_or(link.form.get()));
+    link.note_asked(&frame);
     hub.touch(link);
     link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
     hub.shared.stats.delivered.fetch_add(1, Ordering::Relaxed);

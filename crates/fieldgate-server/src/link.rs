@@ -326,10 +326,15 @@ impl Link {
         self.outbox.drain(&self.socket, &|item, ahead| hub.encode_item(self, item, ahead))
     }
 
-    /// Waits until at least half of the outbox is free, or the link ends.
+    /// Waits until at least half of the outbox is free, and half of what its client has to acknowledge
+    /// is, or the link ends.
     pub(crate) async fn room(&self) {
-        while !self.is_closing() && self.outbox.byte_len() > self.outbox.bytes_max() / 2 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        while !self.is_closing() {
+            if self.outbox.byte_len() > self.outbox.bytes_max() / 2 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            } else if !self.is_kept_waiting().await {
+                return;
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 //! and come again. A second one is a link within it (`second`).
 
 mod http;
+mod join;
 mod kamea;
 mod last;
 mod rooms;
@@ -14,6 +15,7 @@ mod second;
 mod stays;
 mod things;
 mod upgrade;
+mod window;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -21,21 +23,19 @@ use std::{
     sync::Arc,
 };
 
+use crate::{asks::Outcome, fabric::Shared, hub::Hub, link::Link, sink::Socket};
 use fieldgate_core::{
     close::CloseReason,
     id::{Position, Seq},
 };
 use fieldgate_dialects::{
     socketio::{
-        Attaching, Engine, Head, Kind, Namespace, Opening, Packet, Part, ROOT, arguments, read,
+        Attaching, Engine, Kind, Namespace, Opening, Packet, Part, ROOT, arguments, read,
         write_ack, write_connect, write_connect_error, write_disconnect, write_event_end,
         write_event_start, write_opening,
     },
     ws::{self, Event, Opcode},
 };
-use serde::Deserialize;
-
-use crate::{asks::Outcome, fabric::Shared, hub::Hub, link::Link, sink::Socket};
 
 pub(crate) use http::{Probing, Sessions, allow_origin, answer, is_ours};
 pub(crate) use rooms::{on_rights, on_tick};
@@ -60,6 +60,8 @@ pub(crate) struct Session {
     handshake: Handshake,
     state: RefCell<State>,
     anonymous_count: Cell<u32>,
+    /// What its client has to acknowledge, if it asked for that.
+    window: RefCell<Option<Rc<window::Window>>>,
     /// Its second namespace, and whether that is somebody's.
     second: OnceCell<second::Second>,
     is_carrying: Cell<bool>,
@@ -82,6 +84,8 @@ struct Joined {
     /// It was there before: who it is now is to be said again.
     owes_credential: bool,
     positions: bool,
+    /// Whether its events are to be acknowledged.
+    asks: bool,
     /// Where its client was before: its rooms begin there.
     since: Option<Position>,
     /// Until when rooms are entered that it was in before, in ms of its link.
@@ -107,6 +111,7 @@ impl Session {
             handshake,
             state: RefCell::default(),
             anonymous_count: Cell::new(0),
+            window: RefCell::default(),
             second: OnceCell::new(),
             is_carrying: Cell::new(false),
             is_parted: Cell::new(false),
@@ -146,16 +151,6 @@ impl Session {
             joined.owes_credential = false;
         }
     }
-}
-
-/// What the handshake of a namespace may say.
-#[derive(Debug, Default, Deserialize)]
-struct Auth {
-    /// Where the client was: it wants to go on from there, and to know where it is.
-    position: Option<String>,
-    /// The same, as clients keep it that do so by themselves.
-    offset: Option<String>,
-    token: Option<String>,
 }
 
 /// Begins a session: tells its client what it has to know.
@@ -210,7 +205,7 @@ fn emit(hub: &Hub, link: &Rc<Link>, name: &str, arguments: &[u8]) {
         return;
     };
     send_packet(hub, link, |out| {
-        write_event_start(out, namespace, 0, name);
+        write_event_start(out, namespace, None, name);
         if !arguments.is_empty() {
             out.push(b',');
             out.extend_from_slice(arguments);
@@ -219,11 +214,24 @@ fn emit(hub: &Hub, link: &Rc<Link>, name: &str, arguments: &[u8]) {
     });
 }
 
+/// Says why a namespace is not joined.
+fn refuse(hub: &Hub, link: &Rc<Link>, namespace: &str, why: &str) {
+    send_packet(hub, link, |out| write_connect_error(out, namespace, why));
+}
+
 /// Answers an event that wants it.
 fn acknowledge(hub: &Hub, link: &Rc<Link>, id: Option<u64>, arguments: &[u8]) {
     let namespace = link.session.as_ref().and_then(|session| session.namespace());
     if let (Some(namespace), Some(id)) = (namespace, id) {
         send_packet(hub, link, |out| write_ack(out, namespace, id, 0, arguments));
+    }
+}
+
+/// Nothing happens in the root; who asks is told, so as not to ask again.
+fn answer_root(hub: &Hub, link: &Rc<Link>, id: Option<u64>) {
+    if let Some(id) = id {
+        let refused = br#"{"status":"error","code":404,"message":"there are /v2 and /devices"}"#;
+        send_packet(hub, link, |out| write_ack(out, ROOT, id, 0, refused));
     }
 }
 
@@ -250,7 +258,9 @@ pub(crate) fn on_frame(
             {
                 return outcome;
             }
-            if !pay(hub, link, session, text.len()) {
+            // What was asked for costs its bytes alone: events come faster than a client may send.
+            let message_count = u64::from(!session.awaits(text));
+            if !pay(hub, link, session, (message_count, text.len())) {
                 return Outcome::Full;
             }
             return settle(link, on_text(hub, link, session, text));
@@ -261,7 +271,7 @@ pub(crate) fn on_frame(
             {
                 return outcome;
             }
-            if !pay(hub, link, session, bytes.len()) {
+            if !pay(hub, link, session, (1, bytes.len())) {
                 return Outcome::Full;
             }
             return settle(link, on_binary(hub, link, session, bytes));
@@ -288,7 +298,12 @@ fn leave(hub: &Hub, link: &Rc<Link>) {
 
 /// Takes from the rates of whoever it is; false if it has to wait. A packet that comes back to be tried
 /// again is paid for.
-fn pay(hub: &Hub, link: &Rc<Link>, session: &Session, byte_len: usize) -> bool {
+fn pay(
+    hub: &Hub,
+    link: &Rc<Link>,
+    session: &Session,
+    (message_count, byte_len): (u64, usize),
+) -> bool {
     if link.paid.get() {
         return true;
     }
@@ -301,7 +316,7 @@ fn pay(hub: &Hub, link: &Rc<Link>, session: &Session, byte_len: usize) -> bool {
         return true;
     };
     let sender = link.sender(hub, &principal);
-    let is_paid = hub.shared.throttle.take(sender, 1, byte_len as u64).is_ok();
+    let is_paid = hub.shared.throttle.take(sender, message_count, byte_len as u64).is_ok();
     link.paid.set(is_paid);
     is_paid
 }
@@ -349,11 +364,12 @@ fn on_binary(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, bytes: &[u8]) ->
 fn on_packet(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, packet: &Packet<'_>) -> Outcome {
     let Packet { head, data } = *packet;
     match head.kind {
-        Kind::Connect => on_connect(hub, link, session, &head, data),
-        Kind::Disconnect => on_disconnect(hub, link, session, &head),
-        // Nothing of ours asks for an answer.
+        Kind::Connect => join::on_connect(hub, link, session, &head, data),
+        Kind::Disconnect => join::on_disconnect(hub, link, session, &head),
+        Kind::Ack if session.namespace() == Some(head.namespace) => session.on_ack(head.id),
+        // Of a namespace that was left, nothing waits for it any more.
         Kind::Ack => (),
-        Kind::Event if head.namespace == ROOT => (),
+        Kind::Event if head.namespace == ROOT => answer_root(hub, link, head.id),
         Kind::Event if session.namespace() != Some(head.namespace) => {
             link.close(CloseReason::ProtocolError);
         }
@@ -368,81 +384,6 @@ fn on_packet(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, packet: &Packet<
         }
     }
     Outcome::Done
-}
-
-fn on_connect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>, data: &str) {
-    let name = head.namespace;
-    if name == ROOT {
-        let write =
-            |out: &mut Vec<u8>| write_connect(out, session.engine(), ROOT, session.sid(), None);
-        return send_packet(hub, link, write);
-    }
-    let namespace = match name {
-        "/v2" => Namespace::Things,
-        "/devices" => Namespace::Kamea("".into()),
-        _ => return refuse(hub, link, name, "Invalid namespace"),
-    };
-    let is_another = session.state.borrow().joined.as_ref().is_some_and(|joined| {
-        let is_same = joined.has_left && joined.namespace.name() == name;
-        !is_same
-    });
-    if is_another && session.second.get().is_none() && link.carrier().is_none() {
-        let second = second::open(hub, link, session, namespace.name());
-        if let Some(session) = &second.session {
-            on_connect(hub, &second, session, head, data);
-        }
-        return;
-    }
-    let auth: Auth = if data.is_empty() {
-        Auth::default()
-    } else {
-        match serde_json::from_str(data) {
-            Ok(auth) => auth,
-            Err(_) => {
-                let text = "auth: position, offset and token are strings";
-                return refuse(hub, link, name, text);
-            }
-        }
-    };
-    // A client that keeps positions has a newer one in the one than the program in the other.
-    let told = auth.offset.as_deref().or(auth.position.as_deref());
-    let positions = told.is_some();
-    let Ok(since) = told.filter(|told| !told.is_empty()).map(str::parse).transpose() else {
-        return refuse(hub, link, name, "auth: a position is epoch:seq, as events name it");
-    };
-    let bearer = auth.token.map(Into::into).or_else(|| session.handshake.bearer.clone());
-    let before = session.state.borrow_mut().joined.take();
-    let (rooms, kamea) = before.map(|before| (before.rooms, before.kamea)).unwrap_or_default();
-    session.state.borrow_mut().joined = Some(Joined {
-        namespace,
-        has_left: false,
-        owes_credential: link.principal().is_some(),
-        positions,
-        since,
-        since_until_ms: None,
-        base: None,
-        rooms,
-        kamea,
-        bearer,
-    });
-    // It tells clients that keep positions to do so; it names nothing that is kept here.
-    let pid = positions.then_some(session.sid());
-    send_packet(hub, link, |out| write_connect(out, session.engine(), name, session.sid(), pid));
-}
-
-fn refuse(hub: &Hub, link: &Rc<Link>, namespace: &str, why: &str) {
-    send_packet(hub, link, |out| write_connect_error(out, namespace, why));
-}
-
-fn on_disconnect(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, head: &Head<'_>) {
-    if session.namespace() != Some(head.namespace) {
-        return;
-    }
-    rooms::leave_all(hub, link, session);
-    if let Some(joined) = &mut session.state.borrow_mut().joined {
-        joined.has_left = true;
-        joined.kamea.forget();
-    }
 }
 
 /// Says that the server ends this, where a client should not come back by itself: it would be told the

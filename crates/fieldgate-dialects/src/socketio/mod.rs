@@ -17,4 +17,4 @@ pub use packet::{
     write_disconnect, write_event_end, write_event_start,
 };
 pub use payload::{BadPayload, Carried, Encoding, read_payload, write_payload};
-pub use rooms::{Look, Namespace, Positions, Room, Rooms};
+pub use rooms::{Look, Namespace, Positions, Room, Rooms, asked};

@@ -40,6 +40,8 @@ pub struct Head<'a> {
     pub attachment_count: usize,
     /// Where; without its query.
     pub namespace: &'a str,
+    /// That query: the oldest clients say there what others say in the data of a connect.
+    pub query: &'a str,
     /// What its answer is to name.
     pub id: Option<u64>,
 }
@@ -83,14 +85,14 @@ pub fn head(text: &str) -> Result<(Head<'_>, &str), BadPacket> {
         _ => return Err(BadPacket),
     };
     let (attachment_count, rest) = if is_binary { attachments(rest)? } else { (0, rest) };
-    let (namespace, rest) = namespace(rest);
+    let (namespace, query, rest) = namespace(rest);
     if namespace.len() > NAMESPACE_BYTES_MAX {
         return Err(BadPacket);
     }
     let digits_len = rest.bytes().take_while(u8::is_ascii_digit).count();
     let (digits, data) = rest.split_at_checked(digits_len).ok_or(BadPacket)?;
     let id = if digits.is_empty() { None } else { Some(digits.parse().map_err(|_| BadPacket)?) };
-    Ok((Head { kind, attachment_count, namespace, id }, data))
+    Ok((Head { kind, attachment_count, namespace, query, id }, data))
 }
 
 /// `2-`, behind the type of a packet with binary data.
@@ -104,12 +106,13 @@ fn attachments(text: &str) -> Result<(usize, &str), BadPacket> {
 
 /// `/v2,`; the oldest clients leave the comma out where nothing follows, and put a query behind the
 /// name.
-fn namespace(text: &str) -> (&str, &str) {
+fn namespace(text: &str) -> (&str, &str, &str) {
     if !text.starts_with('/') {
-        return (ROOT, text);
+        return (ROOT, "", text);
     }
     let (name, rest) = text.split_once(',').unwrap_or((text, ""));
-    (name.split_once('?').map_or(name, |(name, _)| name), rest)
+    let (name, query) = name.split_once('?').unwrap_or((name, ""));
+    (name, query, rest)
 }
 
 fn check(packet: &Packet<'_>, depth_max: usize) -> Result<(), BadPacket> {
@@ -199,10 +202,13 @@ pub fn write_disconnect(out: &mut Vec<u8>, namespace: &str) {
     write_start(out, b'1', 0, namespace);
 }
 
-/// Appends an event up to its name; arguments follow, a comma before each.
-pub fn write_event_start(out: &mut Vec<u8>, namespace: &str, attachment_count: usize, name: &str) {
-    let kind = if attachment_count > 0 { b'5' } else { b'2' };
-    write_start(out, kind, attachment_count, namespace);
+/// Appends an event up to its name; arguments follow, a comma before each. `id` is what its answer is to
+/// name, if one is wanted.
+pub fn write_event_start(out: &mut Vec<u8>, namespace: &str, id: Option<u64>, name: &str) {
+    write_start(out, b'2', 0, namespace);
+    if let Some(id) = id {
+        write_number(out, id);
+    }
     out.push(b'[');
     write_string(out, name);
 }
@@ -251,6 +257,7 @@ mod tests {
         assert_eq!(head("3/v2,0[]"), (Kind::Ack, 0, "/v2", Some(0), "[]"));
         assert_eq!(head("52-/v2,7[\"a\"]"), (Kind::Event, 2, "/v2", Some(7), "[\"a\"]"));
         assert_eq!(head("61-7[]"), (Kind::Ack, 1, "/", Some(7), "[]"));
+        assert_eq!(read("0/v2?ack=true&b=%2C,", 16).unwrap().head.query, "ack=true&b=%2C");
     }
 
     #[test]
@@ -314,10 +321,12 @@ mod tests {
         assert_eq!(error, r#"44/nope,{"message":"Invalid namespace"}"#);
         assert_eq!(written(&|out| write_disconnect(out, "/devices")), "41/devices,");
         let event = written(&|out| {
-            write_event_start(out, "/devices", 0, "access_denied");
+            write_event_start(out, "/devices", None, "access_denied");
             write_event_end(out);
         });
         assert_eq!(event, r#"42/devices,["access_denied"]"#);
+        let asks = written(&|out| write_event_start(out, "/v2", Some(17), "a"));
+        assert_eq!(asks, r#"42/v2,17["a""#);
         assert_eq!(written(&|out| write_ack(out, ROOT, 456, 0, b"1,\"2\"")), "43456[1,\"2\"]");
         assert_eq!(written(&|out| write_ack(out, ROOT, 789, 2, b"1")), "462-789[1]");
     }

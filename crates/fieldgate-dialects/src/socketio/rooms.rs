@@ -11,11 +11,14 @@ use fieldgate_core::{
     id::{DeviceId, Position, Seq},
 };
 
-use super::{write_event_end, write_event_start};
+use super::{head, write_event_end, write_event_start};
 use crate::{
     Known, Naming, Telling, kamea, thethings,
     ws::{self, Opcode},
 };
+
+/// So many bytes hold what stands before the data of an event.
+const HEAD_BYTES_MAX: usize = 64;
 
 /// What is followed: its name is the one of the events.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +69,8 @@ pub struct Rooms {
     pub namespace: Namespace,
     /// What its events end with.
     pub positions: Positions,
+    /// Whether its events are to be acknowledged: each by the number of its message.
+    pub asks: bool,
     /// The rooms; of each, up to which number its past was told another way.
     pub rooms: BTreeMap<Room, Seq>,
 }
@@ -81,6 +86,34 @@ pub struct Look<'a> {
     pub names: Naming,
     /// Under which names those of thethings.iO do.
     pub things: Naming,
+}
+
+/// The numbers by which events are to be acknowledged, of frames as they are written here.
+pub fn asked(frames: &[u8]) -> impl Iterator<Item = u64> {
+    let mut rest = frames;
+    std::iter::from_fn(move || {
+        let text;
+        (text, rest) = frame(rest)?;
+        Some(text)
+    })
+    .filter_map(|text| {
+        let text = text.get(..text.len().min(HEAD_BYTES_MAX))?;
+        let start = text.utf8_chunks().next()?.valid();
+        head(start.strip_prefix('4')?).ok()?.0.id
+    })
+}
+
+/// The text of the first frame, and what is behind it.
+fn frame(frames: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, header_len) = match *frames {
+        [_, 127, a, b, c, d, e, f, g, h, ..] => {
+            (usize::try_from(u64::from_be_bytes([a, b, c, d, e, f, g, h])).ok()?, 10)
+        }
+        [_, 126, a, b, ..] => (usize::from(u16::from_be_bytes([a, b])), 4),
+        [_, len, ..] => (usize::from(len), 2),
+        _ => return None,
+    };
+    frames.get(header_len..)?.split_at_checked(len)
 }
 
 impl Rooms {
@@ -109,10 +142,11 @@ impl Rooms {
         text: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) {
+        let id = self.asks.then_some(delivery.position.seq.0);
         // Of last values that are several events the last one has the position: who has it has all.
         let mut event = |name: &str, is_last: bool, write: &mut dyn FnMut(&mut Vec<u8>) -> bool| {
             text.clear();
-            write_event_start(text, self.namespace.name(), 0, name);
+            write_event_start(text, self.namespace.name(), id, name);
             text.push(b',');
             if !write(text) {
                 return;
@@ -161,5 +195,31 @@ impl Rooms {
             }
             (Room::Thing(..) | Room::Telemetries(_), _) => (),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_is_found_in_frames_of_every_length() {
+        let mut frames = Vec::new();
+        let long = "x".repeat(70_000);
+        for text in [
+            "42/v2,7[\"a\"]".to_owned(),
+            "42/v2,[\"not asked\",1]".to_owned(),
+            format!("42/devices,18446744073709551615[\"{long}\"]"),
+            format!("42/v2,8[\"{}\"]", &long[..200]),
+            "42/v2,8[\"\u{e9}\"]".to_owned(),
+        ] {
+            ws::write_header(&mut frames, Opcode::Text, text.len());
+            frames.extend_from_slice(text.as_bytes());
+        }
+        assert_eq!(asked(&frames).collect::<Vec<_>>(), [7, u64::MAX, 8, 8]);
+        for end in 0..frames.len().min(400) {
+            assert!(asked(&frames[..end]).count() <= 2);
+        }
+        assert_eq!(asked(b"\xff\xff\xff").count(), 0);
     }
 }

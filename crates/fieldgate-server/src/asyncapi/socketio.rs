@@ -21,7 +21,9 @@ const VALUES: &str = r#"{"temperature":21.3,"humidity":40}"#;
 /// What is said of positions in both.
 const RECOVERY: &str = "A client that sends `position` in its handshake `auth` (empty at first) gets the \
                         position of each event as its last argument, and with its last one in the next \
-                        handshake what it missed. Others get the last values when they subscribe.";
+                        handshake what it missed. Others get the last values when they subscribe. One that \
+                        sends `ack: true` is asked to acknowledge each event of a room, and gets \
+                        `limits.inflight_max` ahead of that.";
 
 /// `/v2`.
 pub(super) fn thethings() -> Interface {

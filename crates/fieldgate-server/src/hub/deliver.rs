@@ -118,7 +118,9 @@ impl Hub {
                 continue;
             }
             let shot = Shot { link, subscription, run, from };
-            if alone && link.outbox.is_empty() {
+            if runs.at(run).asks {
+                delivered_count += self.send_counted(&shot, runs.at(run), &cars);
+            } else if alone && link.outbox.is_empty() {
                 shots.push(shot);
             } else {
                 delivered_count += self.send_later(&shot, runs.at(run), &cars);
@@ -128,11 +130,48 @@ impl Hub {
     }
 
     fn encode_run(&self, cars: &Cars<'_>, granted: Qos, form: Form) -> Run {
-        Run::new(cars, granted, &mut self.joined.borrow_mut(), |seq, message, qos, out| {
-            let marks = Marks { qos, ..Marks::default() };
-            let delivery = Delivery { position: self.shared.position(seq), message, marks };
-            self.write_delivery(form, &delivery, out);
-        })
+        let asks = self.rooms_of(form).is_some_and(|rooms| rooms.asks);
+        let mut run =
+            Run::new(cars, granted, &mut self.joined.borrow_mut(), |seq, message, qos, out| {
+                let marks = Marks { qos, ..Marks::default() };
+                let delivery = Delivery { position: self.shared.position(seq), message, marks };
+                self.write_delivery(form, &delivery, out);
+            });
+        run.asks = asks;
+        run
+    }
+
+    /// Sends to who acknowledges what it gets, as long as not too much is open; the log has the rest.
+    fn send_counted(self: &Rc<Self>, shot: &Shot<'_>, run: &Run, cars: &Cars<'_>) -> u64 {
+        let (link, mut sent_count) = (shot.link, 0);
+        let cars = cars.get(shot.from..).unwrap_or_default();
+        for (frame, (seq, message)) in run.frames(shot.from).iter().zip(cars) {
+            let bytes = run.bytes.slice(frame.start..frame.end);
+            if bytes.is_empty() {
+                continue;
+            }
+            if link.is_unanswered() {
+                catchup::fall_behind(self, link, *seq);
+                break;
+            }
+            if !link.outbox.has_waiting() {
+                self.touch(link);
+                link.outbox.push_shared(bytes.clone());
+                if link.outbox.byte_len() > TICK_BYTES_MAX {
+                    Self::flush_link(link);
+                }
+            } else if !self.queue(
+                link,
+                shot.subscription,
+                bytes.clone(),
+                (*seq, message, frame.qos),
+            ) {
+                break;
+            }
+            link.note_asked(&bytes);
+            sent_count += 1;
+        }
+        sent_count
     }
 
     /// Leaves frames to the end of this tick, or behind what waits. Tells how many it dealt with; the

@@ -108,7 +108,8 @@ mod tests {
 
     fn rooms(name: &str) -> Rooms {
         let rooms = BTreeMap::from([(Room::Resource(name.into()), Seq(0))]);
-        Rooms { namespace: Namespace::Things, positions: Positions::Silent, rooms }
+        let (namespace, positions) = (Namespace::Things, Positions::Silent);
+        Rooms { namespace, positions, asks: false, rooms }
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(super) struct Frame {
 pub(super) struct Run {
     pub(super) bytes: Bytes,
     frames: Vec<Frame>,
+    /// Whether its receivers acknowledge what they get, and may have to wait for that.
+    pub(super) asks: bool,
 }
 
 impl Run {
@@ -69,7 +71,7 @@ impl Run {
             encode(*seq, message, qos, scratch);
             frames.push(Frame { start, end: scratch.len(), qos });
         }
-        Self { bytes: Bytes::copy_from_slice(scratch), frames }
+        Self { bytes: Bytes::copy_from_slice(scratch), frames, asks: false }
     }
 
     /// Where the frames from this car on begin.
@@ -100,7 +102,7 @@ impl Runs {
 
     /// The run at a place.
     pub(super) fn at(&self, place: usize) -> &Run {
-        static EMPTY: Run = Run { bytes: Bytes::new(), frames: Vec::new() };
+        static EMPTY: Run = Run { bytes: Bytes::new(), frames: Vec::new(), asks: false };
         self.0.get(place).map_or(&EMPTY, |(_, run)| run)
     }
 }

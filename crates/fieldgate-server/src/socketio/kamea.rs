@@ -55,7 +55,7 @@ pub(super) fn on_event(
     match call.name {
         TELEMETRIES => match read() {
             Ok(request) => return on_request(hub, link, session, call, request),
-            Err(why) => fail(hub, link, &why),
+            Err(why) => refuse(hub, link, call, &why),
         },
         UNSUBSCRIBE => match read() {
             Ok(request) => {
@@ -63,11 +63,23 @@ pub(super) fn on_event(
                 names.for_each(|device| leave(hub, link, session, &device));
                 acknowledge(hub, link, call.id, b"{\"status\":\"success\"}");
             }
-            Err(why) => fail(hub, link, &why),
+            Err(why) => refuse(hub, link, call, &why),
         },
-        _ => (),
+        // Nothing is said of it but to who asks, so as not to ask again.
+        _ => tell_error(hub, link, call, 404, "there is no such event"),
     }
     Outcome::Done
+}
+
+/// A request is not served; who asked for an answer gets that, too.
+fn refuse(hub: &Hub, link: &Rc<Link>, call: &Call<'_>, why: &str) {
+    fail(hub, link, why);
+    tell_error(hub, link, call, 500, why);
+}
+
+fn tell_error(hub: &Hub, link: &Rc<Link>, call: &Call<'_>, code: u16, why: &str) {
+    let told = json!({"status": "error", "code": code, "message": why});
+    acknowledge(hub, link, call.id, told.to_string().as_bytes());
 }
 
 /// Something went wrong that is not the client's to mend by going away.
@@ -104,10 +116,13 @@ fn on_request(
     match verdict {
         Verdict::Allowed(room) => match admit(hub, link, session, request, *room) {
             Ok(()) => acknowledge(hub, link, call.id, b"{\"status\":\"success\"}"),
-            Err(why) => fail(hub, link, why),
+            Err(why) => refuse(hub, link, call, why),
         },
-        Verdict::Denied => deny(hub, link),
-        Verdict::Failed(why) => fail(hub, link, &why),
+        Verdict::Denied => {
+            tell_error(hub, link, call, 403, ACCESS_DENIED);
+            deny(hub, link);
+        }
+        Verdict::Failed(why) => refuse(hub, link, call, &why),
     }
     Outcome::Done
 }

@@ -95,11 +95,17 @@ async fn tell(
     let number = stay.number;
     for some in devices(hub, &principal, room).chunks(DEVICES_AT_ONCE) {
         link.room().await;
-        let is_there = stay_in(session, room).map(|now| now.number) == Some(number);
-        if link.is_closing() || !is_there {
+        if !is_there(session, link, room, number) {
             return;
         }
         for device in some {
+            if link.is_unanswered() {
+                hub.flush();
+                link.room().await;
+                if !is_there(session, link, room, number) {
+                    return;
+                }
+            }
             let Some(frame) = hub.last_values(link, device, held.form()) else { continue };
             let (room, device) = (room.clone(), device.clone());
             let before = kept.replace(Kept { room, number, device, frame: Some(frame) });
@@ -112,6 +118,10 @@ async fn tell(
         }
         tokio::task::yield_now().await;
     }
+}
+
+fn is_there(session: &Session, link: &Link, room: &Room, number: u64) -> bool {
+    !link.is_closing() && stay_in(session, room).map(|now| now.number) == Some(number)
 }
 
 /// Sends what was kept, with this position or as other events are.
@@ -133,6 +143,7 @@ fn push(
         hub.last_values(link, &device, held.form())
     });
     if let Some(frame) = frame {
+        link.note_asked(&frame);
         hub.push_frame(link, &frame);
     }
 }
@@ -146,7 +157,11 @@ fn end(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, kept: Option<Kept>) {
         (begins, joined.positions_at(link.age_ms()), joined.base)
     };
     // What is of these rooms up to the base is in the values, and what is behind it was delivered.
-    let reached = base.unwrap_or(Seq(0)).max(link.delivered.get());
+    let mut reached = base.unwrap_or(Seq(0)).max(link.delivered.get());
+    if link.behind.get() {
+        // Of what was on its way it got what is before that.
+        reached = reached.min(link.log_next.get().prev());
+    }
     let says = begins && positions == Positions::Own;
     let end = says.then(|| Positions::Safe(hub.shared.position(reached)));
     push(hub, link, session, kept, end);

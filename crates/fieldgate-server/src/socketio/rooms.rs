@@ -152,7 +152,7 @@ pub(super) fn settle(hub: &Hub, link: &Link, joined: &mut Joined) {
     let told = |(room, stay): &(Room, Stay)| stay.told.map(|told| (room.clone(), told));
     let rooms = joined.rooms.rooms.iter().filter_map(told).collect();
     let (namespace, positions) = (joined.namespace.clone(), joined.positions_at(link.age_ms()));
-    hub.enter_rooms(link, Rooms { namespace, positions, rooms });
+    hub.enter_rooms(link, Rooms { namespace, positions, asks: joined.asks, rooms });
 }
 
 /// Enters a room: tells its past, then what comes.
@@ -194,7 +194,8 @@ pub(super) fn alone(link: &Link, session: &Session, room: &Room, told: Seq) -> O
     let state = session.state.borrow();
     let joined = state.joined.as_ref()?;
     let (namespace, positions) = (joined.namespace.clone(), joined.positions_at(link.age_ms()));
-    Some(Rooms { namespace, positions, rooms: BTreeMap::from([(room.clone(), told)]) })
+    let rooms = BTreeMap::from([(room.clone(), told)]);
+    Some(Rooms { namespace, positions, asks: joined.asks, rooms })
 }
 
 /// A link gets what comes behind this number, if it has not left the room meanwhile.

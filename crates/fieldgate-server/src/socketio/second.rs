@@ -9,12 +9,12 @@ use std::{cell::Cell, rc::Rc};
 
 use fieldgate_core::close::CloseReason;
 use fieldgate_dialects::{
-    socketio::head,
+    socketio::{Head, head},
     wire::Form,
     ws::{self, Opcode},
 };
 
-use super::Session;
+use super::{Session, join::on_connect, refuse};
 use crate::{
     asks::Outcome,
     hub::Hub,
@@ -50,23 +50,32 @@ impl Session {
     }
 }
 
-/// Begins the second namespace of a session: its link, which is nobody's yet.
-pub(super) fn open(
+/// A client asks for a second namespace: it gets a link, which is nobody's yet.
+pub(super) fn join(
     hub: &Rc<Hub>,
     carrier: &Rc<Link>,
     session: &Session,
-    name: &'static str,
-) -> Rc<Link> {
+    head: &Head<'_>,
+    data: &str,
+) {
+    let name = match head.namespace {
+        "/v2" => "/v2",
+        _ => "/devices",
+    };
     let channel = Rc::new(Channel::default());
     let second = Second { name, channel: Rc::clone(&channel), binary_count: Cell::new(0) };
-    // Whoever asks has looked: there is none.
-    let _first = session.second.set(second);
+    if carrier.carrier().is_some() || session.second.set(second).is_err() {
+        // Packets that name it do not come here once it is there.
+        return refuse(hub, carrier, head.namespace, "this connection serves two namespaces");
+    }
     let within = Socket::Within(Within::new(channel, Rc::clone(carrier)));
     let own = Some(Box::new(Session::new(session.handshake.clone())));
     let link = Rc::new(Link::new(hub, (within, Form::Session), (carrier.peer, None), own));
     hub.add_link(&link);
     tokio::task::spawn_local(link::run_within(Rc::clone(hub), Rc::clone(&link)));
-    link
+    if let Some(session) = &link.session {
+        on_connect(hub, &link, session, head, data);
+    }
 }
 
 /// Hands a text to the second namespace, if it is for that one.

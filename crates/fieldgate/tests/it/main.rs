@@ -63,6 +63,7 @@ mod signing;
 mod since;
 mod slow;
 mod socketio;
+mod socketio_acks;
 mod socketio_two;
 mod state;
 mod stream;
