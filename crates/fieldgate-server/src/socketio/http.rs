@@ -293,6 +293,20 @@ fn end(shared: &Shared, exchange: &Exchange) {
     }
 }
 
+/// As [`end`], and nothing is told to it any more: what a later request asks for is no session.
+fn break_off(shared: &Shared, exchange: &Exchange) {
+    end(shared, exchange);
+    exchange.leave();
+}
+
+/// Whether it begins as packets do; what it says is its link's to look at.
+fn is_packet(asked: &Asked, packet: &Carried<'_>) -> bool {
+    match packet {
+        Carried::Text(text) => asked.engine.read_text(text).is_ok(),
+        Carried::Binary(bytes) => asked.engine.read_binary(bytes).is_ok(),
+    }
+}
+
 /// The packets that frames of a link are.
 fn packets_of(mut frames: Vec<u8>) -> Vec<Carried<'static>> {
     let all = usize::MAX;
@@ -352,11 +366,13 @@ async fn take_body(
     };
     let read = to_bytes(request.into_body(), bytes_max);
     let Ok(Ok(body)) = tokio::time::timeout(wait, read).await else {
-        end(shared, exchange);
+        break_off(shared, exchange);
         return told(StatusCode::PAYLOAD_TOO_LARGE, 3, text);
     };
-    let Ok(packets) = read_payload(asked.engine, encoding, &body) else {
-        end(shared, exchange);
+    let read = read_payload(asked.engine, encoding, &body);
+    let Some(packets) = read.ok().filter(|packets| packets.iter().all(|p| is_packet(asked, p)))
+    else {
+        break_off(shared, exchange);
         return Wrong::Request.into_response();
     };
     let mut frames = Vec::with_capacity(body.len() + 16 * packets.len());

@@ -1,6 +1,7 @@
 //! Engine.IO 3 and 4 and Socket.IO, packet by packet: the cases of the official suites of the protocols
 //! (`github.com/socketio/engine.io-protocol`, branches `main` and `v3`, and `socket.io-protocol`, branch
-//! `fix/waitfor`) against the gateway, whose namespaces answer where theirs echo.
+//! `fix/waitfor`) against the gateway, whose namespaces answer where theirs echo. Which case is which
+//! test stands in `docs/protocol/socketio-cases.md`.
 
 use serde_json::Value;
 
@@ -215,10 +216,11 @@ fn what_is_no_packet_ends_the_session() {
     let gateway = gateway();
     for engine in [3, 4] {
         let (session, _) = Polling::open(&gateway, engine);
-        let (status, _) = session.post("abc");
-        // Of the newer version it is a body of one packet, which the session ends for.
-        assert!(status == 400 || engine == 4, "{status}");
-        wait_for("the end", || (session.poll().0 == 400).then_some(()));
+        assert_eq!(session.post("abc").0, 400);
+        assert_eq!(session.poll().0, 400, "from then on there is none");
+        let (session, _) = Polling::open(&gateway, engine);
+        assert_eq!(session.post(if engine == 4 { "4\u{1e}7" } else { "1:41:7" }).0, 400);
+        assert_eq!(session.poll().0, 400);
         for text in [
             "abc",
             "0{}",
@@ -250,7 +252,7 @@ fn a_body_above_the_bound_is_refused() {
     let (session, _) = Polling::open(&gateway, 4);
     let (status, _) = session.post(&"4".repeat(262_145));
     assert_eq!(status, 413);
-    wait_for("the end", || (session.poll().0 == 400).then_some(()));
+    assert_eq!(session.poll().0, 400);
 }
 
 #[test]
@@ -301,6 +303,7 @@ fn the_older_version_pings_itself() {
         assert_eq!(wire.text(), "3");
     }
     assert!(ends(&mut wire), "no ping");
+    wait_for("the end of the other one", || (session.poll().0 == 400).then_some(()));
 }
 
 #[test]
@@ -409,6 +412,39 @@ fn namespaces_are_joined_and_left() {
     old.send_text("41/v2");
     old.send_text("2");
     assert_eq!(old.text(), "3");
+}
+
+#[test]
+fn the_root_is_joined_in_any_words_and_left_while_its_connection_stays() {
+    let gateway = gateway();
+    let mut wire = session(&gateway, 4);
+    for words in ["40", "40{\"token\":\"123\"}", "40/v2,{\"anything\":[1]}"] {
+        wire.send_text(words);
+        let (start, _) = words.split_once('{').unwrap_or((words, ""));
+        assert!(next(&mut wire).starts_with(&format!("{start}{{\"sid\":\"")), "{words}");
+    }
+    wire.send_text("41");
+    wire.send_text("41/v2,");
+    wire.send_text("40/v2,{\"ack\":\"perhaps\"}");
+    assert!(next(&mut wire).starts_with("44/v2,{\"message\":\"auth"), "it goes on");
+    assert_eq!(wire.text(), "2", "and is pinged");
+}
+
+#[test]
+fn bytes_come_over_a_websocket_in_both_versions() {
+    let gateway = gateway();
+    for (engine, bytes) in [(3, &[4, 1, 2][..]), (4, &[1, 2])] {
+        let mut wire = session(&gateway, engine);
+        wire.send_text("40/v2,");
+        assert!(next(&mut wire).starts_with("40/v2,"));
+        wire.send_text("451-/v2,9[\"subscribe\",{\"resource\":{\"_placeholder\":true,\"num\":0}}]");
+        wire.send_binary(bytes);
+        assert!(next(&mut wire).starts_with("42/v2,[\"subscribe\",{\"status\":\"error\""));
+        assert!(next(&mut wire).starts_with("43/v2,9[{\"status\":\"error\""));
+    }
+    let mut wire = session(&gateway, 3);
+    wire.send_binary(&[1, 2]);
+    assert!(ends(&mut wire), "without the byte that stands before the data");
 }
 
 #[test]

@@ -145,3 +145,19 @@ fn every_promise_names_tests_that_there_are() {
         assert!(proved.contains(&promise.as_str()), "nothing proves {promise}");
     }
 }
+
+#[test]
+fn every_case_of_the_suites_of_socket_io_names_tests_that_there_are() {
+    let page = root().join("docs/protocol/socketio-cases.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with('|')).skip(2).collect();
+    assert!(rows.len() > 30, "{}", rows.len());
+    for row in rows {
+        let cell = row.split('|').nth(3).unwrap().trim();
+        for test in cell.split(", ").filter(|_| !cell.starts_with("none: ")) {
+            let (file, name) = test.trim_matches('`').split_once("::").expect(row);
+            let file = format!("fieldgate/tests/it/{file}");
+            assert!(body_of_test(&file, name).is_some(), "there is no {test}");
+        }
+    }
+}
