@@ -163,6 +163,14 @@ impl Intake {
         Frontier { ordered: state.next.prev(), durable: state.durable }
     }
 
+    /// The last number that stands on the disk, in a record or a gap. What was refused counts as
+    /// durable at once, and is known to the tail alone until the log goes on.
+    pub(super) fn stored(&self) -> Seq {
+        let state = self.lock();
+        let refused = state.refused(state.durable);
+        refused.map_or(state.durable, |range| Seq(*range.start()).prev())
+    }
+
     pub(super) fn is_refused(&self, seq: Seq) -> bool {
         // Who asks saw the frontier behind `seq` under the lock, and so this too.
         self.refused_any.load(Ordering::Relaxed) && self.lock().refused(seq).is_some()

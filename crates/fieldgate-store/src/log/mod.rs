@@ -226,9 +226,7 @@ impl Log for LocalLog {
         if let Some(chunk) = self.read_recent(from, filter, bytes_max) {
             return Ok(chunk);
         }
-        // What is older than the tail is on disk. Not all that counts as durable is: while the log is
-        // stopped, what was refused is known to the tail alone.
-        self.segments.read(from, self.intake.tail_start().prev(), filter, bytes_max)
+        self.segments.read(from, self.intake.stored(), filter, bytes_max)
     }
 
     fn read_recent(&self, from: Seq, filter: &ReadFilter, bytes_max: usize) -> Option<Chunk> {
