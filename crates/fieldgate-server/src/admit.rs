@@ -7,12 +7,12 @@ use fieldgate_core::{
     access::{Identity, Principal},
     dialect::{Draft, Target},
     fault::{Code, Fault},
-    id::{DeviceId, MsgId, UnixMs},
+    id::{DeviceId, MsgId, Seq, UnixMs},
     message::{Kind, Message, Priority},
     reading::{Stamp, decide_time},
     topic::Topic,
 };
-use fieldgate_store::{AppendError, Log, log::LocalLog, state::Admit};
+use fieldgate_store::{AppendError, Log, Record, log::LocalLog, state::Admit};
 
 use crate::{asks::Refused, fabric::Shared};
 
@@ -145,7 +145,25 @@ pub(crate) fn append_once(
     Ok(admit_once(shared, principal, reference, time, append)?.range())
 }
 
-/// The same, for who does more with what is new.
+/// Appends messages that each stand alone; the newest number of them, those that were stored before
+/// too.
+pub(crate) fn append_each(
+    shared: &Shared,
+    principal: &Principal,
+    records: Vec<Record>,
+    time: UnixMs,
+) -> Result<Seq, AppendError> {
+    shared.state.window().admit_each(
+        &principal.tenant,
+        &principal.name,
+        records,
+        time,
+        |seq| shared.log.is_refused(seq),
+        |fresh| shared.log.append(fresh, time),
+    )
+}
+
+/// As [`append_once`], for who does more with what is new.
 fn admit_once(
     shared: &Shared,
     principal: &Principal,

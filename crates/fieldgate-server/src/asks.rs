@@ -25,7 +25,7 @@ use fieldgate_dialects::{
 use fieldgate_store::{AppendError, Log, Record, log::LocalLog};
 
 use crate::{
-    admit::{admit, append_once},
+    admit::{admit, append_each, append_once},
     commands,
     fabric::{Shared, append_fault, now},
     hub::{Hub, Then},
@@ -348,13 +348,18 @@ fn batch(
     items: Vec<Result<Draft, Fault>>,
 ) -> Result<(), Refused> {
     let (time, shared) = (hub.clock().time, &hub.shared);
+    let promised = reference.clone().filter(|_| qos > Qos::AtMostOnce);
     let mut records = Vec::new();
     let mut refused = Vec::new();
-    let mut retain = false;
+    let (mut retain, mut named) = (false, false);
     for (index, item) in items.into_iter().enumerate() {
         match item.and_then(|draft| admit(shared, &link.own_telemetry, principal, draft, time)) {
             Ok(mut message) => {
-                message.reference = message.reference.or_else(|| reference.clone());
+                named |= message.reference.is_some() && message.qos > Qos::AtMostOnce;
+                // The window knows the batch by the same id that a start finds in the log. One that is
+                // not promised has no id that is known: it is told, where no repeat is looked for.
+                let told = || reference.clone().filter(|_| message.qos == Qos::AtMostOnce);
+                message.reference = promised.clone().or(message.reference).or_else(told);
                 retain |= message.retain;
                 records.push(Record::Message(message));
             }
@@ -367,15 +372,19 @@ fn batch(
         tell_error(hub, link, fault, reference, refused);
         return Ok(());
     }
-    match reference.filter(|_| qos > Qos::AtMostOnce) {
+    match promised {
         Some(reference) => {
             let append = |log: &LocalLog| log.append(records, time);
-            let range = append_once(&hub.shared, principal, &reference, time, append)?;
+            let range = append_once(shared, principal, &reference, time, append)?;
             let batch = Some(BatchResult { accepted_count, refused });
             acknowledge(hub, link, range, Then::Ack { reference, batch }, retain);
         }
         None => {
-            hub.append(records, time)?;
+            if named {
+                append_each(shared, principal, records, time)?;
+            } else {
+                hub.append(records, time)?;
+            }
             if !refused.is_empty() {
                 let text = format!("{} elements of the batch were refused", refused.len());
                 tell_error(hub, link, Fault::new(Code::BatchRefused, text), None, refused);

@@ -29,7 +29,7 @@ use fieldgate_store::{
 };
 
 use crate::{
-    admit::{Way, admit_to},
+    admit::{Way, admit_to, append_each},
     fabric::{Shared, now},
     ledger::DropReason,
 };
@@ -289,24 +289,6 @@ impl<'a> Gate<'a> {
 
 fn undecided() -> Fault {
     Fault::new(Code::Busy, "the device is not there yet, or is gone again: send it again")
-}
-
-/// Appends messages that each stand alone; the newest number of them, those that were stored before
-/// too. All of them wait for their sync, so the router is not woken before.
-fn append_each(
-    shared: &Shared,
-    principal: &Principal,
-    records: Vec<Record>,
-    time: UnixMs,
-) -> Result<Seq, AppendError> {
-    shared.state.window().admit_each(
-        &principal.tenant,
-        &principal.name,
-        records,
-        time,
-        |seq| shared.log.is_refused(seq),
-        |fresh| shared.log.append(fresh, time),
-    )
 }
 
 /// Writes down what was refused.

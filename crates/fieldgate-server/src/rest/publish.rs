@@ -20,7 +20,7 @@ use super::{
     idempotency::Derived,
 };
 use crate::{
-    admit::{admit, append_once},
+    admit::{admit, append_each, append_once},
     asks::limits_of,
     fabric::{FULL_TRIES, FULL_WAIT, append_fault, now},
     http::Problem,
@@ -136,7 +136,7 @@ fn outgoing(
         match admitted {
             Ok(mut message) => {
                 // Who gets an answer is promised what it says.
-                message.reference = message.reference.or_else(|| outgoing.reference.clone());
+                message.reference = outgoing.reference.clone().or(message.reference);
                 outgoing.retain |= message.retain;
                 outgoing.records.push(Record::Message(message));
             }
@@ -162,13 +162,14 @@ fn append(
     reference: Option<&MsgId>,
     records: Vec<Record>,
 ) -> Result<Seq, AppendError> {
-    let shared = &asker.shared;
-    let time = now();
-    let append = |log: &LocalLog| log.append(records, time);
-    let range = match reference {
-        Some(reference) => append_once(shared, &asker.principal, reference, time, append)?,
-        None => append(&shared.log)?,
+    let (shared, principal, time) = (&asker.shared, &asker.principal, now());
+    let last = match reference {
+        Some(reference) => {
+            let append = |log: &LocalLog| log.append(records, time);
+            Seq(*append_once(shared, principal, reference, time, append)?.end())
+        }
+        None => append_each(shared, principal, records, time)?,
     };
     shared.log.announce();
-    Ok(Seq(*range.end()))
+    Ok(last)
 }

@@ -8,7 +8,7 @@ use std::{
 use fieldgate_dialects::ws;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Seen, run};
+use crate::support::{Gateway, Seen, post, run};
 
 /// 50 rounds in a test run; more by `FIELDGATE_KILL_ROUNDS`.
 fn rounds() -> u64 {
@@ -261,4 +261,53 @@ fn a_folder_whose_making_was_cut_short_is_made_by_the_next_start() {
     let refused = run(&["key", "list"], &data);
     assert_eq!(refused.status.code(), Some(5));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("restore it from a copy"));
+}
+
+#[test]
+fn a_batch_is_stored_once_whatever_its_elements_are_called_also_after_a_kill() {
+    let mut gateway = Gateway::start();
+    let (token, key) = (gateway.device("d"), gateway.key("operator"));
+    let batch = |data: Value| json!({"type": "batch", "deviceId": "d", "data": data});
+    let named = |msgid: &str, t: u64| json!({"msgid": msgid, "data": {"t": t}});
+    let mut promised = batch(json!([named("e1", 1), named("e2", 2)]));
+    promised["msgid"] = "b".into();
+    let mut posted = batch(json!([named("e1", 3), named("e2", 4)]));
+    posted["msgid"] = "p".into();
+    // An element of a batch with an id is known by that alone; one of a batch without, by its own.
+    let alone = json!({"type": "status", "msgid": "e2", "data": {"t": 5}});
+    let each = batch(json!([named("e3", 6), named("e4", 7), {"data": {"t": 8}, "qos": 1}]));
+    let element = json!({"type": "status", "msgid": "e4", "data": {"t": 9}});
+    for _ in 0..3 {
+        let mut device = gateway.as_device("d", &token);
+        for frame in [&promised, &each, &alone, &element] {
+            device.send(frame);
+        }
+        // A repeat is acknowledged with what it repeats, which may be before what came in front of it.
+        let mut acks = [(); 3].map(|()| device.next_of("ack")["msgid"].to_string());
+        acks.sort();
+        assert_eq!(acks, [r#""b""#, r#""e2""#, r#""e4""#]);
+        let (status, told) = post(&gateway.address, "/v1/publish", &token, &posted.to_string());
+        assert_eq!(status, 201, "{told}");
+        gateway.kill();
+        gateway.up();
+    }
+    let mut app = gateway.as_app(&key);
+    app.send(&json!({"type": "subscribe", "topic": "devices/d/telemetry", "since": "all"}));
+    let mut stored = Vec::new();
+    loop {
+        let frame = app.next();
+        match frame["type"].as_str().unwrap() {
+            "mqtt" => stored.push((
+                frame["payload"]["t"].as_u64().unwrap(),
+                frame["ref"].as_str().unwrap_or_default().to_owned(),
+            )),
+            "caught_up" => break,
+            _ => (),
+        }
+    }
+    stored.sort_unstable();
+    let stored: Vec<_> = stored.iter().map(|(t, told)| (*t, told.as_str())).collect();
+    let once = [(1, "b"), (2, "b"), (3, "p"), (4, "p"), (5, "e2"), (6, "e3"), (7, "e4")];
+    // What has no id is another one each time.
+    assert_eq!(stored, [&once[..], &[(8, ""); 3]].concat());
 }
