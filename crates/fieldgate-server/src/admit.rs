@@ -16,6 +16,10 @@ use fieldgate_store::{AppendError, Log, Record, log::LocalLog, state::Admit};
 
 use crate::{asks::Refused, fabric::Shared};
 
+/// Most records of one group of the log, and most bytes of them in memory.
+const GROUP_LEN_MAX: usize = 4_096;
+pub(crate) const GROUP_BYTES_MAX: usize = 1 << 20;
+
 /// A topic that its sender may write.
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
@@ -145,22 +149,40 @@ pub(crate) fn append_once(
     Ok(admit_once(shared, principal, reference, time, append)?.range())
 }
 
-/// Appends messages that each stand alone; the newest number of them, those that were stored before
-/// too.
+/// Appends messages that each stand alone, in runs that are a group of the log each; the newest number
+/// of them, those that were stored before too.
+///
+/// # Errors
+///
+/// What the log says. Runs before are stored then; when all of them come again, those with an id are
+/// known.
 pub(crate) fn append_each(
     shared: &Shared,
     principal: &Principal,
     records: Vec<Record>,
     time: UnixMs,
 ) -> Result<Seq, AppendError> {
-    shared.state.window().admit_each(
-        &principal.tenant,
-        &principal.name,
-        records,
-        time,
-        |seq| shared.log.is_refused(seq),
-        |fresh| shared.log.append(fresh, time),
-    )
+    let append_run = |run: Vec<Record>| {
+        shared.state.window().admit_each(
+            &principal.tenant,
+            &principal.name,
+            run,
+            time,
+            |seq| shared.log.is_refused(seq),
+            |fresh| shared.log.append(fresh, time),
+        )
+    };
+    let (mut newest, mut run, mut bytes) = (Seq(0), Vec::new(), 0);
+    for record in records {
+        let more = record.memory_bytes();
+        if run.len() >= GROUP_LEN_MAX || bytes + more > GROUP_BYTES_MAX && !run.is_empty() {
+            newest = newest.max(append_run(std::mem::take(&mut run))?);
+            bytes = 0;
+        }
+        bytes += more;
+        run.push(record);
+    }
+    Ok(newest.max(append_run(run)?))
 }
 
 /// As [`append_once`], for who does more with what is new.

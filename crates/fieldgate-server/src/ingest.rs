@@ -19,6 +19,7 @@ use fieldgate_core::{
     access::{Identity, Principal},
     fault::{Code, Fault},
     id::{DeviceId, Seq, UnixMs},
+    message::Message,
     topic::Topic,
 };
 use fieldgate_dialects::thingsee::{self, Element, Elements};
@@ -29,7 +30,7 @@ use fieldgate_store::{
 };
 
 use crate::{
-    admit::{Way, admit_to, append_each},
+    admit::{GROUP_BYTES_MAX, Way, admit_to, append_each},
     fabric::{Shared, now},
     ledger::DropReason,
 };
@@ -38,7 +39,7 @@ pub(crate) use gateways::Gateways;
 pub(crate) use link::{on_frame, on_ping};
 pub(crate) use post::{answer, source_at};
 
-/// So many devices are made together: more would be too much for one group in the log.
+/// So many devices are made or moved together: more would be too much for one group in the log.
 const BROUGHT_LEN_MAX: usize = 256;
 
 /// The bounds of one frame.
@@ -199,24 +200,38 @@ fn take(
                 let way = Way::to(shared, principal, Topic::of_device(device, "events"))?;
                 admit_to(shared, principal, way, event, time)
             });
-            Ok((admit_to(shared, principal, way, element.draft, time)?, event.transpose()?))
+            let message = admit_to(shared, principal, way, element.draft, time)?;
+            Ok((record_of(message)?, event.transpose()?.map(record_of).transpose()?))
         });
         match admitted {
             Ok((message, event)) => {
                 taken.accepted_count += 1;
-                records.extend([Some(message), event].into_iter().flatten().map(Record::Message));
+                records.extend([Some(message), event].into_iter().flatten());
             }
             Err(fault) => taken.refused.push((index, fault)),
         }
     }
     taken.last = append_each(shared, principal, records, time)?;
-    if !moved.is_empty()
-        && let Err(error) = shared.log.append(moved, time)
-    {
-        tracing::debug!(%error, "through which gateways devices came is told later");
+    while !moved.is_empty() {
+        let rest = moved.split_off(moved.len().min(BROUGHT_LEN_MAX));
+        if let Err(error) = shared.log.append(std::mem::replace(&mut moved, rest), time) {
+            tracing::debug!(%error, "through which gateways devices came is told later");
+            break;
+        }
     }
     set_aside(shared, principal, &taken.refused, time);
     Ok(taken)
+}
+
+/// A message as the log takes it.
+fn record_of(message: Message) -> Result<Record, Fault> {
+    let record = Record::Message(message);
+    let bytes = record.memory_bytes();
+    if bytes > GROUP_BYTES_MAX {
+        let text = format!("{bytes} bytes with its original exceed {GROUP_BYTES_MAX}");
+        return Err(Fault::new(Code::TooLarge, text));
+    }
+    Ok(record)
 }
 
 /// What is known of a device that may pass.

@@ -237,3 +237,41 @@ fn a_device_of_no_source_gets_a_command_of_the_vendors_as_it_was_written() {
     let got = device.next_of("control");
     assert_eq!(got["payload"], payload, "{got}");
 }
+
+#[test]
+fn a_frame_above_what_the_log_takes_at_once_costs_none_of_its_elements() {
+    let gateway = gateway(&["limits.frame_bytes_max=4194304", "limits.message_bytes_max=524288"]);
+    let key = gateway.key("operator");
+    let long = |nth: u64, len: usize| {
+        let mut element = element("a", nth, 1_520_416_221 + nth);
+        element["note"] = "x".repeat(len).into();
+        element
+    };
+    let count = || {
+        let (mut count, mut cursor) = (0, String::new());
+        loop {
+            let path = format!("/v1/devices/a/history?kind=telemetry&limit=1000{cursor}");
+            let page: Value = serde_json::from_str(&gateway.get(&path, Some(&key)).1).unwrap();
+            count += page["items"].as_array().unwrap().len();
+            let Some(next) = page["next"].as_str() else { return count };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let frame: Vec<Value> = (0..900).map(|nth| long(nth, 1_500)).collect();
+    let mut cloud = connect(&gateway);
+    cloud.send_text(&json!(frame).to_string());
+    // The pong says that all of it is stored.
+    cloud.raw(&frame_masked(Opcode::Ping, b"all", [1, 2, 3, 4])).unwrap();
+    assert_eq!(cloud.see(), Seen::Pong(b"all".to_vec()));
+    assert_eq!(count(), 900);
+    // Sent again they are known, one by one.
+    let told = (200, json!({"accepted": 900, "refused": []}));
+    assert_eq!(bring(&gateway, &json!(frame).to_string()), told);
+    assert_eq!(count(), 900);
+    // One that is too much alone is set aside alone.
+    let frame = [long(1_001, 10), long(1_002, 524_170), long(1_003, 10)];
+    let (_, answer) = bring(&gateway, &json!(frame).to_string());
+    assert_eq!(answer["accepted"], 2, "{answer}");
+    assert_eq!(answer["refused"][0]["index"], 1, "{answer}");
+    assert_eq!(answer["refused"][0]["code"], "too_large", "{answer}");
+}
