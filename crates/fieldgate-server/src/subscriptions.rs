@@ -18,7 +18,7 @@ use fieldgate_core::{
 use fieldgate_store::Entry;
 
 use crate::{
-    catchup, documents,
+    asks, catchup, documents,
     fabric::{Shared, message_of, now},
     hub::{Hub, Paced},
     ledger::DropReason,
@@ -28,6 +28,9 @@ use crate::{
 
 /// So many bytes of retained messages are sent before the socket is looked at again.
 const RETAINED_BYTES_MAX: usize = 128 * 1024;
+
+/// So much of a tenant is looked at for the price of one message.
+const LOOKED_AT_LEN: usize = 1_000;
 
 /// A subscription of one link.
 #[derive(Debug)]
@@ -157,6 +160,7 @@ pub(crate) fn subscribe(
         subscriptions.len() - usize::from(subscriptions.contains(&ask.filter))
     };
     check(&hub.shared, principal, ask, count)?;
+    pay_for_looking(hub, link, principal, ask)?;
     if let Some(old) = link.subscriptions.borrow_mut().remove(&ask.filter) {
         hub.remove_member(link, &old);
     }
@@ -172,6 +176,31 @@ pub(crate) fn subscribe(
             hub.first_documents(link, &subscription);
         }
     }
+    Ok(())
+}
+
+/// Takes what it costs to look for what a subscription begins with: of all that the tenant retains, and
+/// of the documents of its devices, on the worker. A filter for one topic asks for one thing, and pays
+/// no more than its frame; where there is much to look at, others have a turn behind it as well.
+fn pay_for_looking(
+    hub: &Hub,
+    link: &Link,
+    principal: &Principal,
+    ask: &Subscribe,
+) -> Result<(), Fault> {
+    if ask.since.is_some() {
+        return Ok(());
+    }
+    let counts = hub.shared.state.tenant_counts(&principal.tenant);
+    let documents = if documents::follows(&ask.filter) { counts.devices } else { 0 };
+    let price = (counts.retained + documents) / LOOKED_AT_LEN;
+    if price == 0 {
+        return Ok(());
+    }
+    if ask.filter.levels().any(|level| level == "+" || level == "#") {
+        asks::take_rate(hub, link, principal, price, 0)?;
+    }
+    link.end_turn();
     Ok(())
 }
 
@@ -354,3 +383,6 @@ pub(crate) fn unsubscribe(hub: &Rc<Hub>, link: &Rc<Link>, filter: Filter) -> Res
     hub.answer(link, &Answer::Unsubscribed { filter });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,6 +170,13 @@ async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> Close
     }
 }
 
+impl Link {
+    /// What was obeyed just now took as long as many frames: the rest of the worker has a turn.
+    pub(crate) fn end_turn(&self) {
+        self.turn_frames.set(TURN_FRAMES);
+    }
+}
+
 /// Does everything but read, for a while.
 async fn pause(hub: &Hub, link: &Link) {
     if link.has_unsent() && link.drain(hub).is_err() {
