@@ -5,7 +5,7 @@
 //! already it hears again. Bounded by the addresses that keys were used from.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -83,9 +83,24 @@ struct Cursor {
 
 /// How far clients have read, by their addresses, in this life of the gateway.
 #[derive(Debug, Default)]
-pub(super) struct Cursors(HashMap<IpAddr, Vec<Cursor>>);
+pub(super) struct Cursors {
+    read: HashMap<IpAddr, Vec<Cursor>>,
+    /// From where clients may come that listened before this life, and until when.
+    before: Option<(HashSet<IpAddr>, Instant)>,
+}
 
 impl Cursors {
+    /// From these addresses clients listened before this life of the gateway. Said once.
+    pub(super) fn set_before(&mut self, addresses: HashSet<IpAddr>, now: Instant) {
+        self.before.get_or_insert((addresses, now + LEFT_KEPT));
+    }
+
+    /// Whether a client from this address may have listened before this life alone.
+    pub(super) fn may_be_of_before(&mut self, address: IpAddr, now: Instant) -> bool {
+        self.before.take_if(|(_, ends)| now >= *ends);
+        self.before.as_ref().is_some_and(|(before, _)| before.contains(&address.to_canonical()))
+    }
+
     /// Somebody read everything by a request.
     pub(super) fn on_read(&mut self, address: IpAddr, read: Seq, now: Instant) {
         self.keep(address, Cursor { read, ends: now + READ_KEPT }, now);
@@ -98,18 +113,18 @@ impl Cursors {
 
     /// Up to where everybody at an address has read; nothing if nobody is known.
     pub(super) fn of(&self, address: IpAddr, now: Instant) -> Option<Seq> {
-        let cursors = self.0.get(&address)?.iter().filter(|cursor| now < cursor.ends);
+        let cursors = self.read.get(&address)?.iter().filter(|cursor| now < cursor.ends);
         cursors.map(|cursor| cursor.read).min()
     }
 
     fn keep(&mut self, address: IpAddr, cursor: Cursor, now: Instant) {
-        if self.0.len() >= ADDRESSES_MAX {
-            self.0.retain(|_, cursors| cursors.iter().any(|cursor| now < cursor.ends));
+        if self.read.len() >= ADDRESSES_MAX {
+            self.read.retain(|_, cursors| cursors.iter().any(|cursor| now < cursor.ends));
         }
-        if self.0.len() >= ADDRESSES_MAX {
-            self.0.clear();
+        if self.read.len() >= ADDRESSES_MAX {
+            self.read.clear();
         }
-        let cursors = self.0.entry(address).or_default();
+        let cursors = self.read.entry(address).or_default();
         cursors.retain(|known| now < known.ends && known.read != cursor.read);
         if cursors.len() >= CURSORS_MAX {
             // The one that read least stays.
@@ -154,6 +169,20 @@ mod tests {
     }
 
     #[test]
+    fn who_may_have_listened_before_is_awaited_for_a_day_whatever_others_read() {
+        let (mut cursors, now) = (Cursors::default(), Instant::now());
+        assert!(!cursors.may_be_of_before(HOME, now));
+        cursors.set_before(HashSet::from([HOME]), now);
+        // A mirror that begins anew is no other life.
+        cursors.set_before(HashSet::new(), now);
+        cursors.on_read(HOME, Seq(100), now);
+        assert!(cursors.may_be_of_before(HOME, now + LEFT_KEPT / 2));
+        assert!(cursors.may_be_of_before("::ffff:192.168.1.7".parse().unwrap(), now));
+        assert!(!cursors.may_be_of_before([192, 168, 1, 8].into(), now));
+        assert!(!cursors.may_be_of_before(HOME, now + LEFT_KEPT));
+    }
+
+    #[test]
     fn who_read_and_never_listened_is_not_awaited_long() {
         let (mut cursors, now) = (Cursors::default(), Instant::now());
         cursors.on_read(HOME, Seq(10), now);
@@ -170,6 +199,6 @@ mod tests {
             cursors.on_left(HOME, Seq(read), now);
         }
         assert_eq!(cursors.of(HOME, now), Some(Seq(1)));
-        assert!(cursors.0[&HOME].len() <= CURSORS_MAX);
+        assert!(cursors.read[&HOME].len() <= CURSORS_MAX);
     }
 }

@@ -87,6 +87,10 @@ struct Lost;
 
 fn follow(shared: &Shared, bridge: &Bridge, from: Seq) -> Result<(), Lost> {
     let view = View::load(shared, &bridge.tenant, from);
+    let keys = shared.state.bridge_keys(&bridge.tenant);
+    let known = keys.iter().flat_map(|key| key.addresses.keys());
+    let known = known.filter_map(|address| address.parse().ok()).collect();
+    bridge.cursors().set_before(known, Instant::now());
     *bridge.view() = Some(view);
     bridge.set_shown(from);
     let listeners = Listeners::default();
@@ -236,18 +240,15 @@ impl Mirror<'_> {
     fn join(&mut self, view: &mut View, listener: Listener) {
         self.send(view);
         let here = self.listeners.read_at(listener.address);
-        let read = self.bridge.read_of(self.shared, &listener);
-        let read = read.map(|(read, before)| (here.map_or(read, |here| here.min(read)), before));
-        let (frames, count) = match read {
-            Some((read, before)) => view.since(read, before).take().unwrap_or_default(),
-            None => Default::default(),
-        };
+        let read = self.bridge.read_of(&listener);
+        let before = read.is_none();
+        let read = read.map_or(Seq(0), |read| here.map_or(read, |here| here.min(read)));
+        let (frames, count) = view.since(read, before).take().unwrap_or_default();
         let (link, through) = (listener.link, view.position);
         if let Some(inbox) = self.shared.inboxes.get(link.worker) {
             inbox.push(Pushed::First { link: link.link, frames, count, through });
         }
         self.note_seen(&listener);
-        let read = read.map_or(through, |(read, _)| read);
         self.listeners.enter(Listener { read, ..listener });
         view.frames.set_idle(false);
     }

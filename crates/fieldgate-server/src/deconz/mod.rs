@@ -207,14 +207,16 @@ impl Bridge {
         self.feed.end();
     }
 
-    /// Up to where whoever listens has read everything, and whether that was before this life of the
-    /// gateway; nothing of who is not known.
-    fn read_of(&self, shared: &Shared, listener: &Listener) -> Option<(Seq, bool)> {
-        if let Some(read) = self.cursors().of(listener.address, Instant::now()) {
-            return Some((read, false));
+    /// Up to where whoever listens has read everything; nothing of who may have done so before this life
+    /// of the gateway alone: of a client that is not known, be it let in without a key, and of each that
+    /// comes from an address that was known before. What others did there since says nothing of it.
+    fn read_of(&self, listener: &Listener) -> Option<Seq> {
+        let now = Instant::now();
+        let mut cursors = self.cursors();
+        if cursors.may_be_of_before(listener.address, now) {
+            return None;
         }
-        let key = listener.key.as_ref()?;
-        self.knows(shared, key, listener.address).then_some((Seq(0), true))
+        cursors.of(listener.address, now)
     }
 
     /// Whether a key was used from an address.

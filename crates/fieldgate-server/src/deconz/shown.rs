@@ -263,13 +263,14 @@ impl Shown {
     }
 
     /// What is known of parts that changed behind a number, for a client that was away: what is, never
-    /// what happened. `before`: it was away since before this life of the gateway.
+    /// what happened. `before`: it was away since before this life of the gateway, and does not know what
+    /// was made then; of what it knows `added` tells it nothing.
     pub(super) fn tell_since(&self, read: Seq, before: bool, frames: &mut Frames) {
         let was_reached = before || self.reached > read;
         for (place, name) in &self.names {
             let (part, instance) = *place;
             let subject = name.subject(part);
-            if name.shown > read
+            if (before || name.shown > read)
                 && let Some(resource) = self.resource(*place)
             {
                 frames.push(&event::added(subject, &resource));

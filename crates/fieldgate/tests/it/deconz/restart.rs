@@ -109,6 +109,31 @@ fn pydeconz_goes_on_behind_a_kill() {
 }
 
 #[test]
+fn what_was_made_before_a_restart_is_added_for_whoever_was_away() {
+    let mut bridge = Bridge::start(&["deconz.push_allow=127.0.0.9"]);
+    let keyless =
+        |bridge: &Bridge| Wire::open_from([127, 0, 0, 9].into(), &bridge.address(), "/", &[]);
+    drop((bridge.listen(), keyless(&bridge).unwrap()));
+    let lamp = bridge.device("lamp-1", &lamp());
+    bridge.listed("lights", 1);
+    drop(lamp);
+    bridge.gateway.signal("TERM");
+    assert_eq!(bridge.gateway.ended(), Some(0));
+    bridge.gateway.up();
+    // Another client of the address reads everything before this one comes.
+    bridge.ready();
+    for mut client in [bridge.listen(), keyless(&bridge).unwrap()] {
+        let added = loop {
+            let frame = client.next();
+            if frame["e"] == "added" && frame["r"] == "lights" {
+                break frame;
+            }
+        };
+        assert_eq!((&added["id"], &added["light"]["name"]), (&json!("1"), &json!("lamp-1")));
+    }
+}
+
+#[test]
 fn numbers_are_never_given_again_and_come_back_with_their_device() {
     let bridge = Bridge::start(&[]);
     let first = bridge.device("lamp-1", &lamp());

@@ -16,6 +16,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 use super::LIMIT;
 
@@ -201,10 +202,14 @@ fn prepared(stream: TcpStream) -> TcpStream {
 
 /// Connects from another address of this machine: all of 127.0.0.0/8 are.
 fn connect_from(source: IpAddr, address: &str) -> TcpStream {
+    connect(address, |socket| socket.bind(SocketAddr::new(source, 0)))
+}
+
+fn connect(address: &str, prepare: impl FnOnce(&TcpSocket) -> io::Result<()>) -> TcpStream {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let connected = runtime.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::new(source, 0))?;
+        let socket = TcpSocket::new_v4()?;
+        prepare(&socket)?;
         socket.connect(address.parse().unwrap()).await?.into_std()
     });
     let stream = connected.unwrap();
@@ -226,6 +231,12 @@ impl Wire {
         headers: &[&str],
     ) -> Result<Self, String> {
         Self::upgrade(Box::new(prepared(connect_from(source, address))), address, path, headers)
+    }
+
+    /// Opens a connection of which little waits in the sockets while nobody reads.
+    pub(crate) fn open_narrow(address: &str, path: &str) -> Result<Self, String> {
+        let stream = connect(address, |socket| socket.set_recv_buffer_size(4_096));
+        Self::upgrade(Box::new(prepared(stream)), address, path, &[])
     }
 
     /// Opens a connection over TLS that trusts this certificate alone.
