@@ -5,7 +5,7 @@
 //! Absent: what its packets mean, and the way of events to it, which are those of every session.
 //! Invariant: there is one at most, since there are two namespaces with rooms.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use fieldgate_core::close::CloseReason;
 use fieldgate_dialects::{
@@ -29,7 +29,12 @@ pub(super) struct Second {
     channel: Rc<Channel>,
     /// So many binary messages belong to the packet that it was handed last, and follow.
     binary_count: Cell<usize>,
+    /// It was heard, and the link that has the socket reads the log: that one has a turn.
+    rests: Cell<bool>,
 }
+
+/// How long such a turn is: longer than the pause in which a link looks for room.
+const TURN: Duration = Duration::from_millis(4);
 
 impl Session {
     /// Whether its connection is somebody's by its second namespace.
@@ -63,7 +68,12 @@ pub(super) fn join(
         _ => "/devices",
     };
     let channel = Rc::new(Channel::default());
-    let second = Second { name, channel: Rc::clone(&channel), binary_count: Cell::new(0) };
+    let second = Second {
+        name,
+        channel: Rc::clone(&channel),
+        binary_count: Cell::new(0),
+        rests: Cell::new(false),
+    };
     if carrier.carrier().is_some() || session.second.set(second).is_err() {
         // Packets that name it do not come here once it is there.
         return refuse(hub, carrier, head.namespace, "this connection serves two namespaces");
@@ -115,12 +125,28 @@ pub(super) fn take_binary(session: &Session, bytes: &[u8]) -> Option<Outcome> {
 pub(crate) fn carry(hub: &Hub, link: &Rc<Link>, session: &Session) {
     let Some(second) = session.second.get() else { return };
     let has_room = link.outbox.byte_len() <= link.outbox.bytes_max() / 2;
-    if !has_room && !link.is_closing() {
+    if (!has_room || second.rests.get()) && !link.is_closing() {
         return;
     }
     let frames = second.channel.take();
     if !frames.is_empty() {
         hub.touch(link);
         link.outbox.push_shared(frames.into());
+        if link.behind.get() {
+            rest(link, second);
+        }
     }
+}
+
+/// Lets a link that reads the log find room in its own outbox before the second namespace fills it again.
+fn rest(link: &Rc<Link>, second: &Second) {
+    second.rests.set(true);
+    let link = Rc::clone(link);
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(TURN).await;
+        if let Some(second) = link.session.as_ref().and_then(|session| session.second.get()) {
+            second.rests.set(false);
+        }
+        link.wake();
+    });
 }

@@ -432,8 +432,8 @@ fn a_slow_reader_gets_everything_in_both_namespaces_and_costs_what_one_may() {
         "limits.messages_per_second=1000000",
         "limits.message_burst=1000000",
         "limits.bytes_per_second=1000000000",
-        "heartbeat.silence_ms=60000",
-        "heartbeat.ping_ms=50000",
+        "heartbeat.silence_ms=200000",
+        "heartbeat.ping_ms=150000",
     ];
     let (gateway, key) = gateway(&settings);
     publish(&gateway, &key, &json!({"temp": 0}));
@@ -445,7 +445,7 @@ fn a_slow_reader_gets_everything_in_both_namespaces_and_costs_what_one_may() {
     let mut app = gateway.as_app(&key);
     let topic = format!("devices/{DEVICE}/telemetry");
     let text = "x".repeat(4_000);
-    let count = 8_000;
+    let count = 6_000;
     let before = gateway.memory_bytes();
     for n in 1..=count {
         app.send(&json!({"type": "publish", "topic": topic, "qos": u8::from(n % 500 == 0), "msgid": n.to_string(),
@@ -454,12 +454,12 @@ fn a_slow_reader_gets_everything_in_both_namespaces_and_costs_what_one_may() {
             app.next_of("ack");
         }
     }
-    // 32 MB are in the log, and twice as much is to be read.
+    // 24 MB are in the log, and twice as much is to be read.
     let grown = gateway.memory_bytes().saturating_sub(before);
-    assert!(grown < 24 << 20, "{grown}");
+    assert!(grown < 20 << 20, "{grown}");
     let (mut things, mut devices) = (1, 1);
     while things <= count || devices <= count {
-        let told = slow.text();
+        let told = next(&mut slow);
         let (expected, wanted) = if told.starts_with("42/v2,") {
             things += 1;
             (things - 1, format!("\"value\":{},", things - 1))
@@ -476,6 +476,8 @@ fn a_slow_reader_gets_everything_in_both_namespaces_and_costs_what_one_may() {
             }
             continue;
         }
-        assert!(told.contains(&wanted), "{expected}: {}", &told[..120]);
+        assert!(told.contains(&wanted), "{expected}: {told}");
+        // Neither has to wait until the other one has everything.
+        assert!(expected < count || things.min(devices) > count / 20, "{things} {devices}");
     }
 }
