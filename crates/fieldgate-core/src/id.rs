@@ -98,6 +98,9 @@ pub enum InvalidId {
     /// Not `[A-Za-z0-9._:~-]{1,128}`.
     #[error("a device id is 1 to 128 of the characters A-Z a-z 0-9 . _ : ~ -, not {0:?}")]
     Device(String),
+    /// A device's, with the prefix that others are known by.
+    #[error("a new device's id does not begin with {0:?}: choose another")]
+    NameOfAnother(&'static str),
     /// Not `[a-z0-9-]{1,64}`.
     #[error("a tenant name is 1 to 64 of the characters a-z 0-9 -, not {0:?}")]
     Tenant(String),
@@ -145,6 +148,10 @@ impl FromStr for TenantId {
     }
 }
 
+/// What the names of API keys, people and sources begin with, beside which a device stands by its id
+/// alone ([`crate::access::Principal::name`]).
+const NAMES_OF_OTHERS: [&str; 3] = ["key:", "user:", "source:"];
+
 /// A device's id, unique in its tenant. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(Arc<str>);
@@ -154,6 +161,17 @@ impl DeviceId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Refuses an id that is the name of a key, a person or a source: its device would be taken for
+    /// that. For new devices alone; earlier releases made some.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidId::NameOfAnother`].
+    pub fn check_new(&self) -> Result<(), InvalidId> {
+        let prefix = NAMES_OF_OTHERS.into_iter().find(|prefix| self.0.starts_with(prefix));
+        prefix.map_or(Ok(()), |prefix| Err(InvalidId::NameOfAnother(prefix)))
     }
 }
 

@@ -211,6 +211,7 @@ impl Shared {
 
     /// Changes the registry: durable and decided when this returns.
     pub(crate) async fn change_registry(&self, change: RegistryChange) -> Result<Seq, Fault> {
+        change.check_new()?;
         let seq = self.append_durable(Record::Registry(Box::new(change))).await?;
         self.outcome(seq).map(|()| seq)
     }

@@ -152,6 +152,7 @@ fn bring(
         .filter(|element| before.replace(&element.device) != Some(&element.device))
         .filter(|element| {
             matches!(standing(shared, principal, source, &element.device), Standing::New)
+                && element.device.check_new().is_ok()
         })
         .filter(|element| seen.insert(&element.device))
         .collect();
@@ -291,6 +292,9 @@ impl<'a> Gate<'a> {
 
     /// Why a device was not made.
     fn why_not(&self, source: &str, device: &DeviceId) -> Fault {
+        if let Err(error) = device.check_new() {
+            return Fault::new(Code::BadValue, error.to_string());
+        }
         let asked = self.brought.and_then(|brought| {
             brought.asked.iter().find(|(asked, _)| asked == device).map(|(_, seq)| *seq)
         });

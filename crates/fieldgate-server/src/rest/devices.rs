@@ -109,7 +109,7 @@ struct DeviceWhole {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewDevice {
-    /// Its id, unique in the tenant.
+    /// Its id, unique in the tenant. It does not begin with `key:`, `user:` or `source:`.
     #[schema(pattern = "^[A-Za-z0-9._:~-]{1,128}$", examples("lamp-1"))]
     id: String,
     /// What it is: light, plug, cover, lock, thermostat, switch, sensor, gateway, machine or other.

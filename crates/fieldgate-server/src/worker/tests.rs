@@ -82,3 +82,29 @@ async fn a_link_that_never_ends_holds_its_device_up_for_a_second_at_most() {
     assert!(began.elapsed() >= crate::link::TAKEOVER_WAIT, "{:?}", began.elapsed());
     gateway.running.drain().await;
 }
+
+#[tokio::test]
+async fn a_device_is_nobody_else_whatever_it_is_called() {
+    let gateway = Gateway::start(&[], 1).await;
+    for id in ["key:k", "user:anna", "source:cloud"] {
+        let asked = [
+            ("/v1/devices", json!({"id": id})),
+            ("/v1/devices", json!({"id": id, "credential": "hmac"})),
+            ("/v1/activation-codes", json!({"device": id})),
+        ];
+        for (path, body) in asked {
+            let bytes = body.to_string().into_bytes();
+            let (status, told) = gateway.running.admin("POST", path, bytes).await.unwrap();
+            assert_eq!((status, &told["code"]), (400, &json!("bad_value")), "{body}: {told}");
+        }
+    }
+    // A name that only holds one is free, and what comes of it is its own.
+    let (token, key) = (gateway.device("a:key:k").await, gateway.key("k").await);
+    let mut app = gateway.connect(&key).await;
+    app.send(json!({"type": "publish", "topic": "a", "payload": 1, "msgid": "one"})).await;
+    let first = app.next_of("ack").await["seq"].clone();
+    let mut device = gateway.connect(&token).await;
+    device.send(json!({"type": "status", "data": {"t": 1}, "msgid": "one"})).await;
+    assert_ne!(first, device.next_of("ack").await["seq"]);
+    gateway.running.drain().await;
+}

@@ -4,7 +4,11 @@
 
 use std::sync::Arc;
 
-use fieldgate_core::profile::Profile;
+use fieldgate_core::{
+    fault::{Code, Fault},
+    id::{DeviceId, InvalidId},
+    profile::Profile,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -217,6 +221,36 @@ impl RegistryChange {
     #[must_use]
     pub fn local(tenant: &str, change: Change) -> Self {
         Self { tenant: tenant.to_owned(), change, author: Some(Author::local()) }
+    }
+
+    /// Refuses what is not to be asked for any more, before it is in the log.
+    ///
+    /// Applying the record does not look at this: what an earlier release asked for stands in the log,
+    /// and is made again by whoever reads it. What a source brings ([`Change::SourceDevice`]) is told
+    /// of devices that stand, too, so who takes it looks at the id of those that are new.
+    ///
+    /// # Errors
+    ///
+    /// `bad_value`: the device to be has the name of somebody else ([`DeviceId::check_new`]).
+    pub fn check_new(&self) -> Result<(), Fault> {
+        let checked = self.new_device().map(|id| id.parse::<DeviceId>()?.check_new());
+        checked
+            .transpose()
+            .map(drop)
+            .map_err(|error: InvalidId| Fault::new(Code::BadValue, error.to_string()))
+    }
+
+    /// The id that is asked for.
+    fn new_device(&self) -> Option<&str> {
+        if let Change::DeviceAdd(device) | Change::DeviceAddSigning { device, .. } = &self.change {
+            return Some(&device.id);
+        }
+        let Change::Activation { step, .. } = &self.change else { return None };
+        match step {
+            ActivationStep::Add(activation) => activation.device.as_deref(),
+            ActivationStep::Use(device) => Some(&device.id),
+            ActivationStep::Remove => None,
+        }
     }
 
     /// About what the parts of it that vary most cost in memory.

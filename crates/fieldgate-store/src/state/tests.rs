@@ -67,6 +67,23 @@ fn a_device_id_is_given_once() {
 }
 
 #[test]
+fn a_device_with_the_name_of_another_is_asked_for_no_more_and_stays_where_it_is() {
+    let state = state();
+    for (seq, id) in (1..).zip(["key:k", "user:anna", "source:cloud"]) {
+        let record = change(device(&state, id, id));
+        let Record::Registry(asked) = &record else { panic!("a change") };
+        assert_eq!(asked.check_new().unwrap_err().code, Code::BadValue, "{id}");
+        // As the log of an earlier release has it.
+        apply(&state, seq, record);
+        assert_eq!(state.outcome(Seq(seq)), Some(Ok(())), "{id}");
+        assert!(state.device(&tenant(), &id.parse().unwrap()).is_some());
+    }
+    for id in ["key", "keys:k", "urn:key:k", "00:17:88"] {
+        assert_eq!(RegistryChange::local("default", device(&state, id, id)).check_new(), Ok(()));
+    }
+}
+
+#[test]
 fn a_token_of_ones_own_counts_for_its_device_alone() {
     let state = state();
     let id: DeviceId = "a".parse().unwrap();

@@ -210,13 +210,17 @@ fn one_bad_element_never_costs_its_neighbours_and_is_written_down() {
     let page: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(page["items"][0]["who"], "source:cloud");
     // By HTTP the sender hears of each.
-    let body = json!([element("a", 6, 1_520_416_224), {"tsmId": 1}, element("ours", 1, 2)]);
+    let body = json!([element("a", 6, 1_520_416_224), {"tsmId": 1}, element("ours", 1, 2),
+        element("source:cloud", 1, 2)]);
     let (status, answer) = post(&gateway, "", &body.to_string());
     assert_eq!((status, &answer["accepted"]), (200, &json!(1)));
     let refused: Vec<_> = answer["refused"].as_array().unwrap().iter().collect();
     assert_eq!((&refused[0]["index"], &refused[0]["code"]), (&json!(1), &json!("missing_field")));
     assert_eq!((&refused[1]["index"], &refused[1]["code"]), (&json!(2), &json!("not_allowed")));
     assert!(refused[1]["message"].as_str().unwrap().contains("ours"), "{answer}");
+    // No device has the name of somebody else.
+    assert_eq!((&refused[2]["index"], &refused[2]["code"]), (&json!(3), &json!("bad_value")));
+    assert_eq!(gateway.get("/v1/devices/source:cloud", Some(&key)).0, 404);
 }
 
 #[test]
