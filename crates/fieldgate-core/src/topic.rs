@@ -3,7 +3,7 @@
 //! Pure. Invariant: a [`Topic`] has no wildcard; a [`Filter`] has wildcards only as whole levels,
 //! `#` only as the last. Empty levels are levels. `#` and a leading `+` never match `$…` topics.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use crate::{id::DeviceId, message::Kind};
 
@@ -105,6 +105,13 @@ impl Filter {
     /// The levels, in order.
     pub fn levels(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
+    }
+
+    /// What stands before the first wildcard, with its `/`; nothing if there is none. Every topic that
+    /// it selects begins with that, but for the `a` that `a/#` selects.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&str> {
+        self.0.find(['+', '#']).and_then(|at| self.0.get(..at))
     }
 
     /// Tells whether this filter selects `topic` (MQTT 5.0 4.7.1 to 4.7.3).
@@ -228,6 +235,12 @@ impl FromStr for Filter {
             }
         }
         Ok(Self(Arc::from(text)))
+    }
+}
+
+impl Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -19,6 +19,7 @@ mod profiles;
 mod registered;
 mod registry;
 mod reported;
+mod retained;
 mod rows;
 mod scenes;
 mod sign_ins;
@@ -36,7 +37,7 @@ use fieldgate_core::{
     fault::Fault,
     id::{DeviceId, Seq, TenantId, UnixMs},
     state::Bounds,
-    topic::{Filter, Topic},
+    topic::Topic,
 };
 
 pub use bridge::{
@@ -55,7 +56,6 @@ pub use things::{ACCOUNTS_PER_ADDRESS_MAX, SETTINGS_BYTES_MAX, THINGS_MAX};
 pub use window::{Admit, Window};
 
 use crate::{
-    record::{Entry, Record},
     registry::{ApiKey, Device},
     secret::MasterKey,
 };
@@ -244,25 +244,6 @@ impl State {
     #[must_use]
     pub fn key(&self, tenant: &TenantId, name: &str) -> Option<Arc<ApiKey>> {
         self.read().tenants.get(tenant)?.keys.get(name).cloned()
-    }
-
-    /// The retained messages that `filter` selects, by topic.
-    #[must_use]
-    pub fn retained(&self, tenant: &TenantId, filter: &Filter) -> Vec<Arc<Entry>> {
-        let inner = self.read();
-        let Some(tenant) = inner.tenants.get(tenant) else { return Vec::new() };
-        let selected = tenant.retained.iter().filter(|(topic, _)| filter.matches(topic));
-        selected.map(|(_, entry)| Arc::clone(entry)).collect()
-    }
-
-    /// Whether this is still the retained message of its topic.
-    #[must_use]
-    pub fn is_retained(&self, entry: &Entry) -> bool {
-        let Record::Message(message) = &entry.record else { return false };
-        let inner = self.read();
-        let retained = inner.tenants.get(&message.tenant).map(|tenant| &tenant.retained);
-        let of_topic = retained.and_then(|retained| retained.get(&message.topic));
-        of_topic.is_some_and(|retained| retained.seq == entry.seq)
     }
 
     /// Whether any device of any tenant has an open command.

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     memory::SimLog,
     port::{Followed, Log as _},
-    record::CommandChange,
+    record::{CommandChange, Entry, Record},
     registry::{Change, RegistryChange},
 };
 
