@@ -5,7 +5,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use fieldgate_core::{
-    id::Seq,
+    id::{DeviceId, Seq, TenantId},
     message::{Kind, Message},
 };
 
@@ -125,6 +125,7 @@ impl State {
                 {
                     changes.row(RowKey::Reported(tenant.clone(), device.clone()), None);
                     changes.row(RowKey::Desired(tenant.clone(), device.clone()), None);
+                    effects.extend(inner.cancel_all(tenant, device, changes));
                 }
                 if let RowKey::Device(tenant, device) = &key
                     && matches!(change.change, Change::ProfileSet { .. })
@@ -144,5 +145,22 @@ impl State {
             inner.outcomes.pop_first();
         }
         effects
+    }
+}
+
+impl Inner {
+    /// Ends what waits for a device that is removed: it is not for whoever gets its id later. The
+    /// removal is what says so in the log.
+    fn cancel_all(
+        &mut self,
+        tenant: &TenantId,
+        device: &DeviceId,
+        changes: &mut Changes,
+    ) -> Vec<Effect> {
+        let ended = self.commands.cancel_all(tenant, device);
+        for moved in &ended {
+            changes.row(RowKey::Command(moved.command.entry.seq), None);
+        }
+        ended.into_iter().map(Effect::CommandMoved).collect()
     }
 }

@@ -139,6 +139,20 @@ impl Commands {
         Some(moved)
     }
 
+    /// Ends every command of a device as cancelled, oldest first.
+    pub(super) fn cancel_all(&mut self, tenant: &TenantId, device: &DeviceId) -> Vec<CommandMoved> {
+        let open = self.by_device.get(&(tenant.clone(), device.clone())).cloned();
+        let end = |command: Seq| CommandChange {
+            tenant: tenant.clone(),
+            device: device.clone(),
+            command,
+            state: CommandState::Cancelled,
+            payload: None,
+            by: "gateway".into(),
+        };
+        open.into_iter().flatten().filter_map(|seq| self.apply(&end(seq))).collect()
+    }
+
     pub(super) fn of(&self, tenant: &TenantId, device: &DeviceId) -> Vec<OpenCommand> {
         let open = self.by_device.get(&(tenant.clone(), device.clone()));
         open.into_iter().flatten().filter_map(|seq| self.get(*seq)).collect()

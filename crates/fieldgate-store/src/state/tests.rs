@@ -155,6 +155,32 @@ fn the_first_end_of_a_command_stands() {
 }
 
 #[test]
+fn what_waits_for_a_device_ends_with_it() {
+    let state = state();
+    apply(&state, 1, change(device(&state, "lamp", "t1")));
+    for (seq, id) in [(2, "lamp"), (3, "other"), (4, "lamp")] {
+        apply(&state, seq, message(&format!("devices/{id}/commands"), "{}", false));
+    }
+    state.changes().take();
+    let ended: Vec<_> = apply(&state, 5, change(Change::DeviceRemove("lamp".to_owned())))
+        .into_iter()
+        .filter_map(|effect| {
+            let Effect::CommandMoved(moved) = effect else { return None };
+            Some((moved.command.entry.seq.0, moved.command.state))
+        })
+        .collect();
+    assert_eq!(ended, [(2, CommandState::Cancelled), (4, CommandState::Cancelled)]);
+    let rows = state.changes().take().rows;
+    let is_gone = |seq| rows.get(&RowKey::Command(Seq(seq))).map(Option::is_none);
+    assert_eq!([2, 3, 4].map(is_gone), [Some(true), None, Some(true)]);
+    // Who gets the id next gets nothing of it.
+    apply(&state, 6, change(device(&state, "lamp", "t2")));
+    assert!(state.open_commands(&tenant(), &"lamp".parse().unwrap()).is_empty());
+    let left = state.open_count(&tenant(), &"other".parse().unwrap());
+    assert_eq!(left, OpenCount { device_count: 1, tenant_count: 1, tenant_bytes: 2 });
+}
+
+#[test]
 fn a_repeat_has_the_number_of_its_message_unless_that_was_refused() {
     let state = state();
     let (sender, id) = (Arc::from("a"), "m".parse().unwrap());
