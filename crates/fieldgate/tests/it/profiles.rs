@@ -1,5 +1,7 @@
 //! Profiles on a real gateway: what a device is, who may say so, and which commands it takes.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::support::{Gateway, Wire, run};
@@ -58,9 +60,15 @@ fn describe(wire: &mut Wire, profile: &Value) -> Value {
     wire.next()
 }
 
+/// Sends a command under an id of its own, as one that repeats another's is answered as that was.
 fn command(app: &mut Wire, to: &str, payload: &Value) -> Value {
-    app.send(&json!({"type": "command", "to": to, "msgid": "c", "payload": payload}));
-    app.next()
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let id = format!("command-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    app.send(&json!({"type": "command", "to": to, "msgid": id, "payload": payload}));
+    let answer = app.next();
+    let field = if answer["type"] == "ack" { "msgid" } else { "ref" };
+    assert_eq!(answer[field], id, "{answer}");
+    answer
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn a_command_arrives_in_the_words_and_units_of_its_device() {
         (json!({"action": "explode"}), "bad_value", Value::Null),
     ] {
         let error = command(&mut app, "lamp", &payload);
-        assert_eq!((&error["code"], &error["ref"]), (&json!(code), &json!("c")), "{payload}");
+        assert_eq!(error["code"], code, "{payload}");
         assert_eq!(error["resource"], resource, "{payload}");
         if resource == "bri" && payload["change"].is_null() {
             assert_eq!((&error["min"], &error["max"]), (&json!(0), &json!(255)), "{payload}");
