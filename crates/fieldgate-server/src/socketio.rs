@@ -23,7 +23,6 @@ use std::{
     sync::Arc,
 };
 
-use crate::{asks::Outcome, fabric::Shared, hub::Hub, link::Link, sink::Socket};
 use fieldgate_core::{
     close::CloseReason,
     id::{Position, Seq},
@@ -36,6 +35,8 @@ use fieldgate_dialects::{
     },
     ws::{self, Event, Opcode},
 };
+
+use crate::{asks::Outcome, fabric::Shared, hub::Hub, link::Link, sink::Socket};
 
 pub(crate) use http::{Probing, Sessions, allow_origin, answer, is_ours};
 pub(crate) use rooms::{on_rights, on_tick};
