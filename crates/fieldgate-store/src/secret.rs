@@ -24,7 +24,7 @@ use crate::{
     disk,
     registry::{NonceHash, Sealed, SecretHash},
 };
-pub use token::{THING_TOKEN_LEN, TokenKind, is_thing_token, make_token, random_text};
+pub use token::{THING_TOKEN_LEN, TokenKind, is_thing_token, make_token, plain_text, random_text};
 
 /// Shortest token of a user's own, in bytes (`cli.md`, `device add --token-stdin`).
 pub const OWN_TOKEN_BYTES_MIN: usize = 16;

@@ -9,7 +9,7 @@ use fieldgate_core::{
 use fieldgate_store::{
     registry::{Change, Device, Guard, HmacSecret, SecretHash},
     secret::{
-        OWN_TOKEN_BYTES_MIN, SIGNING_BYTES_MAX, TokenKind, is_thing_token, make_token, random_text,
+        OWN_TOKEN_BYTES_MIN, SIGNING_BYTES_MAX, TokenKind, is_thing_token, make_token, plain_text,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -285,7 +285,7 @@ pub(super) fn secret(
     label: Option<String>,
 ) -> Result<Secret, Fault> {
     let key = asker.shared.state.master_key();
-    let random = label.map_or_else(|| random_text(8), Ok).map_err(|e| io_fault(&e))?;
+    let random = label.map_or_else(|| plain_text(8), Ok).map_err(|e| io_fault(&e))?;
     let make = |kind| make_token(kind).map_err(|e| io_fault(&e));
     if let (CredentialType::Token | CredentialType::Hmac, Some(own)) = (kind, &own)
         && own.len() < OWN_TOKEN_BYTES_MIN

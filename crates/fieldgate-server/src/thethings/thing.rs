@@ -16,7 +16,7 @@ use fieldgate_dialects::{
 };
 use fieldgate_store::{
     registry::{ActivationStep, Change, Device},
-    secret::{TokenKind, make_token, random_text},
+    secret::{TokenKind, make_token, plain_text, random_text},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -138,7 +138,7 @@ async fn activate(visitor: Visitor, Object(asked): Object<Activate>) -> Result<R
     let (tenant, activation) = found.ok_or_else(|| visitor.wrong(NO_CODE))?;
     let io = |error: std::io::Error| Fault::new(Code::Busy, error.to_string());
     let token = make_token(TokenKind::Thing).map_err(io)?;
-    let id = activation.device.clone().map_or_else(|| random_text(ID_LEN), Ok).map_err(io)?;
+    let id = activation.device.clone().map_or_else(|| plain_text(ID_LEN), Ok).map_err(io)?;
     let credential = format!("thing-{}", random_text(8).map_err(io)?);
     let kind = activation.kind.as_deref().map(native::parse_kind).transpose()?;
     let hash = shared.state.master_key().hash_thing(&token);

@@ -76,8 +76,13 @@ pub fn random_text(len: usize) -> io::Result<String> {
     Ok(bytes.iter().take(len).filter_map(letter).collect())
 }
 
-/// Makes random letters and digits, `len` of them: 5.95 bits each.
-fn plain_text(len: usize) -> io::Result<String> {
+/// Makes random letters and digits, `len` of them: 5.95 bits each. A name that is made of them is none
+/// that a command line takes for a flag.
+///
+/// # Errors
+///
+/// If there is no randomness.
+pub fn plain_text(len: usize) -> io::Result<String> {
     let mut text = String::new();
     while text.len() < len {
         // The bytes above the last whole run of letters would make some of them likelier.
