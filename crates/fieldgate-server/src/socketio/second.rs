@@ -124,6 +124,9 @@ pub(super) fn take_binary(session: &Session, bytes: &[u8]) -> Option<Outcome> {
 /// all of it where it ends.
 pub(crate) fn carry(hub: &Hub, link: &Rc<Link>, session: &Session) {
     let Some(second) = session.second.get() else { return };
+    // What then has no room waits for the socket, which wakes the carrier; what a later write took at
+    // once would not.
+    hub.flush();
     let has_room = link.outbox.byte_len() <= link.outbox.bytes_max() / 2;
     if (!has_room || second.rests.get()) && !link.is_closing() {
         return;

@@ -426,7 +426,6 @@ fn a_namespace_that_waits_for_another_system_does_not_hold_up_the_first() {
 }
 
 #[test]
-#[ignore = "fails: a slow reader of two namespaces at once may get nothing more, or find a hole (docs/protocol/socketio.md)"]
 fn a_slow_reader_gets_everything_in_both_namespaces_and_costs_what_one_may() {
     let settings = [
         "limits.outbox_bytes_max=65536",
@@ -461,6 +460,11 @@ fn a_slow_reader_gets_everything_in_both_namespaces_and_costs_what_one_may() {
     let (mut things, mut devices) = (1, 1);
     while things <= count || devices <= count {
         let told = next(&mut slow);
+        if told.contains("\"value\":0,") || told.contains("\"temp\":0,") {
+            // A room's first value may come from the log, too.
+            assert_eq!(if told.starts_with("42/v2,") { things } else { devices }, 1, "{told}");
+            continue;
+        }
         let (expected, wanted) = if told.starts_with("42/v2,") {
             things += 1;
             (things - 1, format!("\"value\":{},", things - 1))
@@ -468,15 +472,6 @@ fn a_slow_reader_gets_everything_in_both_namespaces_and_costs_what_one_may() {
             devices += 1;
             (devices - 1, format!("\"temp\":{},", devices - 1))
         };
-        // What else came before the first of them was of the beginning.
-        if expected == 1 && told.contains(":0") {
-            if told.starts_with("42/v2,") {
-                things = 1
-            } else {
-                devices = 1
-            }
-            continue;
-        }
         assert!(told.contains(&wanted), "{expected}: {told}");
         // Neither has to wait until the other one has everything.
         assert!(expected < count || things.min(devices) > count / 20, "{things} {devices}");
