@@ -36,7 +36,7 @@ const LAZY_WAIT: Duration = Duration::from_millis(50);
 /// A batch of so many says that many senders are busy at once; the next one may wait for company.
 const BUSY_LEN: u64 = 64;
 /// How long it waits: many times this passes before such a sender hears of its message anyway.
-const COMPANY_WAIT: Duration = Duration::from_micros(100);
+const COMPANY_WAIT: Duration = Duration::from_micros(400);
 
 type Wake = Arc<dyn Fn(Frontier) + Send + Sync>;
 
@@ -53,6 +53,8 @@ struct Load {
     bytes: usize,
     /// Whether any of it waits for its sync.
     urgent: bool,
+    /// Whether any of it does not.
+    hasty: bool,
     /// Whether any of it is a message.
     message: bool,
 }
@@ -64,8 +66,9 @@ impl Load {
             return Err(AppendError::TooLarge { bytes, max: BATCH_BYTES_MAX });
         }
         let urgent = group.iter().any(Record::waits_for_sync);
+        let hasty = !group.iter().all(Record::waits_for_sync);
         let message = group.iter().any(|record| matches!(record, Record::Message(_)));
-        Ok(Self { len: group.len(), bytes, urgent, message })
+        Ok(Self { len: group.len(), bytes, urgent, hasty, message })
     }
 }
 
@@ -75,6 +78,10 @@ pub(super) struct Intake {
     refused_any: AtomicBool,
     writer: Condvar,
     follower: Condvar,
+    /// Whether the follower waits; set under the lock. To wake nobody costs a call of the system, too.
+    follower_waits: AtomicBool,
+    /// Whether something came that is routed before it is on the disk, and nobody told the follower.
+    hasty: AtomicBool,
     options: LogOptions,
 }
 
@@ -92,6 +99,8 @@ impl Intake {
             refused_any: AtomicBool::new(false),
             writer: Condvar::new(),
             follower: Condvar::new(),
+            follower_waits: AtomicBool::new(false),
+            hasty: AtomicBool::new(false),
             options,
         }
     }
@@ -125,7 +134,7 @@ impl Intake {
         load: &Load,
         group: impl IntoIterator<Item = Kept>,
     ) -> Result<RangeInclusive<u64>, AppendError> {
-        let Load { len, bytes, urgent, message } = *load;
+        let Load { len, bytes, urgent, hasty, message } = *load;
         let mut state = self.lock();
         state.check(len, message, bytes, &self.options)?;
         let first = state.next;
@@ -144,18 +153,30 @@ impl Intake {
         if idle {
             state.waiting_since = Some(Instant::now());
         }
-        let wake_writer = idle || (urgent && !state.urgent);
+        let wake_writer = (idle || (urgent && !state.urgent)) && state.writer_waits;
         state.urgent |= urgent;
         drop(state);
+        if hasty {
+            self.hasty.store(true, Ordering::Relaxed);
+        }
         if wake_writer {
             self.writer.notify_one();
         }
         Ok(first.0..=last.0)
     }
 
-    /// Wakes the follower, if it waits.
+    /// Wakes the follower, if something came for which it need not wait for the disk.
     pub(super) fn announce(&self) {
-        self.follower.notify_one();
+        if self.hasty.load(Ordering::Relaxed) && self.hasty.swap(false, Ordering::Relaxed) {
+            self.wake_follower();
+        }
+    }
+
+    /// Wakes the follower, if it waits. What it is to see was done under the lock before.
+    fn wake_follower(&self) {
+        if self.follower_waits.swap(false, Ordering::Relaxed) {
+            self.follower.notify_one();
+        }
     }
 
     pub(super) fn frontier(&self) -> Frontier {
@@ -239,8 +260,10 @@ impl Intake {
                 state.waiting_since?;
                 break;
             }
+            state.writer_waits = true;
             let waited = self.writer.wait_timeout(state, ready - now);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.writer_waits = false;
         }
         Some(state.take_run())
     }
@@ -303,7 +326,7 @@ impl Intake {
         let frontier = Frontier { ordered: state.next.prev(), durable: state.durable };
         let wake = state.wake.clone();
         drop(state);
-        self.follower.notify_one();
+        self.wake_follower();
         if let Some(wake) = wake {
             wake(frontier);
         }
@@ -335,6 +358,7 @@ impl Intake {
             if now >= deadline {
                 return true;
             }
+            self.follower_waits.store(true, Ordering::Relaxed);
             let waited = self.follower.wait_timeout(state, deadline - now);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

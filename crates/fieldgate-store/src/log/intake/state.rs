@@ -55,6 +55,7 @@ pub(super) struct State {
     pub(super) groups: VecDeque<Group>,
     pub(super) waiting_since: Option<Instant>,
     pub(super) urgent: bool,
+    pub(super) writer_waits: bool,
     /// How many records the batch before had.
     pub(super) taken_len: u64,
     pub(super) unavailable: Option<&'static str>,
@@ -85,6 +86,7 @@ impl State {
             groups: VecDeque::new(),
             waiting_since: None,
             urgent: false,
+            writer_waits: false,
             taken_len: 0,
             unavailable: None,
             low_disk: false,
