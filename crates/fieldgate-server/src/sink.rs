@@ -20,7 +20,7 @@ use rustls::ServerConnection;
 use tokio::{io::Interest, net::TcpStream};
 
 pub(crate) use pipe::{Pipe, PipeBody, pipe};
-pub(crate) use polling::{Exchange, Polled, Polling};
+pub(crate) use polling::{Exchange, Polled, Polling, Probe};
 use tls::TlsSocket;
 pub(crate) use together::Writer;
 pub(crate) use within::{Channel, Within};
@@ -135,6 +135,14 @@ impl Socket {
         match self {
             Self::Tcp(_) | Self::Tls(_) | Self::Polling(_) | Self::Within(_) => false,
             Self::Pipe(pipe) => pipe.was_read(),
+        }
+    }
+
+    /// What its client sent is still to be dealt with: who is not read is not silent.
+    pub(crate) fn note_heard(&self) {
+        match self {
+            Self::Polling(polling) => polling.exchange().note_heard(),
+            Self::Tcp(_) | Self::Tls(_) | Self::Pipe(_) | Self::Within(_) => (),
         }
     }
 

@@ -390,6 +390,11 @@ fn on_packet(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, packet: &Packet<
 /// Says that the server ends this, where a client should not come back by itself: it would be told the
 /// same again.
 pub(crate) fn say_farewell(link: &Link, reason: CloseReason) {
+    if let (CloseReason::HeartbeatTimeout, Socket::Polling(polling)) = (reason, &link.socket)
+        && !polling.is_over()
+    {
+        return polling.exchange().forsake();
+    }
     let Some(session) = link.session.as_ref().filter(|session| !session.is_parted.get()) else {
         return;
     };

@@ -25,7 +25,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::{Caller, Problem, refuse, text};
 use crate::{
-    idle::Watched, sink::Sink, socketio::Handshake, subscriptions::StreamAsk, worker::Handover,
+    idle::Watched, sink::Sink, socketio::Handshake, subscriptions::StreamAsk, throttle::Permit,
+    worker::Handover,
 };
 
 /// A request that may become a WebSocket.
@@ -113,8 +114,8 @@ impl Offer {
         Ok(response)
     }
 
-    /// Takes the offer for a connection that has a place already: the one of this socket is held until
-    /// `then` has it.
+    /// Takes the offer for a connection that has a place already: `then` gets the one of this socket,
+    /// too.
     ///
     /// # Errors
     ///
@@ -123,13 +124,10 @@ impl Offer {
         self,
         caller: &Caller,
         request: Request,
-        then: impl FnOnce(Sink, Bytes) + Send + 'static,
+        then: impl FnOnce(Sink, Bytes, Permit) + Send + 'static,
     ) -> Result<Response, Problem> {
         let permit = caller.take_place(self.client)?;
-        Ok(self.accept(request, move |sink, read_ahead| {
-            then(sink, read_ahead);
-            drop(permit);
-        }))
+        Ok(self.accept(request, move |sink, read_ahead| then(sink, read_ahead, permit)))
     }
 
     fn accept(

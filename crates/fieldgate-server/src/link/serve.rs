@@ -292,6 +292,7 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>) {
                 Outcome::Full => {
                     // Who is not read is not silent.
                     link.heard_ms.set(link.age_ms());
+                    link.socket.note_heard();
                     hub.flush();
                     let moved = hub.space.notified();
                     let _timed_out = tokio::time::timeout(Duration::from_millis(20), moved).await;

@@ -3,12 +3,14 @@
 //!
 //! In: whole WebSocket frames, of the link and of its client. Out: the same. What a body is made of is
 //! the exchange's to say: the link sees a WebSocket, whatever carries it. Invariant: at most
-//! [`OUT_BYTES_MAX`] bytes and one write wait for a poll, at most one body for the link.
+//! [`OUT_BYTES_MAX`] bytes and one write wait for a poll, at most one body for the link. Whose client is
+//! silent for too long has no session, to the moment: deadlines of links are looked at twice a second.
 
 use std::{
     cell::RefCell,
     io::{self, ErrorKind},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -20,9 +22,12 @@ use crate::present::LinkRef;
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
 /// What the requests of a session and its link share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Exchange {
     state: Mutex<State>,
+    /// How long its client may be silent, and when it was heard: by a body, however long that waits.
+    silence: Duration,
+    heard: Mutex<Instant>,
     /// Its link, once a worker serves it.
     pub(crate) link: OnceLock<LinkRef>,
     /// For the link: a body came, or its client is gone.
@@ -53,6 +58,17 @@ struct State {
     is_known: bool,
 }
 
+/// What becomes of another transport that asks for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// It is tried.
+    Begun,
+    /// One is tried already, or was taken.
+    Taken,
+    /// There is no such session any more.
+    Ended,
+}
+
 /// What a poll got.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Polled {
@@ -79,7 +95,41 @@ impl Drop for Poll<'_> {
     }
 }
 
+impl State {
+    /// Whether the session has ended; what it said last may wait for a poll.
+    const fn is_past(&self) -> bool {
+        self.is_gone || self.is_ended
+    }
+}
+
 impl Exchange {
+    /// Requests of a client that may be silent for so long.
+    pub(crate) fn new(silence: Duration) -> Self {
+        Self {
+            state: Mutex::default(),
+            silence,
+            heard: Mutex::new(Instant::now()),
+            link: OnceLock::new(),
+            arrived: Notify::new(),
+            room: Notify::new(),
+            something: Notify::new(),
+            taken: Notify::new(),
+        }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Instant> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its client is there, or what it sent is still to be dealt with.
+    pub(super) fn note_heard(&self) {
+        *self.heard() = Instant::now();
+    }
+
+    fn is_silent(&self) -> bool {
+        self.heard().elapsed() >= self.silence
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,6 +140,13 @@ impl Exchange {
         self.arrived.notify_one();
         self.something.notify_waiters();
         self.taken.notify_waiters();
+    }
+
+    /// Its client was silent for too long: it is told where it waits, and else there is no session.
+    pub(crate) fn forsake(&self) {
+        if !self.state().has_poll {
+            self.leave();
+        }
     }
 
     /// The session is somebody's from now on: its requests are, too.
@@ -107,8 +164,10 @@ impl Exchange {
     /// somebody's, also where it becomes so meanwhile.
     pub(crate) async fn poll(&self, on_known: impl Fn()) -> Polled {
         {
+            let is_silent = self.is_silent();
             let mut state = self.state();
-            if state.is_over || state.is_gone || (state.is_ended && state.outgoing.is_empty()) {
+            let has_heard = state.is_ended && state.outgoing.is_empty();
+            if is_silent || state.is_over || state.is_gone || has_heard {
                 return Polled::Ended;
             }
             if std::mem::replace(&mut state.has_poll, true) {
@@ -160,10 +219,11 @@ impl Exchange {
             taken.as_mut().enable();
             {
                 let mut state = self.state();
-                if state.is_gone || state.is_ended || state.is_over {
+                if state.is_past() || state.is_over {
                     return false;
                 }
                 if state.incoming.is_empty() {
+                    self.note_heard();
                     state.incoming.extend_from_slice(frames);
                     self.arrived.notify_one();
                     return true;
@@ -185,15 +245,24 @@ impl Exchange {
 
     /// Whether requests may come for it.
     pub(crate) fn is_open(&self) -> bool {
+        let is_silent = self.is_silent();
         let state = self.state();
-        !(state.is_over || state.is_gone || state.is_ended)
+        !(is_silent || state.is_over || state.is_past())
     }
 
-    /// Another transport is tried; false if one is already, or there is nothing to go over from.
-    pub(crate) fn begin_probe(&self) -> bool {
+    /// Another transport is tried, if there is something to go over from.
+    pub(crate) fn begin_probe(&self) -> Probe {
+        let is_silent = self.is_silent();
         let mut state = self.state();
-        let open = !(state.is_over || state.is_gone || state.is_ended);
-        open && !std::mem::replace(&mut state.has_probe, true)
+        if state.is_over {
+            Probe::Taken
+        } else if is_silent || state.is_past() {
+            Probe::Ended
+        } else if std::mem::replace(&mut state.has_probe, true) {
+            Probe::Taken
+        } else {
+            Probe::Begun
+        }
     }
 
     /// A poll that waits has to end, so that its client can go over.
@@ -315,6 +384,7 @@ impl Polling {
             let heard = state.is_ended && state.outgoing.is_empty();
             return if state.is_gone || heard { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
+        self.exchange.note_heard();
         let len = take_front(&mut state.incoming, buffer);
         let is_empty = state.incoming.is_empty();
         drop(state);

@@ -32,7 +32,8 @@ use crate::{
     fabric::Shared,
     http::{Caller, Joining, Offer, Problem, refuse},
     rest::query::parameters,
-    sink::{Exchange, Polled, Sink},
+    sink::{Exchange, Polled, Probe, Sink},
+    throttle::Permit,
     worker::{Control, Handover},
 };
 
@@ -185,24 +186,33 @@ fn websocket(caller: &Caller, request: Request, asked: Asked) -> Result<Response
     let Some(link) = exchange.link.get().copied() else {
         return Ok(Wrong::Session.into_response());
     };
-    if !exchange.begin_probe() {
-        return Ok(Wrong::Request.into_response());
-    }
-    // The session has a place of its own: that of this socket is given back when it has gone over.
-    let probing = Probing(exchange);
-    offer.take_over(caller, request, move |sink, read_ahead| {
+    let tried = match exchange.begin_probe() {
+        Probe::Begun => Some(Trying(exchange)),
+        Probe::Taken => None,
+        Probe::Ended => return Ok(Wrong::Session.into_response()),
+    };
+    offer.take_over(caller, request, move |sink, read_ahead, permit| {
         // Nobody who waits for the answer has sent anything by now.
         if read_ahead.is_empty() {
+            let probing = Probing { tried, permit };
             shared.tell(link, Control::Upgrade { link: link.link, sink, probing });
         }
     })
 }
 
+/// A socket that asks for a session. It has a place of its own until it has gone over or is gone.
+#[derive(Debug)]
+pub(crate) struct Probing {
+    /// Nothing if the session has another one: this one is turned away.
+    pub(super) tried: Option<Trying>,
+    pub(super) permit: Permit,
+}
+
 /// Another transport is tried for a session, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Probing(Arc<Exchange>);
+pub(super) struct Trying(Arc<Exchange>);
 
-impl Drop for Probing {
+impl Drop for Trying {
     fn drop(&mut self) {
         self.0.end_probe();
     }
@@ -248,7 +258,8 @@ fn begin(caller: &Caller, request: &Request, asked: &Asked) -> Result<Arc<Exchan
         NoPlace::Unauthenticated => refuse(Code::Busy, "limits.unauthenticated_max is reached"),
         NoPlace::Connections => refuse(Code::Busy, "limits.connections_max is reached"),
     })?;
-    let (sid, exchange) = (random_sid()?, Arc::new(Exchange::default()));
+    let silence = Duration::from_millis(shared.config.heartbeat.silence_ms);
+    let (sid, exchange) = (random_sid()?, Arc::new(Exchange::new(silence)));
     shared.sessions.enter(&sid, &exchange);
     shared.hand_over(Handover {
         sink: Sink::Polling(Arc::clone(&exchange)),

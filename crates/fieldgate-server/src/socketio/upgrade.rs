@@ -1,17 +1,18 @@
 //! A session goes over from polling requests to a WebSocket: `2probe`, `3probe`, `5`.
 //!
 //! Runs beside the link, which goes on with its requests until the last step. Read byte by byte as far
-//! as each step needs, so that nothing behind it is taken from the link. Bounded in time.
+//! as each step needs, so that nothing behind it is taken from the link. A socket too many is closed, as
+//! clients know it of others, and nothing is said to it. Bounded in time; each has a place of its own.
 
 use std::{io::ErrorKind, ops::ControlFlow, rc::Rc, time::Duration};
 
 use fieldgate_dialects::ws::{self, Decoder, Event, Limits, Opcode};
 
-use super::http::Probing;
+use super::http::{Probing, Trying};
 use crate::{
     hub::Hub,
     link::Link,
-    sink::{Sink, Socket},
+    sink::{Polling, Sink, Socket},
 };
 
 /// How long the steps may take together.
@@ -19,29 +20,58 @@ const PROBE_WAIT: Duration = Duration::from_secs(10);
 /// Longest payload of a step.
 const STEP_BYTES_MAX: usize = 125;
 
-/// Lets a session go over to this socket.
+/// How long a socket that is turned away may take to read that.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// Lets a session go over to this socket, unless it has another one.
 pub(crate) fn upgrade(hub: &Rc<Hub>, link: u64, sink: Sink, probing: Probing) {
-    let Some(link) = hub.link(link) else { return };
+    let (hub, link) = (Rc::clone(hub), hub.link(link));
     tokio::task::spawn_local(async move {
-        let Socket::Polling(polling) = &link.socket else { return };
-        let probed = tokio::time::timeout(PROBE_WAIT, probe(&link, sink)).await;
-        // A link that ends says so there: its client does not poll any more.
-        if let Ok(Some(socket)) = probed {
-            polling.go_over(socket);
-            link.wake();
+        let Probing { tried, permit } = probing;
+        let Ok(socket) = sink.into_socket() else { return };
+        if let (Some(link), Some(tried)) = (link, tried) {
+            go_over(&link, socket, tried).await;
+        } else {
+            // Who is gone needs to hear nothing.
+            let _timed_out = tokio::time::timeout(CLOSE_WAIT, turn_away(&hub, &socket)).await;
         }
-        drop(probing);
+        drop(permit);
     });
 }
 
-async fn probe(link: &Link, sink: Sink) -> Option<Socket> {
-    let Socket::Polling(polling) = &link.socket else { return None };
-    let socket = sink.into_socket().ok()?;
-    step(&socket, "2probe").await?;
-    write(&socket, &ws::frame(Opcode::Text, b"3probe")).await?;
+async fn go_over(link: &Link, socket: Socket, tried: Trying) {
+    let Socket::Polling(polling) = &link.socket else { return };
+    let probed = tokio::time::timeout(PROBE_WAIT, probe(polling, &socket)).await;
+    // A link that ends says so there: its client does not poll any more.
+    if probed == Ok(Some(())) {
+        polling.go_over(socket);
+        return link.wake();
+    }
+    // Whoever sees the end of this one may try another.
+    drop(tried);
+    drop(socket);
+}
+
+/// Closes a socket, and waits until its client has.
+async fn turn_away(hub: &Hub, socket: &Socket) -> Option<()> {
+    write(socket, &ws::close_echo(None)).await?;
+    socket.end();
+    loop {
+        socket.readable().await.ok()?;
+        match socket.try_read(&mut hub.scratch.borrow_mut()) {
+            Ok(0) => return None,
+            Ok(_) => (),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (),
+            Err(_) => return None,
+        }
+    }
+}
+
+async fn probe(polling: &Polling, socket: &Socket) -> Option<()> {
+    step(socket, "2probe").await?;
+    write(socket, &ws::frame(Opcode::Text, b"3probe")).await?;
     polling.exchange().release_poll();
-    step(&socket, "5").await?;
-    Some(socket)
+    step(socket, "5").await
 }
 
 /// Waits for one packet; pings before it are answered.

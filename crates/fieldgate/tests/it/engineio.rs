@@ -5,102 +5,14 @@
 
 use serde_json::Value;
 
-use crate::support::{Gateway, Seen, Wire, exchange, exchange_bytes, wait_for};
-
-const PATH: &str = "/socket.io/";
+use crate::support::{
+    Gateway, Seen, Wire, exchange_bytes,
+    sessions::{PATH, Polling, ask, ends, next, open, session},
+    wait_for,
+};
 
 fn gateway() -> Gateway {
     Gateway::with(&["heartbeat.ping_ms=300", "heartbeat.silence_ms=1500"])
-}
-
-/// A session over polling requests.
-pub(crate) struct Polling<'a> {
-    gateway: &'a Gateway,
-    engine: u8,
-    sid: String,
-}
-
-fn ask(gateway: &Gateway, method: &str, query: &str, body: &str) -> (u16, String) {
-    let answer = exchange(&gateway.address, method, &format!("{PATH}?{query}"), "", body);
-    (answer.status, answer.body)
-}
-
-impl<'a> Polling<'a> {
-    /// Opens a session; what its first answer holds.
-    pub(crate) fn open(gateway: &'a Gateway, engine: u8) -> (Self, Value) {
-        let (status, body) =
-            ask(gateway, "GET", &format!("EIO={engine}&transport=polling&b64=1"), "");
-        assert_eq!(status, 200, "{body}");
-        let start = body.find('{').unwrap();
-        let end = body.find('}').unwrap();
-        let opening: Value = serde_json::from_str(&body[start..=end]).unwrap();
-        let sid = opening["sid"].as_str().unwrap().to_owned();
-        (Self { gateway, engine, sid }, opening)
-    }
-
-    pub(crate) fn query(&self) -> String {
-        format!("EIO={}&transport=polling&sid={}&b64=1", self.engine, self.sid)
-    }
-
-    pub(crate) fn poll(&self) -> (u16, String) {
-        ask(self.gateway, "GET", &self.query(), "")
-    }
-
-    pub(crate) fn post(&self, body: &str) -> (u16, String) {
-        ask(self.gateway, "POST", &self.query(), body)
-    }
-
-    /// Polls until there is something beside pings, which are answered.
-    pub(crate) fn next(&self) -> String {
-        loop {
-            let (status, body) = self.poll();
-            assert_eq!(status, 200, "{body}");
-            if body != "2" {
-                return body;
-            }
-            self.post("3");
-        }
-    }
-
-    fn websocket(&self) -> Result<Wire, String> {
-        let path = format!("{PATH}?EIO={}&transport=websocket&sid={}", self.engine, self.sid);
-        Wire::open(&self.gateway.address, &path, &[]).map(Wire::into_text)
-    }
-}
-
-fn open(gateway: &Gateway, query: &str) -> Result<Wire, String> {
-    Wire::open(&gateway.address, &format!("{PATH}?{query}"), &[]).map(Wire::into_text)
-}
-
-/// An open session over a WebSocket, its opening read.
-fn session(gateway: &Gateway, engine: u8) -> Wire {
-    let mut wire = open(gateway, &format!("EIO={engine}&transport=websocket")).unwrap();
-    assert!(wire.text().starts_with("0{"));
-    if engine == 3 {
-        assert_eq!(wire.text(), "40");
-    }
-    wire
-}
-
-/// The next text that is no ping; pings are answered.
-fn next(wire: &mut Wire) -> String {
-    loop {
-        let text = wire.text();
-        if text != "2" {
-            return text;
-        }
-        wire.send_text("3");
-    }
-}
-
-/// Whether the gateway ends it, whatever else it says before.
-fn ends(wire: &mut Wire) -> bool {
-    loop {
-        match wire.see() {
-            Seen::Close(_) | Seen::End => return true,
-            Seen::Frame(_) | Seen::Ping | Seen::Pong(_) => (),
-        }
-    }
 }
 
 #[test]
@@ -292,6 +204,21 @@ fn the_newer_version_is_pinged_and_ends_without_an_answer() {
 }
 
 #[test]
+fn who_was_silent_has_no_session_from_its_first_poll_on() {
+    let gateway = gateway();
+    let key = gateway.key("admin");
+    for (count, engine) in [(1, 3), (2, 4)] {
+        let (session, _) = Polling::open(&gateway, engine);
+        let told = format!("fieldgate_closed_total{{reason=\"heartbeat_timeout\"}} {count}");
+        wait_for("its end", || gateway.get("/metrics", Some(&key)).1.contains(&told).then_some(()));
+        let (status, body) = session.poll();
+        assert_eq!(status, 400, "{body}");
+        assert!(body.contains("Session ID unknown"), "{body}");
+        assert_eq!((session.post("2").0, session.websocket().is_err()), (400, true));
+    }
+}
+
+#[test]
 fn the_older_version_pings_itself() {
     let gateway = gateway();
     let (session, _) = Polling::open(&gateway, 3);
@@ -332,7 +259,8 @@ fn a_session_goes_over_to_a_websocket_with_everything_that_waits() {
         let join = if engine == 3 { "5:40/v2" } else { "40/v2," };
         session.post(join);
         let mut wire = session.websocket().unwrap();
-        assert!(session.websocket().is_err(), "two at once");
+        let mut another = session.websocket().unwrap();
+        assert_eq!(another.see(), Seen::Close(None), "two at once");
         wire.send_text("2probe");
         assert_eq!(wire.text(), "3probe");
         // What was said meanwhile, or nothing.
@@ -349,7 +277,11 @@ fn a_session_goes_over_to_a_websocket_with_everything_that_waits() {
         assert!(next(&mut wire).starts_with("43/v2,7["));
         assert_eq!(session.poll().0, 400, "it went over");
         assert_eq!(session.post("2").0, 400);
-        assert!(session.websocket().is_err(), "it went over");
+        let mut another = session.websocket().unwrap();
+        another.send_text("2probe");
+        another.send_text("42/v2,9[\"unsubscribe\",{}]");
+        assert_eq!(another.see(), Seen::Close(None), "it went over");
+        assert_eq!(another.see(), Seen::End, "and nothing is said there");
         wire.send_text("42/v2,8[\"unsubscribe\",{}]");
         next(&mut wire);
         assert!(next(&mut wire).starts_with("43/v2,8["));
@@ -357,15 +289,33 @@ fn a_session_goes_over_to_a_websocket_with_everything_that_waits() {
 }
 
 #[test]
+fn a_socket_too_many_has_a_place_until_it_is_gone() {
+    let gateway = Gateway::with(&["limits.connections_per_address_max=3"]);
+    let (session, _) = Polling::open(&gateway, 4);
+    let mut tried = session.websocket().unwrap();
+    let fresh = || open(&gateway, "EIO=4&transport=websocket");
+    wait_for("an address that is full", || {
+        let _another = session.websocket().ok()?;
+        fresh().is_err().then_some(())
+    });
+    drop(wait_for("the place again", || fresh().ok()));
+    // Who does not answer the close has it for a while, and no longer.
+    let _another = wait_for("another", || session.websocket().ok());
+    drop(wait_for("the place again", || fresh().ok()));
+    tried.send_text("2probe");
+    assert_eq!(tried.text(), "3probe", "the one that is tried heard nothing of it");
+}
+
+#[test]
 fn an_upgrade_that_is_never_finished_leaves_the_session_as_it_was() {
     let gateway = gateway();
     let (session, _) = Polling::open(&gateway, 4);
     for first in ["2nope", "5", ""] {
-        let mut wire = wait_for("another try", || session.websocket().ok());
+        let mut wire = session.websocket().unwrap();
         wire.send_text(first);
         assert!(ends(&mut wire), "{first}");
     }
-    let mut wire = wait_for("another try", || session.websocket().ok());
+    let mut wire = session.websocket().unwrap();
     wire.send_text("2probe");
     assert_eq!(wire.text(), "3probe");
     drop(wire);

@@ -10,25 +10,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, NodeScript, Script, Seen, Wire, node_modules, post, wait_for};
-
-const TENANT: &str = "12B80A37-D30E-49F1-AF3B-356ECC1AD96C";
-const DEVICE: &str = "C5C80676-890C-4024-A16F-DF81AB0B5A22";
-
-fn gateway(settings: &[&str]) -> (Gateway, String) {
-    let tenants = format!(r#"kamea.tenants={{"{TENANT}"="default"}}"#);
-    let gateway = Gateway::with(&[&[&*tenants], settings].concat());
-    gateway.device(DEVICE);
-    let key = gateway.key("admin");
-    (gateway, key)
-}
-
-fn publish(gateway: &Gateway, key: &str, values: &Value) {
-    let topic = format!("devices/{DEVICE}/telemetry");
-    let body = json!({"topic": topic, "qos": 1, "payload": values});
-    let (status, told) = post(&gateway.address, "/v1/publish", key, &body.to_string());
-    assert_eq!(status, 201, "{told}");
-}
+use crate::support::{
+    Gateway, NodeScript, Script, Wire, node_modules,
+    sessions::{DEVICE, TENANT, end, kamea_gateway as gateway, publish},
+    wait_for,
+};
 
 /// As the page of the seed has it, for the generations that can send headers.
 const CLIENT: &str = r"
@@ -141,17 +127,6 @@ fn join(gateway: &Gateway, token: &str) -> Wire {
 fn ask(wire: &mut Wire, device: &str) {
     let event = json!(["telemetries", {"deviceId": device, "tenantId": TENANT}]);
     wire.send_text(&format!("42/devices,{event}"));
-}
-
-fn end(wire: &mut Wire) -> Vec<String> {
-    let mut said = Vec::new();
-    loop {
-        match wire.see() {
-            Seen::Frame(frame) => said.push(frame.as_str().unwrap().to_owned()),
-            Seen::Close(_) | Seen::End => return said,
-            Seen::Ping | Seen::Pong(_) => (),
-        }
-    }
 }
 
 #[test]

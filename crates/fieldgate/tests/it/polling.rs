@@ -7,10 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    engineio::Polling,
-    support::{Gateway, post, wait_for},
-};
+use crate::support::{Gateway, post, sessions::Polling, wait_for};
 
 /// A request on a connection that stays open behind it.
 struct Kept(BufReader<TcpStream>);

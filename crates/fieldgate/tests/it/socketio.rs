@@ -6,7 +6,8 @@ use std::{path::Path, process::Command};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Gateway, NodeScript, Proxy, Script, Wire, node_modules, post, python, wait_for,
+    Gateway, NodeScript, Proxy, Script, Wire, node_modules, post, python, sessions::next as text,
+    wait_for,
 };
 
 /// Every client in every way joins, is refused, proves who it is, follows a resource and a thing, gets
@@ -325,17 +326,6 @@ pub(crate) fn join(gateway: &Gateway, auth: &str) -> Wire {
     wire.send_text(&format!("40/v2,{auth}"));
     assert!(text(&mut wire).starts_with("40/v2,{\"sid\":\""));
     wire
-}
-
-/// The next text that is no ping; pings are answered.
-pub(crate) fn text(wire: &mut Wire) -> String {
-    loop {
-        let text = wire.text();
-        if text != "2" {
-            return text;
-        }
-        wire.send_text("3");
-    }
 }
 
 pub(crate) fn event(wire: &mut Wire, name: &str, argument: &Value) -> String {

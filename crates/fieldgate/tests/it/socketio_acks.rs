@@ -6,8 +6,11 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::{
-    socketio::{event, join, text},
-    support::{Gateway, NodeScript, Proxy, Script, Wire, node_modules, post, python, wait_for},
+    socketio::{event, join},
+    support::{
+        Gateway, NodeScript, Proxy, Script, Wire, node_modules, post, python,
+        sessions::next as text, wait_for,
+    },
 };
 
 const SUBSCRIBE: &str = "42/v2,0[\"subscribe\",{\"resource\":\"/me/resources/n\"}]";

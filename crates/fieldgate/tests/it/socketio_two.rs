@@ -3,30 +3,18 @@
 
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{
-    Gateway, NodeScript, Proxy, Script, Seen, Wire, node_modules, post, python, wait_for,
+    Gateway, NodeScript, Proxy, Script, Wire, node_modules, python,
+    sessions::{DEVICE, TENANT, end, kamea_gateway, next, publish},
+    wait_for,
 };
 
-const TENANT: &str = "12B80A37-D30E-49F1-AF3B-356ECC1AD96C";
-const DEVICE: &str = "C5C80676-890C-4024-A16F-DF81AB0B5A22";
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 
 fn gateway(settings: &[&str]) -> (Gateway, String) {
-    let tenants = format!(r#"kamea.tenants={{"{TENANT}"="default"}}"#);
-    let heart = ["heartbeat.ping_ms=400", "heartbeat.silence_ms=2500"];
-    let gateway = Gateway::with(&[&[&*tenants], &heart[..], settings].concat());
-    gateway.device(DEVICE);
-    let key = gateway.key("admin");
-    (gateway, key)
-}
-
-fn publish(gateway: &Gateway, key: &str, values: &Value) {
-    let topic = format!("devices/{DEVICE}/telemetry");
-    let body = json!({"topic": topic, "qos": 1, "payload": values});
-    let (status, told) = post(&gateway.address, "/v1/publish", key, &body.to_string());
-    assert_eq!(status, 201, "{told}");
+    kamea_gateway(&[&["heartbeat.ping_ms=400", "heartbeat.silence_ms=2500"], settings].concat())
 }
 
 /// Publishes what a script asks for until it says that it has done.
@@ -248,28 +236,6 @@ fn join(gateway: &Gateway, things: &str, devices: &str) -> Wire {
     wire.send_text(&format!("42/v2,{}", json!(["authenticate", {"sessionToken": things}])));
     next(&mut wire);
     wire
-}
-
-/// The next text that is no ping; pings are answered.
-fn next(wire: &mut Wire) -> String {
-    loop {
-        let text = wire.text();
-        if text != "2" {
-            return text;
-        }
-        wire.send_text("3");
-    }
-}
-
-fn end(wire: &mut Wire) -> Vec<String> {
-    let mut said = Vec::new();
-    loop {
-        match wire.see() {
-            Seen::Frame(frame) => said.push(frame.as_str().unwrap().to_owned()),
-            Seen::Close(_) | Seen::End => return said,
-            Seen::Ping | Seen::Pong(_) => (),
-        }
-    }
 }
 
 fn telemetries(tenant: &str) -> String {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     socketio,
-    support::{Gateway, Wire, wait_for},
+    support::{Gateway, Wire, sessions::next, wait_for},
     thethings::{ask, get, post, thing},
 };
 
@@ -179,7 +179,7 @@ fn what_is_written_to_a_linked_thing_comes_over_socket_io() {
             "datetime": "20150520120000"}]});
         assert_eq!(post(&gateway, &format!("/v2/things/{token}"), &body.to_string()).0, 201);
     }
-    let mut events = [socketio::text(&mut wire), socketio::text(&mut wire)];
+    let mut events = [next(&mut wire), next(&mut wire)];
     events.sort();
     let item = r#"[{"key":"temperature","value":2,"datetime":"2015-05-20T12:00:00.000Z"}]"#;
     let expected = |topic: &str| format!(r#"42/v2,["{topic}",{item}]"#);
@@ -189,7 +189,7 @@ fn what_is_written_to_a_linked_thing_comes_over_socket_io() {
     // And what is written to it over HTTP by the person comes, too.
     let body = r#"{"values":[{"value":"ON"}]}"#;
     assert_eq!(me(&gateway, "POST", "/resources/led/mine", &ada, body).0, 201);
-    assert!(socketio::text(&mut wire).contains(r#""key":"led","value":"ON""#));
+    assert!(next(&mut wire).contains(r#""key":"led","value":"ON""#));
 }
 
 #[test]

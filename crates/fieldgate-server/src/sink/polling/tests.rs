@@ -12,9 +12,10 @@ use super::*;
 use crate::sink::Sink;
 
 const SHORT: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_secs(1_000);
 
 fn ends() -> (Polling, Arc<Exchange>) {
-    let exchange = Arc::new(Exchange::default());
+    let exchange = Arc::new(Exchange::new(LONG));
     (Polling::new(Arc::clone(&exchange)), exchange)
 }
 
@@ -72,7 +73,31 @@ async fn who_gives_a_poll_up_is_gone() {
     assert_eq!(polling.try_read(&mut [0; 8]).unwrap(), 0);
     assert_eq!(polling.try_write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
     assert_eq!(exchange.poll(|| ()).await, Polled::Ended);
-    assert!(!exchange.post(b"x").await && !exchange.begin_probe() && !exchange.is_open());
+    assert!(!exchange.post(b"x").await && !exchange.is_open());
+    assert_eq!(exchange.begin_probe(), Probe::Ended);
+}
+
+#[tokio::test]
+async fn who_was_silent_for_too_long_has_no_session_whenever_its_link_looks() {
+    let exchange = Arc::new(Exchange::new(Duration::ZERO));
+    let polling = Polling::new(Arc::clone(&exchange));
+    polling.try_write(b"2").unwrap();
+    assert_eq!((exchange.poll(|| ()).await, exchange.begin_probe()), (Polled::Ended, Probe::Ended));
+    assert!(!exchange.is_open());
+
+    // Its link has looked: who waits is told, and who comes later finds none.
+    let (polling, exchange) = ends();
+    let waiting = {
+        let exchange = Arc::clone(&exchange);
+        tokio::spawn(async move { exchange.poll(|| ()).await })
+    };
+    tokio::task::yield_now().await;
+    exchange.forsake();
+    polling.try_write(b"1").unwrap();
+    assert_eq!(waiting.await.unwrap(), frames(b"1"));
+    exchange.forsake();
+    assert_eq!(exchange.poll(|| ()).await, Polled::Ended);
+    assert_eq!(polling.try_write(b"1").unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
 #[tokio::test]
@@ -121,7 +146,7 @@ async fn pair() -> (Socket, TcpStream) {
 #[tokio::test]
 async fn what_waits_goes_over_in_both_directions() {
     let (polling, exchange) = ends();
-    assert!(exchange.begin_probe() && !exchange.begin_probe());
+    assert_eq!((exchange.begin_probe(), exchange.begin_probe()), (Probe::Begun, Probe::Taken));
     assert!(timeout(SHORT, exchange.something.notified()).await.is_err());
     exchange.release_poll();
     assert_eq!(exchange.poll(|| ()).await, Polled::Nothing, "so that its client can go over");
@@ -129,7 +154,7 @@ async fn what_waits_goes_over_in_both_directions() {
     assert!(exchange.post(b"from a body").await);
     let (socket, mut peer) = pair().await;
     polling.go_over(socket);
-    assert_eq!(exchange.poll(|| ()).await, Polled::Ended);
+    assert_eq!((exchange.poll(|| ()).await, exchange.begin_probe()), (Polled::Ended, Probe::Taken));
     let mut buffer = [0; 32];
     polling.readable().await.unwrap();
     let len = polling.try_read(&mut buffer).unwrap();
@@ -144,7 +169,7 @@ async fn what_waits_goes_over_in_both_directions() {
 #[tokio::test]
 async fn who_ends_while_it_goes_over_says_so_there() {
     let (polling, exchange) = ends();
-    assert!(exchange.begin_probe());
+    assert_eq!(exchange.begin_probe(), Probe::Begun);
     polling.try_write(b"bye").unwrap();
     polling.end();
     let (socket, mut peer) = pair().await;

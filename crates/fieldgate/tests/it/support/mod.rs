@@ -6,6 +6,7 @@ mod events;
 mod issuer;
 mod proxy;
 mod script;
+pub(crate) mod sessions;
 mod wire;
 
 use std::{
