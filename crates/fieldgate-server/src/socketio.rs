@@ -2,10 +2,12 @@
 //!
 //! In: Engine.IO packets, as frames of a link whatever carries them. Out: answers, and events of the
 //! rooms that a link is in. Absent: delivery, which is that of every link; packets and events, which are
-//! a dialect's. Invariant: what a client sends is dealt with in its order, also where one thing waits
-//! for another system. A link serves one namespace beside `/`, as it has one principal; it may leave it
-//! and come again. A second one is a link within it (`second`).
+//! a dialect's. Invariant: what a client sends in a namespace is dealt with in its order, also where one
+//! thing waits for another system. A link serves one namespace beside `/`, as it has one principal; it
+//! may leave it and come again. A second one is a link within it (`second`); neither waits for the other
+//! (`aside`).
 
+mod aside;
 mod http;
 mod join;
 mod kamea;
@@ -61,6 +63,8 @@ pub(crate) struct Session {
     handshake: Handshake,
     state: RefCell<State>,
     anonymous_count: Cell<u32>,
+    /// Messages that wait for their turn.
+    aside: aside::Aside,
     /// What its client has to acknowledge, if it asked for that.
     window: RefCell<Option<Rc<window::Window>>>,
     /// Its second namespace, and whether that is somebody's.
@@ -74,6 +78,8 @@ pub(crate) struct Session {
 struct State {
     joined: Option<Joined>,
     attaching: Option<Attaching>,
+    /// A packet whose last binary message came, and comes back to be tried again.
+    attached: Option<String>,
 }
 
 /// A session in a namespace with rooms.
@@ -98,6 +104,15 @@ struct Joined {
     bearer: Option<Arc<str>>,
 }
 
+/// A message of a client, without what carries it.
+#[derive(Debug, Clone, Copy)]
+enum Message<'a> {
+    /// A packet.
+    Text(&'a str),
+    /// What belongs to the packet before.
+    Binary(&'a [u8]),
+}
+
 /// An event of a client.
 struct Call<'a> {
     name: &'a str,
@@ -112,6 +127,7 @@ impl Session {
             handshake,
             state: RefCell::default(),
             anonymous_count: Cell::new(0),
+            aside: aside::Aside::default(),
             window: RefCell::default(),
             second: OnceCell::new(),
             is_carrying: Cell::new(false),
@@ -139,6 +155,22 @@ impl Session {
             .as_ref()
             .filter(|joined| !joined.has_left)
             .map(|joined| joined.namespace.name())
+    }
+
+    /// How many binary messages its last packet still waits for.
+    fn missing_count(&self) -> usize {
+        self.state.borrow().attaching.as_ref().map_or(0, Attaching::missing_count)
+    }
+
+    /// Whether a binary message of its own has to come before anything else.
+    fn awaits_bytes(&self) -> bool {
+        // Of what lies aside, the last one says it.
+        if self.aside.is_empty() { self.missing_count() > 0 } else { self.aside.awaits_bytes() }
+    }
+
+    /// Bytes of its client that came and wait, of either namespace.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.aside.byte_len() + self.second.get().map_or(0, second::Second::waiting_bytes)
     }
 
     /// Whether its client came again and has not said who it is.
@@ -248,6 +280,9 @@ pub(crate) fn on_frame(
         Event::Binary(bytes) => session.engine().read_binary(bytes),
         Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => return Outcome::Done,
     };
+    if !session.aside.is_empty() {
+        aside::go_on(hub, link, session);
+    }
     match part {
         Err(_) => link.close(CloseReason::ProtocolError),
         Ok(Part::Ping(said)) => send(hub, link, format!("3{said}").as_bytes()),
@@ -259,12 +294,7 @@ pub(crate) fn on_frame(
             {
                 return outcome;
             }
-            // What was asked for costs its bytes alone: events come faster than a client may send.
-            let message_count = u64::from(!session.awaits(text));
-            if !pay(hub, link, session, (message_count, text.len())) {
-                return Outcome::Full;
-            }
-            return settle(link, on_text(hub, link, session, text));
+            return aside::take(hub, link, session, Message::Text(text));
         }
         Ok(Part::Binary(bytes)) => {
             if let Event::Binary(whole) = *frame
@@ -272,13 +302,30 @@ pub(crate) fn on_frame(
             {
                 return outcome;
             }
-            if !pay(hub, link, session, (1, bytes.len())) {
-                return Outcome::Full;
-            }
-            return settle(link, on_binary(hub, link, session, bytes));
+            return aside::take(hub, link, session, Message::Binary(bytes));
         }
     }
     Outcome::Done
+}
+
+/// Deals with a message whose turn it is, unless it has to wait.
+fn deal(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, message: Message<'_>) -> Outcome {
+    let cost = match message {
+        // What was asked for costs its bytes alone: events come faster than a client may send.
+        Message::Text(text) => (u64::from(!session.awaits(text)), text.len()),
+        Message::Binary(bytes) => (1, bytes.len()),
+    };
+    if !pay(hub, link, session, cost) {
+        return Outcome::Full;
+    }
+    let outcome = match message {
+        Message::Text(text) => on_text(hub, link, session, text),
+        Message::Binary(bytes) => on_binary(hub, link, session, bytes),
+    };
+    if outcome == Outcome::Done {
+        link.paid.set(false);
+    }
+    outcome
 }
 
 /// The client ends the session. A poll that waits gets the sign for nothing, a socket its close.
@@ -322,13 +369,6 @@ fn pay(
     is_paid
 }
 
-fn settle(link: &Link, outcome: Outcome) -> Outcome {
-    if outcome == Outcome::Done {
-        link.paid.set(false);
-    }
-    outcome
-}
-
 fn on_text(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, text: &str) -> Outcome {
     let limits = &hub.shared.config.limits;
     let is_attaching = session.state.borrow().attaching.is_some();
@@ -347,19 +387,31 @@ fn on_text(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, text: &str) -> Out
 }
 
 fn on_binary(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, bytes: &[u8]) -> Outcome {
-    let attaching = session.state.borrow_mut().attaching.take();
-    match attaching.map(|attaching| attaching.push(bytes)) {
-        Some(Ok(Err(attaching))) => session.state.borrow_mut().attaching = Some(attaching),
-        Some(Ok(Ok(attached))) => {
-            let depth_max = hub.shared.config.limits.json_depth_max;
-            if let Ok(packet) = read(&attached.text, depth_max) {
-                // No event of ours takes bytes: where one stands for a value, that value is refused.
-                return on_packet(hub, link, session, &packet);
-            }
+    let (attached, attaching) = {
+        let mut state = session.state.borrow_mut();
+        let attached = state.attached.take();
+        let attaching = if attached.is_none() { state.attaching.take() } else { None };
+        (attached, attaching)
+    };
+    let text = match (attached, attaching.map(|attaching| attaching.push(bytes))) {
+        (Some(text), _) => text,
+        (None, Some(Ok(Ok(attached)))) => attached.text,
+        (None, Some(Ok(Err(attaching)))) => {
+            session.state.borrow_mut().attaching = Some(attaching);
+            return Outcome::Done;
         }
-        None | Some(Err(_)) => link.close(CloseReason::ProtocolError),
+        (None, None | Some(Err(_))) => {
+            link.close(CloseReason::ProtocolError);
+            return Outcome::Done;
+        }
+    };
+    // No event of ours takes bytes: where one stands for a value, that value is refused.
+    let packet = read(&text, hub.shared.config.limits.json_depth_max);
+    let outcome = packet.map_or(Outcome::Done, |packet| on_packet(hub, link, session, &packet));
+    if outcome == Outcome::Full {
+        session.state.borrow_mut().attached = Some(text);
     }
-    Outcome::Done
+    outcome
 }
 
 fn on_packet(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, packet: &Packet<'_>) -> Outcome {

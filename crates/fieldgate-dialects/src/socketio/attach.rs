@@ -44,6 +44,12 @@ impl Attaching {
         Ok(Self { attached, count, byte_len: text.len(), bytes_max })
     }
 
+    /// How many binary messages are still to come.
+    #[must_use]
+    pub const fn missing_count(&self) -> usize {
+        self.count - self.attached.attachment_count
+    }
+
     /// Takes one binary message; gives the packet with its last one.
     ///
     /// # Errors
@@ -95,7 +101,10 @@ mod tests {
 
     #[test]
     fn a_packet_is_whole_with_its_last_message() {
-        let attaching = begin(TWO).unwrap().push(&[1, 2]).unwrap().unwrap_err();
+        let attaching = begin(TWO).unwrap();
+        assert_eq!(attaching.missing_count(), 2);
+        let attaching = attaching.push(&[1, 2]).unwrap().unwrap_err();
+        assert_eq!(attaching.missing_count(), 1);
         let attached = attaching.push(&[3]).unwrap().unwrap();
         assert_eq!(attached, Attached { text: TWO.to_owned(), attachment_count: 2 });
     }

@@ -135,7 +135,11 @@ async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> Close
             Box::pin(handle(hub, link, std::mem::take(&mut inbound))).await;
         }
         if let Some(session) = &link.session {
+            let anonymous = link.principal.borrow().is_none();
             socketio::carry(hub, link, session);
+            if anonymous && link.principal.borrow().is_some() {
+                Box::pin(take_turn(hub, link)).await;
+            }
         }
         if !is_known && link.is_known() {
             is_known = true;
@@ -146,7 +150,8 @@ async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> Close
             return reason;
         }
         let waiting = link.has_unsent();
-        held.set(decoder.buffered_bytes());
+        let waiting_bytes = link.session.as_ref().map_or(0, |session| session.waiting_bytes());
+        held.set(decoder.buffered_bytes() + waiting_bytes);
         if held.is_above(usize::MAX) || link.outbox.is_flooded() {
             pause(hub, link).await;
             continue;
@@ -272,9 +277,9 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>) {
             hub.flush();
             pause(hub, link).await;
         }
+        let anonymous = link.principal.borrow().is_none();
         while !link.is_closing() {
             hub.look_at_clock();
-            let anonymous = link.principal.borrow().is_none();
             let outcome = match frame.as_event() {
                 Ok(event) => asks::on_frame(hub, link, &event),
                 Err(reason) => {
@@ -293,6 +298,9 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>) {
                     // Who is not read is not silent.
                     link.heard_ms.set(link.age_ms());
                     link.socket.note_heard();
+                    if let Some(session) = &link.session {
+                        socketio::carry(hub, link, session);
+                    }
                     hub.flush();
                     let moved = hub.space.notified();
                     let _timed_out = tokio::time::timeout(Duration::from_millis(20), moved).await;

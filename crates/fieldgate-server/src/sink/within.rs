@@ -44,6 +44,11 @@ impl Channel {
         true
     }
 
+    /// Bytes of the client that the link has not taken.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.incoming.borrow().len()
+    }
+
     /// Takes what the link has written.
     pub(crate) fn take(&self) -> Vec<u8> {
         self.room.notify_one();

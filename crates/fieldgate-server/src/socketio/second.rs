@@ -14,7 +14,7 @@ use fieldgate_dialects::{
     ws::{self, Opcode},
 };
 
-use super::{Session, join::on_connect, refuse};
+use super::{Session, aside, join::on_connect, refuse};
 use crate::{
     asks::Outcome,
     hub::Hub,
@@ -35,6 +35,13 @@ pub(super) struct Second {
 
 /// How long such a turn is: longer than the pause in which a link looks for room.
 const TURN: Duration = Duration::from_millis(4);
+
+impl Second {
+    /// Bytes of its client that came and wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.channel.waiting_bytes()
+    }
+}
 
 impl Session {
     /// Whether its connection is somebody's by its second namespace.
@@ -91,7 +98,7 @@ pub(super) fn join(
 /// Hands a text to the second namespace, if it is for that one.
 pub(super) fn take_text(link: &Link, session: &Session, text: &str) -> Option<Outcome> {
     let second = session.second.get()?;
-    if session.state.borrow().attaching.is_some() {
+    if session.awaits_bytes() {
         return None;
     }
     if second.binary_count.get() > 0 {
@@ -120,10 +127,20 @@ pub(super) fn take_binary(session: &Session, bytes: &[u8]) -> Option<Outcome> {
     Some(Outcome::Done)
 }
 
+/// Goes on with what waits of either namespace: what the first one was sent, and what the second one
+/// said.
+pub(crate) fn carry(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
+    if !session.aside.is_empty() {
+        aside::go_on(hub, link, session);
+    }
+    if let Some(second) = session.second.get() {
+        carry_second(hub, link, second);
+    }
+}
+
 /// Takes what the second namespace said into the turn of its carrier, while that one is half empty;
 /// all of it where it ends.
-pub(crate) fn carry(hub: &Hub, link: &Rc<Link>, session: &Session) {
-    let Some(second) = session.second.get() else { return };
+fn carry_second(hub: &Hub, link: &Rc<Link>, second: &Second) {
     // What then has no room waits for the socket, which wakes the carrier; what a later write took at
     // once would not.
     hub.flush();

@@ -65,6 +65,7 @@ mod slow;
 mod socketio;
 mod socketio_acks;
 mod socketio_two;
+mod socketio_waits;
 mod state;
 mod stream;
 mod support;

@@ -7,7 +7,10 @@ use serde_json::json;
 
 use crate::support::{
     Gateway, NodeScript, Proxy, Script, Wire, node_modules, python,
-    sessions::{DEVICE, TENANT, end, kamea_gateway, next, publish},
+    sessions::{
+        DEVICE, SUBSCRIBE, TENANT, end, join_both as join, kamea_gateway, next, publish,
+        telemetries,
+    },
     wait_for,
 };
 
@@ -225,25 +228,6 @@ fn a_break_gives_both_namespaces_back_where_they_were() {
     }
 }
 
-/// A session in both namespaces, of these credentials.
-fn join(gateway: &Gateway, things: &str, devices: &str) -> Wire {
-    let mut wire = Wire::open(&gateway.address, PATH, &[]).unwrap().into_text();
-    wire.text();
-    wire.send_text("40/v2,");
-    assert!(next(&mut wire).starts_with("40/v2,{"));
-    wire.send_text(&format!("40/devices,{}", json!({"token": devices})));
-    assert!(next(&mut wire).starts_with("40/devices,{"));
-    wire.send_text(&format!("42/v2,{}", json!(["authenticate", {"sessionToken": things}])));
-    next(&mut wire);
-    wire
-}
-
-fn telemetries(tenant: &str) -> String {
-    format!("42/devices,{}", json!(["telemetries", {"deviceId": DEVICE, "tenantId": tenant}]))
-}
-
-const SUBSCRIBE: &str = "42/v2,[\"subscribe\",{\"resource\":\"/me/resources/temp\"}]";
-
 #[test]
 fn a_credential_opens_its_own_namespace_alone() {
     let (gateway, key) = gateway(&[]);
@@ -368,27 +352,6 @@ fn two_namespaces_are_one_connection_with_one_place() {
         json!(["telemetries:unsubscribe", {"deviceId": "a", "tenantId": TENANT, "long": long}])
     ));
     assert!(next(&mut wire).starts_with("43/devices,2"));
-}
-
-#[test]
-fn a_namespace_that_waits_for_another_system_does_not_hold_up_the_first() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("kamea.authorization.url=http://{}", silent.local_addr().unwrap());
-    let settings = ["kamea.authorization.mode=http", &url, "kamea.authorization.timeout_ms=60000"];
-    let (gateway, key) = gateway(&settings);
-    publish(&gateway, &key, &json!({"temp": 7}));
-    let mut wire = join(&gateway, &key, &key);
-    wire.send_text(&telemetries(TENANT));
-    wire.send_text(SUBSCRIBE);
-    assert!(next(&mut wire).starts_with("42/v2,[\"subscribe\",{\"status\":\"success\""));
-    assert!(next(&mut wire).contains("\"value\":7,"));
-    // What waits behind the question is bounded: above that the connection is not read.
-    let packet = telemetries(TENANT);
-    for _ in 0..200_000 / packet.len() {
-        wire.send_text(&packet);
-    }
-    publish(&gateway, &key, &json!({"temp": 8}));
-    assert!(next(&mut wire).contains("\"value\":8,"), "what is sent goes on");
 }
 
 #[test]

@@ -129,3 +129,26 @@ pub(crate) fn end(wire: &mut Wire) -> Vec<String> {
         }
     }
 }
+
+/// A session in both namespaces, of these credentials.
+pub(crate) fn join_both(gateway: &Gateway, things: &str, devices: &str) -> Wire {
+    let mut wire = Wire::open(&gateway.address, &format!("{PATH}?EIO=4&transport=websocket"), &[])
+        .unwrap()
+        .into_text();
+    wire.text();
+    wire.send_text("40/v2,");
+    assert!(next(&mut wire).starts_with("40/v2,{"));
+    wire.send_text(&format!("40/devices,{}", json!({"token": devices})));
+    assert!(next(&mut wire).starts_with("40/devices,{"));
+    wire.send_text(&format!("42/v2,{}", json!(["authenticate", {"sessionToken": things}])));
+    next(&mut wire);
+    wire
+}
+
+/// Asks for the values of that device.
+pub(crate) fn telemetries(tenant: &str) -> String {
+    format!("42/devices,{}", json!(["telemetries", {"deviceId": DEVICE, "tenantId": tenant}]))
+}
+
+/// Asks for the same values in the other namespace.
+pub(crate) const SUBSCRIBE: &str = "42/v2,[\"subscribe\",{\"resource\":\"/me/resources/temp\"}]";
