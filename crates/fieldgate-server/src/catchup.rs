@@ -26,9 +26,7 @@ use crate::{
     hub::Hub,
     ledger::DropReason,
     link::Link,
-    subscriptions::{
-        Subscription, begin_stream, granted, paced_alone, send_all_retained, send_retained,
-    },
+    subscriptions::{Subscription, begin_stream, granted, paced_alone, tell_retained},
     throttle::Sender,
 };
 
@@ -96,19 +94,21 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
     let shared = Arc::clone(&hub.shared);
     let start = start_of(&shared, since).await;
     let (filter, qos) = (subscription.filter.clone(), subscription.qos);
+    let mark = subscription.filter.as_str();
     let position = shared.position(start.next.prev());
     hub.answer(link, &Answer::Subscribed { filter, qos, position });
     if let Some(from) = start.foreign {
         hub.answer(link, &Answer::Gap { from, to: position, reason: GapReason::Epoch });
-        send_retained(hub, link, subscription, position.seq, &[]);
+        tell_retained(hub, link, subscription, (position.seq, &[]), Some(mark)).await;
     }
+    // They are no messages of the log: what changed while nobody listened is not in the history.
+    hub.tell_documents_as_they_are(link, subscription, Some(mark)).await;
     let filter = ReadFilter {
         tenant: Some(subscription.tenant.clone()),
         filters: vec![subscription.filter.clone()],
         arrived_from: start.arrived_from,
         arrived_until: None,
     };
-    let mark = subscription.filter.as_str();
     let qos_of = |_: Seq, message: &Message| Some(subscription.qos.min(message.qos));
     let done = || link.is_closing() || subscription.ended.get();
     let next = Cell::new(start.next);
@@ -131,6 +131,7 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
     subscription.live_after.set(reached);
     let (filter, position) = (subscription.filter.clone(), shared.position(reached));
     hub.answer(link, &Answer::CaughtUp { filter, position });
+    hub.owe_documents(link, subscription.changed.take(), false);
 }
 
 /// Where history begins.
@@ -190,7 +191,13 @@ async fn stream(hub: &Rc<Hub>, link: &Rc<Link>, since: Since) {
     begin_stream(hub, link, &subscriptions, position);
     if let Some(from) = start.foreign {
         hub.answer(link, &Answer::Gap { from, to: position, reason: GapReason::Epoch });
-        send_all_retained(hub, link, &subscriptions, position.seq);
+        for (nth, subscription) in subscriptions.iter().enumerate() {
+            let before = subscriptions.get(..nth).unwrap_or_default();
+            tell_retained(hub, link, subscription, (position.seq, before), None).await;
+        }
+    }
+    for subscription in &subscriptions {
+        hub.tell_documents_as_they_are(link, subscription, None).await;
     }
     link.log_next.set(start.next);
     let Some(routed) = catch_up(hub, link, start.arrived_from).await else { return };

@@ -3,19 +3,24 @@
 //! In: an ask whose form is checked. Out: a member of the hub, and its first answers. Absent: what
 //! history is, which is `catchup`'s.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    rc::Rc,
+    sync::Arc,
+};
 
 use fieldgate_core::{
     access::Principal,
     close::CloseReason,
     dialect::{Answer, Marks, Since, SlowMode, Subscribe},
     fault::{Code, Fault},
-    id::{Position, Seq, TenantId},
+    id::{DeviceId, Position, Seq, TenantId},
     lane::Slow,
     message::{Kind, Message, Qos},
     topic::Filter,
 };
-use fieldgate_store::Entry;
+use fieldgate_store::{Entry, Log};
 
 use crate::{
     asks, catchup, documents,
@@ -45,6 +50,8 @@ pub(crate) struct Subscription {
     /// Messages up to here came another way, or will; `u64::MAX` while it replays.
     pub(crate) live_after: Cell<Seq>,
     pub(crate) replaying: Cell<bool>,
+    /// Devices whose documents changed while it replays, and were not told since.
+    pub(crate) changed: RefCell<BTreeSet<DeviceId>>,
     pub(crate) ended: Cell<bool>,
 }
 
@@ -180,20 +187,28 @@ pub(crate) fn subscribe(
 }
 
 /// Takes what it costs to look for what a subscription begins with: of all that the tenant retains, and
-/// of the documents of its devices, on the worker. A filter for one topic asks for one thing, and pays
-/// no more than its frame; where there is much to look at, others have a turn behind it as well.
+/// of the documents of its devices, on the worker. Who asks for history gets the first only where its
+/// position is of another life of the log. A filter for one topic asks for one thing, and pays no more
+/// than its frame; where there is much to look at, others have a turn behind it as well.
 fn pay_for_looking(
     hub: &Hub,
     link: &Link,
     principal: &Principal,
     ask: &Subscribe,
 ) -> Result<(), Fault> {
-    if ask.since.is_some() {
+    let begins_anew = match ask.since {
+        None => true,
+        Some(Since::After(position)) => position.epoch != hub.shared.log.epoch(),
+        Some(Since::All | Since::Time(_)) => false,
+    };
+    let follows = documents::follows(&ask.filter);
+    if !begins_anew && !follows {
         return Ok(());
     }
     let counts = hub.shared.state.tenant_counts(&principal.tenant);
-    let documents = if documents::follows(&ask.filter) { counts.devices } else { 0 };
-    let price = (counts.retained + documents) / LOOKED_AT_LEN;
+    let retained = if begins_anew { counts.retained } else { 0 };
+    let documents = if follows { counts.devices } else { 0 };
+    let price = (retained + documents) / LOOKED_AT_LEN;
     if price == 0 {
         return Ok(());
     }
@@ -219,6 +234,7 @@ fn enter(
         paced: ask.rate_max.map(|per_second| Box::new(Paced::new(per_second))),
         live_after: Cell::new(Seq(u64::MAX)),
         replaying: Cell::new(ask.since.is_some()),
+        changed: RefCell::default(),
         ended: Cell::new(false),
     });
     link.subscriptions.borrow_mut().insert(Rc::clone(&subscription));
@@ -290,7 +306,7 @@ pub(crate) fn paced_alone(link: &Link, seq: Seq, message: &Message) -> Option<Rc
 }
 
 /// Sends the retained messages of a stream, each once.
-pub(crate) fn send_all_retained(
+fn send_all_retained(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
     subscriptions: &[Rc<Subscription>],
@@ -304,16 +320,50 @@ pub(crate) fn send_all_retained(
 
 /// Sends the retained messages of a subscription, as they were when it began, but for what others of
 /// its link send: so many at once, and what is left as the socket takes it.
-pub(crate) fn send_retained(
+fn send_retained(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
     subscription: &Rc<Subscription>,
     until: Seq,
     others: &[Rc<Subscription>],
 ) {
+    let mut left = retained(hub, link, subscription, until, others).into_iter();
+    if link.outbox.byte_len() <= link.outbox.bytes_max() {
+        send_some(hub, link, subscription, &mut left, None);
+    }
+    if left.len() == 0 {
+        return;
+    }
+    let (hub, link, subscription) = (Rc::clone(hub), Rc::clone(link), Rc::clone(subscription));
+    tokio::task::spawn_local(async move {
+        send_left(&hub, &link, &subscription, left, None).await;
+    });
+}
+
+/// Tells the retained messages of a subscription whose position is of another life of the log, as the
+/// socket takes them, as part of the replay that is named `mark`: all of them, before this returns.
+pub(crate) async fn tell_retained(
+    hub: &Hub,
+    link: &Rc<Link>,
+    subscription: &Subscription,
+    (until, others): (Seq, &[Rc<Subscription>]),
+    mark: Option<&str>,
+) {
+    let left = retained(hub, link, subscription, until, others).into_iter();
+    send_left(hub, link, subscription, left, mark).await;
+}
+
+/// What was retained for a subscription at this number, but for what others of its link send.
+fn retained(
+    hub: &Hub,
+    link: &Link,
+    subscription: &Subscription,
+    until: Seq,
+    others: &[Rc<Subscription>],
+) -> Vec<Arc<Entry>> {
     if link.form.get().is_thingsee() {
         // Its last state is made of what was reported, and tells the same.
-        return;
+        return Vec::new();
     }
     let sent_by = |entry: &Entry, other: &Subscription| {
         message_of(entry).is_some_and(|message| other.filter.matches(&message.topic))
@@ -322,25 +372,25 @@ pub(crate) fn send_retained(
     // A document is made of the state, whatever was kept under its name.
     entries.retain(|entry| message_of(entry).is_none_or(|message| message.kind != Kind::State));
     entries.retain(|entry| entry.seq <= until && !others.iter().any(|other| sent_by(entry, other)));
-    let mut left = entries.into_iter();
-    if link.outbox.byte_len() <= link.outbox.bytes_max() {
-        send_some(hub, link, subscription, &mut left);
-    }
-    if left.len() == 0 {
-        return;
-    }
-    let (hub, link, subscription) = (Rc::clone(hub), Rc::clone(link), Rc::clone(subscription));
-    tokio::task::spawn_local(async move {
-        while left.len() > 0 {
-            link.room().await;
-            if link.is_closing() || subscription.ended.get() {
-                return;
-            }
-            send_some(&hub, &link, &subscription, &mut left);
-            hub.flush();
-            tokio::task::yield_now().await;
+    entries
+}
+
+async fn send_left(
+    hub: &Hub,
+    link: &Rc<Link>,
+    subscription: &Subscription,
+    mut left: std::vec::IntoIter<Arc<Entry>>,
+    mark: Option<&str>,
+) {
+    while left.len() > 0 {
+        link.room().await;
+        if link.is_closing() || subscription.ended.get() {
+            return;
         }
-    });
+        send_some(hub, link, subscription, &mut left, mark);
+        hub.flush();
+        tokio::task::yield_now().await;
+    }
 }
 
 fn send_some(
@@ -348,6 +398,7 @@ fn send_some(
     link: &Rc<Link>,
     subscription: &Subscription,
     left: &mut std::vec::IntoIter<Arc<Entry>>,
+    mark: Option<&str>,
 ) {
     let time = now();
     let (mut sent_bytes, mut expired_count) = (0, 0);
@@ -356,7 +407,7 @@ fn send_some(
         && let Some(entry) = left.next()
     {
         let Some(message) = message_of(&entry) else { continue };
-        // What replaced it meanwhile came live.
+        // What replaced it meanwhile came live, or comes in the replay.
         if !hub.shared.state.is_retained(&entry) {
             continue;
         }
@@ -365,7 +416,7 @@ fn send_some(
             continue;
         }
         let qos = subscription.qos.min(message.qos);
-        let marks = Marks { qos, retain: true, ..Marks::default() };
+        let marks = Marks { qos, retain: true, replay: mark, ..Marks::default() };
         let frame = hub.encode_marked(entry.seq, message, marks, link.form.get());
         sent_bytes += frame.len();
         link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));

@@ -70,5 +70,5 @@ pub(crate) fn tell_last_state(hub: &Rc<Hub>, link: &Rc<Link>) {
         link.subscriptions.borrow().values().any(|s| s.filter.matches(&telemetry))
     };
     let devices = hub.shared.state.known_devices(&principal.tenant, follows);
-    hub.owe_documents(link, devices);
+    hub.owe_documents(link, devices, true);
 }

@@ -3,7 +3,8 @@
 //! Made when they are sent, once for all links of a turn: a link that does not keep up is owed the name
 //! of the device alone, and gets the document of the moment in which there is room. So nothing is lost
 //! that is still so. They are out of turn (`ahead`, or `retain` at the beginning of a subscription): no
-//! position moves with them.
+//! position moves with them. One that replays gets them before its history, and what changed meanwhile
+//! behind it: until then a client takes nothing for it but its replay.
 
 use std::rc::Rc;
 
@@ -27,6 +28,8 @@ use crate::{
 const TURN_DEVICES: usize = 256;
 /// So many bytes of documents are sent before the socket is looked at again.
 const BYTES_MAX: usize = 128 * 1024;
+/// What it counts as to look for a document that is not there.
+const NO_DOCUMENT_BYTES: usize = 64;
 
 /// A document as it is now.
 struct Document {
@@ -72,7 +75,13 @@ impl Hub {
         if let Some(index) = self.documents.borrow().get(tenant) {
             index.matches(&topic, &mut |slot: u32| {
                 let members = slots.get(&slot).into_iter().flat_map(|slot| &slot.members);
-                links.extend(members.map(|(link, _)| Rc::clone(link)));
+                for (link, subscription) in members {
+                    if subscription.replaying.get() {
+                        subscription.changed.borrow_mut().insert(device.clone());
+                    } else {
+                        links.push(Rc::clone(link));
+                    }
+                }
             });
         }
         drop(slots);
@@ -82,7 +91,7 @@ impl Hub {
         let mut document = None;
         for link in links.iter().filter(|link| !link.is_closing()) {
             if link.outbox.has_waiting() || !link.documents.borrow().is_empty() {
-                link.documents.borrow_mut().entry(device.clone()).or_insert(false);
+                link.documents.borrow_mut().insert(device.clone(), false);
                 self.flow(link);
                 continue;
             }
@@ -105,23 +114,62 @@ impl Hub {
 
     /// Begins with the documents that a subscription selects, as they are.
     pub(crate) fn first_documents(self: &Rc<Self>, link: &Rc<Link>, subscription: &Subscription) {
+        if follows(&subscription.filter) {
+            self.owe_documents(link, self.selected(subscription), true);
+        }
+    }
+
+    /// The devices whose documents a subscription selects.
+    fn selected(&self, subscription: &Subscription) -> impl IntoIterator<Item = DeviceId> {
+        self.shared.state.known_devices(&subscription.tenant, |device| {
+            subscription.filter.matches_name(Topic::of_device(device, "state").as_str())
+        })
+    }
+
+    /// Tells the documents that a subscription with a history selects, before the history: as part of
+    /// the replay that is named `mark`, as the socket takes them, all of them before this returns.
+    pub(crate) async fn tell_documents_as_they_are(
+        &self,
+        link: &Rc<Link>,
+        subscription: &Subscription,
+        mark: Option<&str>,
+    ) {
         if !follows(&subscription.filter) {
             return;
         }
-        let (tenant, filter) = (&subscription.tenant, &subscription.filter);
-        let devices = self.shared.state.known_devices(tenant, |device| {
-            filter.matches_name(Topic::of_device(device, "state").as_str())
-        });
-        self.owe_documents(link, devices);
+        let mut left = self.selected(subscription).into_iter().peekable();
+        while left.peek().is_some() {
+            link.room().await;
+            if link.is_closing() || subscription.ended.get() {
+                return;
+            }
+            let mut sent_bytes = 0;
+            while sent_bytes < BYTES_MAX
+                && let Some(device) = left.next()
+            {
+                subscription.changed.borrow_mut().remove(&device);
+                let marks = Marks { retain: true, replay: mark, ..Marks::default() };
+                sent_bytes += self.send_document(link, (&subscription.tenant, &device), marks);
+            }
+            self.flush();
+            tokio::task::yield_now().await;
+        }
     }
 
-    /// Sends the documents of these devices, as they are when there is room.
+    /// Sends the documents of these devices, as they are when there is room: as the `first` ones of a
+    /// subscription, or because they changed. What changed is never told as one of the first: who
+    /// follows it already passes those over.
     pub(crate) fn owe_documents(
         self: &Rc<Self>,
         link: &Rc<Link>,
         devices: impl IntoIterator<Item = DeviceId>,
+        first: bool,
     ) {
-        link.documents.borrow_mut().extend(devices.into_iter().map(|device| (device, true)));
+        let mut owed = link.documents.borrow_mut();
+        for device in devices {
+            owed.entry(device).and_modify(|known| *known &= first).or_insert(first);
+        }
+        drop(owed);
         if link.outbox.byte_len() <= link.outbox.bytes_max() / 2 {
             self.send_documents(link);
         }
@@ -151,7 +199,6 @@ impl Hub {
     fn send_documents(&self, link: &Rc<Link>) {
         let Some(principal) = link.principal() else { return };
         let mut sent_bytes = 0;
-        self.touch(link);
         while sent_bytes < BYTES_MAX {
             let next = link.documents.borrow_mut().pop_first();
             let Some((device, retain)) = next else { return };
@@ -165,16 +212,27 @@ impl Hub {
                     follows(&subscription.filter) && subscription.filter.matches(&topic)
                 }
             });
-            let document = follows.then(|| self.document(&principal.tenant, &device)).flatten();
-            let Some(document) = document else {
-                sent_bytes += 64;
+            if !follows {
+                sent_bytes += NO_DOCUMENT_BYTES;
                 continue;
-            };
+            }
             let marks = Marks { retain, ahead: !retain, ..Marks::default() };
-            let frame = self.encode_marked(document.seq, &document.message, marks, link.form.get());
-            sent_bytes += frame.len();
-            link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+            sent_bytes += self.send_document(link, (&principal.tenant, &device), marks);
         }
+    }
+
+    /// Sends the document of a device as it is, if there is one; tells what of a turn that took.
+    fn send_document(
+        &self,
+        link: &Rc<Link>,
+        (tenant, device): (&TenantId, &DeviceId),
+        marks: Marks<'_>,
+    ) -> usize {
+        let Some(document) = self.document(tenant, device) else { return NO_DOCUMENT_BYTES };
+        let frame = self.encode_marked(document.seq, &document.message, marks, link.form.get());
+        self.touch(link);
+        link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+        frame.len()
     }
 
     /// What was last known of a device, in this form; nothing, where that has nothing to say.

@@ -145,5 +145,5 @@ pub(crate) fn refollow(hub: &Rc<Hub>, link: &Rc<Link>) {
     for filter in new.iter().flat_map(filters_of) {
         subscriptions::join(hub, link, &principal, &subscribe(filter));
     }
-    hub.owe_documents(link, new);
+    hub.owe_documents(link, new, true);
 }

@@ -383,14 +383,28 @@ fn a_removed_device_is_closed_at_once() {
 }
 
 #[test]
-fn a_position_of_another_life_is_answered_by_a_gap() {
-    let gateway = Gateway::start();
+fn a_position_of_another_life_is_answered_by_a_gap_and_all_that_is_retained() {
+    let gateway = Gateway::with(&["limits.outbox_bytes_max=65536"]);
     let mut app = gateway.as_app(&gateway.key("operator"));
-    app.send(&json!({"type": "subscribe", "topic": "#", "since": {"after": "1:5"}}));
-    assert_eq!(app.next()["type"], "subscribed");
-    let gap = app.next();
-    assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("epoch")));
-    assert_eq!(app.next()["type"], "caught_up");
+    // More than any socket holds: the end of the history is behind all of it.
+    let large = "x".repeat(200_000);
+    for n in 0..60 {
+        app.send(&json!({"type": "publish", "topic": format!("kept/{n:02}"), "retain": true,
+            "msgid": n.to_string(), "payload": large}));
+        app.next_of("ack");
+    }
+    for topic in ["#", "kept/+"] {
+        app.send(&json!({"type": "subscribe", "topic": topic, "since": {"after": "1:5"}}));
+        assert_eq!(app.next()["type"], "subscribed");
+        let gap = app.next();
+        assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("epoch")));
+        for n in 0..60 {
+            let frame = app.next();
+            let marks = (&frame["retain"], &frame["replay"]);
+            assert_eq!(marks, (&json!(true), &json!(topic)), "{n}: {}", frame["topic"]);
+        }
+        assert_eq!(app.next()["type"], "caught_up");
+    }
 }
 
 #[test]
