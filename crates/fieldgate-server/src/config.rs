@@ -14,8 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use about::{About, AboutField};
 
-use crate::forwarded::Networks;
-
 pub use about::{schema, template};
 pub(crate) use live::LiveConfig;
 pub use live::Reloaded;
@@ -142,8 +140,10 @@ section! {
 mod deconz;
 mod issuers;
 mod kamea;
+mod least;
 mod limits;
 mod paths;
+mod places;
 mod things;
 
 pub use deconz::{Deconz, WsPort};
@@ -232,23 +232,13 @@ impl Config {
         let simple = self.simple_contradictions().into_iter().map(owned);
         let of_dialects =
             self.kamea.wrong().into_iter().chain(self.deconz.wrong(!self.listen.deconz.is_empty()));
-        simple.chain(of_issuers).chain(of_paths).chain(of_apps).chain(of_dialects).collect()
+        let of_values = self.listen.wrong().into_iter().chain(least::wrong(self));
+        let of_tables = of_issuers.chain(of_paths).chain(of_apps);
+        of_values.chain(simple).chain(of_tables).chain(of_dialects).collect()
     }
 
     fn simple_contradictions(&self) -> Vec<(&'static str, &'static str)> {
         let mut wrong = Vec::new();
-        match (&self.listen.tls.cert, &self.listen.tls.key) {
-            (Some(_), None) => wrong.push(("listen.tls.cert", "needs `listen.tls.key` beside it")),
-            (None, Some(_)) => wrong.push(("listen.tls.key", "needs `listen.tls.cert` beside it")),
-            (Some(_), Some(_)) | (None, None) => (),
-        }
-        if matches!(&self.listen.plaintext, Plaintext::Word(word) if word != "loopback") {
-            wrong.push(("listen.plaintext", "is \"loopback\", or a list of listeners"));
-        }
-        if !self.listen.trusted_proxies.iter().all(|text| Networks::is_network(text)) {
-            let why = "is a list of addresses and networks such as \"10.0.0.0/8\"";
-            wrong.push(("listen.trusted_proxies", why));
-        }
         if self.heartbeat.silence_ms <= self.heartbeat.ping_ms {
             wrong.push(("heartbeat.silence_ms", "must be more than `heartbeat.ping_ms`"));
         }

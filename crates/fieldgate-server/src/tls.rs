@@ -88,6 +88,11 @@ impl TlsConfig {
     }
 }
 
+/// Looks whether a certificate and a key are of use.
+pub(crate) fn check(cert: &PathBuf, key: &PathBuf) -> Result<(), TlsError> {
+    read(cert, key).map(drop)
+}
+
 fn read(cert: &PathBuf, key: &PathBuf) -> Result<Arc<ServerConfig>, TlsError> {
     let wrong = |path: &PathBuf, error: rustls::pki_types::pem::Error| TlsError::Pem {
         path: path.display().to_string(),

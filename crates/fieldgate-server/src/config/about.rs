@@ -8,7 +8,8 @@ use toml::{Table, Value};
 
 use super::{
     AuthConfig, Authorization, Config, Deconz, Doc, Drain, Heartbeat, Kamea, Limits, Listen,
-    LogConfig, Retention, StoreConfig, Thethings, Thingsee, Tls, issuers, kamea, paths, things,
+    LogConfig, Retention, StoreConfig, Thethings, Thingsee, Tls, issuers, kamea, least, paths,
+    things,
 };
 
 /// A section as its type has it.
@@ -361,6 +362,9 @@ fn sections_within<'a>(
             let mut schema = key.kind.schema();
             if let Some(of) = schema.as_object_mut() {
                 of.insert("description".to_owned(), json!(key.doc));
+                if let Some(minimum) = of.get_mut("minimum") {
+                    *minimum = json!(least::of(&key.path));
+                }
                 of.extend(key.default.map(|default| ("default".to_owned(), json!(default))));
             }
             (last(&key.path).to_owned(), schema)

@@ -103,7 +103,6 @@ impl Limits {
                 .then_some(("limits.topic_bytes_max", "must not exceed 512")),
             (self.topic_levels_max > TOPIC_LEVELS_MAX)
                 .then_some(("limits.topic_levels_max", "must not exceed 32")),
-            (self.inflight_max == 0).then_some(("limits.inflight_max", "must be 1 or more")),
         ]
         .into_iter()
         .flatten()

@@ -120,6 +120,44 @@ fn sizes_and_durations_are_written_as_people_do() {
     assert_eq!((config.retention.age_ms, config.retention.bytes), (172_800_000, 1 << 30));
 }
 
+#[test]
+fn what_nothing_would_work_with_is_refused() {
+    let told = |pair: &str| match set(&[pair]) {
+        Ok(_) => panic!("{pair} is taken"),
+        Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    };
+    let address = "write HOST:PORT such as \"127.0.0.1:8080\" or \"[::1]:8080\", with a port of 0 \
+                   to 65535";
+    for (pair, expected) in [
+        ("listen.http=[\"nonsense\"]", format!("cannot have \"nonsense\": {address}")),
+        ("listen.http=127.0.0.1:99999", format!("cannot have \"127.0.0.1:99999\": {address}")),
+        ("listen.deconz=::1:80", format!("cannot have \"::1:80\": {address}")),
+        ("listen.metrics=:80", format!("cannot have \":80\": {address}")),
+        (
+            "listen.plaintext=[\"htt\"]",
+            "cannot have \"htt\": there are \"http\", \"deconz\", \"metrics\"".to_owned(),
+        ),
+        ("retention.bytes=1", "must be 64MiB or more".to_owned()),
+        ("retention.age=0", "must be 1m or more".to_owned()),
+        ("limits.input_total_bytes_max=0", "must be 1B or more".to_owned()),
+        ("limits.handshake_ms=0", "must be 1 or more".to_owned()),
+    ] {
+        let key = pair.split('=').next().unwrap();
+        assert_eq!(told(pair), [format!("--set: `{key}` {expected}")]);
+    }
+    let zeros = least::LEAST.map(|(key, _)| format!("{key}=0"));
+    for pair in &zeros {
+        assert_eq!(told(pair).len(), 1, "{pair}");
+    }
+    let least = least::LEAST.map(|(key, least)| format!("{key}={least}"));
+    let least: Vec<_> = least.iter().map(String::as_str).collect();
+    assert!(set(&least).is_ok());
+    assert!(set(&["limits.connections_per_address_max=0", "drain.grace_ms=0"]).is_ok());
+    let schema = schema();
+    assert_eq!(schema["properties"]["limits"]["properties"]["auth_ms"]["minimum"], 1);
+    assert_eq!(schema["properties"]["drain"]["properties"]["grace_ms"]["minimum"], 0);
+}
+
 /// Every leaf of a table, with its path.
 fn leaves(prefix: &str, table: &toml::Table, found: &mut Vec<(String, toml::Value)>) {
     for (name, value) in table {

@@ -50,6 +50,12 @@ pub(crate) fn duration_of(text: &str) -> Option<u64> {
     parse(text, &DURATIONS)
 }
 
+/// What a size or a duration means that was printed, and the `least` printed in the same units.
+pub(super) fn read_back(text: &str, least: u64) -> Option<(u64, String)> {
+    let units = |units: &[Unit]| Some((parse(text, units)?, print(least, units)));
+    units(&SIZES).or_else(|| units(&DURATIONS))
+}
+
 /// Bytes.
 pub(super) mod size {
     use super::{Deserializer, SIZES, Serializer, print, read};

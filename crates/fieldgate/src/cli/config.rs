@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fieldgate_server::config::{Config, ConfigError, Sources, load, load_all, schema, template};
+use fieldgate_server::config::{Config, ConfigError, Sources, load_all, schema, template};
 use serde_json::json;
 
 use crate::{
@@ -52,9 +52,13 @@ pub(crate) fn told(sources: &Sources) -> String {
     sources.file.as_ref().map_or_else(|| "defaults".to_owned(), |f| f.display().to_string())
 }
 
-/// Loads, or tells every mistake.
+/// Loads and looks at the files that are named, or tells every mistake.
 pub(crate) fn read(sources: &Sources) -> Result<Config, Failure> {
-    load(sources).map_err(|errors| refused(&errors))
+    let loaded = load_all(sources).map_err(|errors| refused(&errors))?;
+    match loaded.wrong_files() {
+        wrong if wrong.is_empty() => Ok(loaded.config),
+        wrong => Err(refused(&wrong)),
+    }
 }
 
 fn refused(errors: &[ConfigError]) -> Failure {

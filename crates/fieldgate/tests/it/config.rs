@@ -46,6 +46,31 @@ fn every_mistake_is_told_with_its_place_and_exit_2() {
 }
 
 #[test]
+fn what_cannot_start_is_no_configuration_without_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let missing = folder.path().join("missing.pem");
+    let [cert, key] = ["cert", "key"].map(|file| format!("listen.tls.{file}={missing:?}"));
+    for (settings, said) in [
+        (&["listen.http=[\"nonsense\"]"][..], "`listen.http` cannot have \"nonsense\""),
+        (&["listen.http=127.0.0.1:99999"], "with a port of 0 to 65535"),
+        (&["listen.plaintext=[\"htt\"]"], "`listen.plaintext` cannot have \"htt\""),
+        (&[cert.as_str(), key.as_str()], "missing.pem"),
+        (&["limits.handshake_ms=0"], "`limits.handshake_ms` must be 1 or more"),
+    ] {
+        for command in [&["config", "check"][..], &["serve", "--data", data.to_str().unwrap()]] {
+            let mut run = fieldgate();
+            run.args(command).args(settings.iter().flat_map(|setting| ["--set", setting]));
+            let output = run.output().unwrap();
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{command:?} {settings:?}: {told}");
+            assert!(told.contains(said), "{said}\nis not in\n{told}");
+        }
+    }
+    assert!(!data.exists(), "no folder is made for what cannot start");
+}
+
+#[test]
 fn print_tells_each_value_and_where_it_was_set() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), "[limits]\nauth_ms = 1\n");
@@ -92,8 +117,9 @@ fn sighup_takes_what_may_change_and_names_what_needs_a_restart() {
     let mut before = gateway.as_device("d", &gateway.device("d"));
     write(folder.path(), "[limits]\nauth_ms = 10\nauth_failures_per_minute_max = 7\n");
     gateway.signal("HUP");
+    // The last line that it writes.
     wait_for("the new configuration", || {
-        gateway.output().contains("the configuration was read again").then_some(())
+        gateway.output().contains("need a restart").then_some(())
     });
     let told = gateway.output();
     let said = |words: &str| told.lines().find(|line| line.contains(words)).unwrap().to_owned();
