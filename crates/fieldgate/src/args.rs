@@ -40,6 +40,9 @@ pub(crate) enum Command {
     /// Devices and their tokens.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Codes that make a device once, for things of the thethings.iO dialect.
+    #[command(subcommand)]
+    Activation(ActivationCommand),
     /// People and their passwords.
     #[command(subcommand)]
     User(UserCommand),
@@ -68,7 +71,8 @@ pub(crate) enum Command {
     Subscribe(SubscribeArgs),
     /// Send a command to a device, and tell how it ended.
     #[command(
-        after_help = r#"Exit 0 if it was completed, or is still on its way when --wait is over; 1 if it failed or expired.
+        after_help = r#"Exit 0 if it was completed, or is still on its way when --wait is over; 1 if it failed or expired, of several devices at any of them.
+With --json and several devices the first line is {"msgid","devices"}; then there is one for each news of a device.
 Example: fieldgate command lamp-1 '{"on":true}' --wait 5s"#
     )]
     #[command(name = "command")]

@@ -49,6 +49,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Device(command) => cli::device::run(command),
+        Command::Activation(command) => cli::device::activation(command),
         Command::User(command) => cli::user::run(command),
         Command::LoginLink(args) => cli::user::login_link(&args),
         Command::Key(command) => cli::key::run(command),

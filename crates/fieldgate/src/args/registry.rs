@@ -38,15 +38,12 @@ pub(crate) enum DeviceCommand {
     /// A device's secrets beside its first.
     #[command(subcommand)]
     Credential(CredentialCommand),
-    /// Codes that make a device once, for things of the thethings.iO dialect.
-    #[command(subcommand)]
-    Activation(ActivationCommand),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ActivationCommand {
     /// Make a code; prints it once.
-    #[command(after_help = "Example: fieldgate device activation add --kind sensor --group cellar")]
+    #[command(after_help = "Example: fieldgate activation add --kind sensor --group cellar")]
     Add {
         /// The id of the device to be; without it, a random one.
         #[arg(long, value_name = "ID")]
@@ -65,10 +62,10 @@ pub(crate) enum ActivationCommand {
         place: Place,
     },
     /// List the codes that are not spent, by their ids.
-    #[command(after_help = "Example: fieldgate device activation list")]
+    #[command(after_help = "Example: fieldgate activation list")]
     List(Place2),
     /// Take a code back.
-    #[command(after_help = "Example: fieldgate device activation remove code-k3Xd92ab --yes")]
+    #[command(after_help = "Example: fieldgate activation remove code-k3Xd92ab --yes")]
     Remove(NamedYes),
 }
 

@@ -1,6 +1,7 @@
 //! `fieldgate command`: a command and how it ended.
 //!
-//! Exit 0 if it was completed, or is on its way when `--wait` is over; 1 if it failed or expired.
+//! Exit 0 if it was completed, or is on its way when `--wait` is over; 1 if it failed or
+//! expired, of several devices at any of them.
 
 use serde_json::{Value, json};
 
@@ -34,13 +35,16 @@ async fn one(ask: fieldgate_client::CommandRequest, args: &CommandArgs) -> Resul
         let said = outcome.payload.as_deref().map(|p| format!(" {p}")).unwrap_or_default();
         output::line(&format!("{}{said}", outcome.state))?;
     }
-    match outcome.state.as_str() {
-        "failed" | "expired" | "cancelled" => {
-            let text = format!("the command to {} is {}", args.to, outcome.state);
-            Err(Failure::new(Exit::Failed, &outcome.state, text))
-        }
-        _ => Ok(()),
+    if is_bad_end(&outcome.state) {
+        let text = format!("the command to {} is {}", args.to, outcome.state);
+        return Err(Failure::new(Exit::Failed, &outcome.state, text));
     }
+    Ok(())
+}
+
+/// Whether nothing comes of a command that is in this state.
+fn is_bad_end(state: &str) -> bool {
+    matches!(state, "failed" | "expired" | "cancelled")
 }
 
 async fn broadcast(
@@ -51,11 +55,23 @@ async fn broadcast(
     let mut life = ask.send().await?;
     let msgid = life.accepted().msgid.clone();
     let mut open = life.accepted().devices.unwrap_or(0);
-    output::note(&format!("queued for {open} devices"));
+    if args.remote.output.json {
+        output::line(&json!({"msgid": msgid, "devices": open}).to_string())?;
+    } else {
+        output::note(&format!("queued for {open} devices"));
+    }
+    let (mut bad_count, mut worst) = (0_u64, None);
     while open > 0 {
         let Ok(Some(update)) = tokio::time::timeout_at(deadline, life.next()).await else { break };
         if update.is_end() {
             open -= 1;
+        }
+        if is_bad_end(&update.state) {
+            bad_count += 1;
+            // That it failed says more than that nobody answered.
+            if worst.is_none() || update.state == "failed" {
+                worst = Some(update.state.clone());
+            }
         }
         if args.remote.output.json {
             let said =
@@ -69,5 +85,7 @@ async fn broadcast(
             output::line(&format!("{} {}{said}", update.device, update.state))?;
         }
     }
-    Ok(())
+    let Some(worst) = worst else { return Ok(()) };
+    let text = format!("the command to {} came to nothing at {bad_count} devices", args.to);
+    Err(Failure::new(Exit::Failed, &worst, text))
 }

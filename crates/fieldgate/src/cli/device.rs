@@ -68,7 +68,6 @@ pub(crate) fn run(command: DeviceCommand) -> Result<(), Failure> {
             Ok(())
         }
         DeviceCommand::Credential(command) => credential(command),
-        DeviceCommand::Activation(command) => activation(command),
     }
 }
 
@@ -101,7 +100,8 @@ fn credential(command: CredentialCommand) -> Result<(), Failure> {
     }
 }
 
-fn activation(command: ActivationCommand) -> Result<(), Failure> {
+/// `fieldgate activation`: codes that make a device.
+pub(crate) fn activation(command: ActivationCommand) -> Result<(), Failure> {
     match command {
         ActivationCommand::Add { device, kind, groups, expires, place } => {
             let body = json!({

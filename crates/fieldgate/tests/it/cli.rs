@@ -136,10 +136,10 @@ const ENDS: &[(&str, &str, i32, &str)] = &[
     ("device credential add nobody --data {folder} --json", "", 1, "not_found"),
     ("device credential list one --data {folder} --json", "", 0, ""),
     ("device credential remove one nothing --yes --data {folder} --json", "", 1, "not_found"),
-    ("device activation add --data {folder} --json", "", 0, ""),
-    ("device activation add --kind toy --data {folder} --json", "", 2, "bad_value"),
-    ("device activation list --data {folder} --json", "", 0, ""),
-    ("device activation remove nothing --yes --data {folder} --json", "", 1, "not_found"),
+    ("activation add --data {folder} --json", "", 0, ""),
+    ("activation add --kind toy --data {folder} --json", "", 2, "bad_value"),
+    ("activation list --data {folder} --json", "", 0, ""),
+    ("activation remove nothing --yes --data {folder} --json", "", 1, "not_found"),
     ("device remove one --data {folder} --json", "", 2, "usage"),
     ("device remove one --yes --data {folder} --json", "", 0, ""),
     ("device remove one --yes --data {folder} --json", "", 1, "not_found"),
@@ -215,6 +215,14 @@ const ENDS: &[(&str, &str, i32, &str)] = &[
     ("command lamp 1 --wait 20s --expires 300ms --url {url} --json", "operator", 1, "expired"),
     ("command nobody 1 --url {url} --json", "operator", 1, "not_found"),
     ("command lamp 1 --url {url} --json", "viewer", 4, "not_allowed"),
+    ("command group:hall 1 --wait 0s --url {url} --json", "operator", 0, ""),
+    (
+        "command group:hall 1 --wait 20s --expires 300ms --url {url} --json",
+        "operator",
+        1,
+        "expired",
+    ),
+    ("command devices/+ 1 --wait 20s --expires 300ms --url {url} --json", "operator", 1, "expired"),
     ("command lamp 1 --wait long --url {url} --json", "operator", 2, "usage"),
     // status
     ("status --data {folder} --json", "", 0, ""),
@@ -261,7 +269,7 @@ fn stopped(damaged: bool) -> Gateway {
 #[test]
 fn every_command_ends_with_the_code_that_says_why() {
     let gateway = Gateway::start();
-    gateway.device("lamp");
+    gateway.admin(&["device", "add", "lamp", "--group", "hall"]);
     let publisher = gateway.admin(&["key", "add", "publisher", "--grant", "publish:#"]);
     let tokens = [
         ("operator", gateway.key("operator")),
@@ -377,6 +385,11 @@ fn json_has_its_stable_shapes() {
     assert_eq!(names(&seen), expected);
     let sent = command(&["command", "d", "1", "--wait", "0s"]);
     assert_eq!(names(&sent), ["msgid", "payload", "state"]);
+    let sent = command(&["command", "devices/+", "1", "--wait", "0s"]);
+    assert_eq!(
+        (names(&sent), &sent["devices"]),
+        (vec!["devices".into(), "msgid".into()], &json!(1))
+    );
     let version = fieldgate().args(["version", "--json"]).output().unwrap();
     assert_eq!(names(&serde_json::from_slice(&version.stdout).unwrap()), ["name", "version"]);
     let output = run(&["device", "show", "x"], &gateway.data());

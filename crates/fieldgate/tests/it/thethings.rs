@@ -38,7 +38,7 @@ pub(crate) fn thing(gateway: &Gateway, id: &str) -> String {
 }
 
 fn code(gateway: &Gateway, more: &[&str]) -> String {
-    let made = gateway.admin(&[&["device", "activation", "add"], more].concat());
+    let made = gateway.admin(&[&["activation", "add"], more].concat());
     made["code"].as_str().unwrap().to_owned()
 }
 
@@ -61,7 +61,7 @@ fn a_code_makes_one_thing_whose_values_everybody_reads() {
     app.send(&json!({"type": "subscribe", "topic": "devices/+/telemetry", "qos": 1}));
     app.next_of("subscribed");
     let code = code(&gateway, &["--kind", "sensor", "--group", "cellar"]);
-    assert_eq!(gateway.admin(&["device", "activation", "list"])["kind"], "sensor");
+    assert_eq!(gateway.admin(&["activation", "list"])["kind"], "sensor");
     let body = json!({"activationCode": code}).to_string();
     let answer = exchange(&gateway.address, "POST", "/v2/things", "", &body);
     assert_eq!(answer.status, 201);
