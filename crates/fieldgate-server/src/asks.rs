@@ -281,8 +281,9 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     let timestamp = now();
     hub.answer(link, &Answer::Authenticated { timestamp, session, epoch, heartbeat_ms });
     let principal = link.set_principal(principal);
+    let is_beside = link.is_beside(&principal.tenant);
     let predecessors = if link.is_stream() {
-        shared.present.enter_stream(&principal, hub.link_ref(link));
+        shared.present.enter_stream(&principal, hub.link_ref(link), is_beside);
         Vec::new()
     } else {
         shared.present.enter(&principal, hub.link_ref(link))
@@ -294,7 +295,7 @@ pub(crate) fn welcome(hub: &Rc<Hub>, link: &Rc<Link>, principal: Principal) {
     let takes_over = !predecessors.is_empty();
     let connections_max = shared.throttle.tenants.of(&principal.tenant).connections_max();
     let is_full = shared.present.count_of(&principal.tenant) as u64 > connections_max;
-    if is_full && !takes_over || link.authenticate(takes_over).is_err() {
+    if is_full && !takes_over && !is_beside || link.authenticate(takes_over).is_err() {
         link.close(CloseReason::NoCapacity);
         return;
     }

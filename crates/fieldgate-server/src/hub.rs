@@ -164,6 +164,15 @@ impl Hub {
         }
     }
 
+    /// Lets time pass for every link.
+    #[cfg(test)]
+    pub(crate) fn pass(self: &Rc<Self>, ms: u64) {
+        for link in self.links.borrow().values() {
+            link.late_ms.set(link.late_ms.get() + ms);
+        }
+        self.on_tick();
+    }
+
     pub(crate) fn link_ref(&self, link: &Link) -> LinkRef {
         LinkRef { worker: self.number, link: link.id }
     }

@@ -18,7 +18,7 @@ use fieldgate_core::{
     access::Principal,
     admission::NoPlace,
     close::CloseReason,
-    id::{DeviceId, Seq},
+    id::{DeviceId, Seq, TenantId},
     message::Qos,
     rate::Insistence,
     topic::Topic,
@@ -89,6 +89,9 @@ pub(crate) struct Link {
     turn_frames: Cell<u32>,
     #[cfg(test)]
     pub(crate) breaks: Cell<bool>,
+    /// How much older it is than its clock says.
+    #[cfg(test)]
+    pub(crate) late_ms: Cell<u64>,
     /// What its principal may send, from the first message on.
     sender: OnceCell<Arc<Sender>>,
     /// Whether the frame that is tried again was counted.
@@ -153,6 +156,8 @@ impl Link {
             turn_frames: Cell::new(0),
             #[cfg(test)]
             breaks: Cell::new(false),
+            #[cfg(test)]
+            late_ms: Cell::new(0),
             sender: OnceCell::new(),
             paid: Cell::new(false),
             permit: RefCell::new(permit),
@@ -204,7 +209,10 @@ impl Link {
     }
 
     fn age_ms_at(&self, at: Instant) -> u64 {
-        u64::try_from((at - self.started).as_millis()).unwrap_or(u64::MAX)
+        let age_ms = u64::try_from((at - self.started).as_millis()).unwrap_or(u64::MAX);
+        #[cfg(test)]
+        let age_ms = age_ms + self.late_ms.get();
+        age_ms
     }
 
     /// Ends the connection for this reason, unless it ends already.
@@ -262,13 +270,21 @@ impl Link {
         self.principal.borrow().is_some() || session.is_some_and(|session| session.is_carrying())
     }
 
+    /// Whether its connection is one of this tenant already, by its other namespace.
+    pub(crate) fn is_beside(&self, tenant: &TenantId) -> bool {
+        match self.carrier() {
+            Some(carrier) => carrier.principal().is_some_and(|first| first.tenant == *tenant),
+            None => self.session.as_ref().is_some_and(|session| session.carries(tenant)),
+        }
+    }
+
     /// Moves it to those who proved who they are, if there is a place.
     pub(crate) fn authenticate(&self, takes_over: bool) -> Result<(), NoPlace> {
         if let Some(carrier) = self.carrier() {
             // Two namespaces are one connection, with one place.
             carrier.authenticate(takes_over)?;
-            if let Some(session) = &carrier.session {
-                session.carry();
+            if let (Some(session), Some(principal)) = (&carrier.session, self.principal()) {
+                session.carry(&principal.tenant);
             }
             carrier.wake();
             return Ok(());

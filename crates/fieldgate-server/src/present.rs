@@ -35,6 +35,8 @@ struct Place {
     link: LinkRef,
     /// Whether it takes commands and, for a device, is the only one that does.
     serves: bool,
+    /// Whether it is a connection of its tenant; of two namespaces of one connection the first is.
+    counts: bool,
     /// Made when somebody waits for it.
     ended: Option<CancellationToken>,
 }
@@ -71,18 +73,24 @@ pub(crate) struct Present {
 #[derive(Debug, Default)]
 struct Counted {
     all: Counts,
-    /// How many links each tenant has.
+    /// How many connections each tenant has.
     tenants: HashMap<TenantId, usize>,
 }
 
 impl Counted {
-    fn enter(&mut self, principal: &Principal) {
+    fn enter(&mut self, principal: &Principal, place: &Place) {
         *self.all.of(&principal.identity) += 1;
+        if !place.counts {
+            return;
+        }
         *self.tenants.entry(principal.tenant.clone()).or_default() += 1;
     }
 
-    fn leave(&mut self, principal: &Principal) {
+    fn leave(&mut self, principal: &Principal, place: &Place) {
         *self.all.of(&principal.identity) -= 1;
+        if !place.counts {
+            return;
+        }
         if let Some(count) = self.tenants.get_mut(&principal.tenant) {
             *count -= 1;
             if *count == 0 {
@@ -105,7 +113,7 @@ impl Present {
         self.counted().all
     }
 
-    /// How many links a tenant has.
+    /// How many connections a tenant has.
     pub(crate) fn count_of(&self, tenant: &TenantId) -> usize {
         self.counted().tenants.get(tenant).copied().unwrap_or_default()
     }
@@ -132,17 +140,20 @@ impl Present {
             }
             Identity::Key | Identity::User | Identity::Source { .. } => Vec::new(),
         };
-        places.push(Place { link, serves: true, ended: None });
-        self.counted().enter(principal);
+        let place = Place { link, serves: true, counts: true, ended: None };
+        self.counted().enter(principal, &place);
+        places.push(place);
         predecessors
     }
 
-    /// Enters a stream: it takes nobody's place, and nobody takes its own.
-    pub(crate) fn enter_stream(&self, principal: &Principal, link: LinkRef) {
+    /// Enters a stream: it takes nobody's place, and nobody takes its own. It is one more connection of
+    /// its tenant, unless it shares one that is.
+    pub(crate) fn enter_stream(&self, principal: &Principal, link: LinkRef, is_beside: bool) {
         let key = (principal.tenant.clone(), Arc::clone(&principal.name));
-        let place = Place { link, serves: false, ended: None };
-        self.places().entry(key).or_default().push(place);
-        self.counted().enter(principal);
+        let place = Place { link, serves: false, counts: !is_beside, ended: None };
+        let mut places = self.places();
+        self.counted().enter(principal, &place);
+        places.entry(key).or_default().push(place);
     }
 
     /// Takes a link out, and tells those who waited for it.
@@ -152,7 +163,7 @@ impl Present {
         let Some(links) = places.get_mut(&key) else { return };
         if let Some(at) = links.iter().position(|place| place.link == link) {
             let place = links.remove(at);
-            self.counted().leave(principal);
+            self.counted().leave(principal, &place);
             if let Some(ended) = place.ended {
                 ended.cancel();
             }
@@ -230,13 +241,27 @@ mod tests {
         let present = Present::default();
         let device = principal(Identity::Device { id: "d".parse().unwrap(), gateway_for: None });
         assert!(present.enter(&device, at(0, 1)).is_empty());
-        present.enter_stream(&device, at(0, 2));
+        present.enter_stream(&device, at(0, 2), false);
         let before = present.enter(&device, at(0, 3));
         assert_eq!(before.iter().map(|one| one.link).collect::<Vec<_>>(), [at(0, 1)]);
         assert_eq!(present.serving(&device.tenant, &device.name), [at(0, 1), at(0, 3)]);
         assert_eq!(present.of(&device.tenant, &device.name).len(), 3);
         (1..=3).for_each(|link| present.leave(&device, at(0, link)));
         assert_eq!(present.counts(), Counts::default());
+    }
+
+    #[test]
+    fn two_namespaces_of_a_tenant_are_one_connection_whichever_leaves_first() {
+        let present = Present::default();
+        let key = principal(Identity::Key);
+        for (first, last) in [(at(0, 1), at(0, 2)), (at(0, 2), at(0, 1))] {
+            present.enter_stream(&key, at(0, 1), false);
+            present.enter_stream(&key, at(0, 2), true);
+            assert_eq!((present.count_of(&key.tenant), present.counts().keys), (1, 2));
+            present.leave(&key, first);
+            present.leave(&key, last);
+            assert_eq!((present.count_of(&key.tenant), present.counts()), (0, Counts::default()));
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::{
 
 use fieldgate_core::{
     close::CloseReason,
-    id::{Position, Seq},
+    id::{Position, Seq, TenantId},
 };
 use fieldgate_dialects::{
     socketio::{
@@ -67,9 +67,9 @@ pub(crate) struct Session {
     aside: aside::Aside,
     /// What its client has to acknowledge, if it asked for that.
     window: RefCell<Option<Rc<window::Window>>>,
-    /// Its second namespace, and whether that is somebody's.
+    /// Its second namespace, and whose tenant that is once it is somebody's.
     second: OnceCell<second::Second>,
-    is_carrying: Cell<bool>,
+    carried: OnceCell<TenantId>,
     /// The end was said to the namespace that it is the fault of.
     is_parted: Cell<bool>,
 }
@@ -130,7 +130,7 @@ impl Session {
             aside: aside::Aside::default(),
             window: RefCell::default(),
             second: OnceCell::new(),
-            is_carrying: Cell::new(false),
+            carried: OnceCell::new(),
             is_parted: Cell::new(false),
         }
     }
@@ -473,3 +473,6 @@ pub(crate) fn say_farewell(link: &Link, reason: CloseReason) {
         link.outbox.wait(ws::frame(Opcode::Text, &text));
     }
 }
+
+#[cfg(test)]
+mod tests;

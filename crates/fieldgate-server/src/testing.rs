@@ -105,6 +105,7 @@ impl Gateway {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Seen {
+    /// What is no JSON is a text.
     Frame(Value),
     Close(Option<u16>),
     End,
@@ -139,7 +140,8 @@ impl Client {
             let fed = self.decoder.feed(&mut buffer[..len], &mut |event| {
                 match event {
                     Event::Text(text) => {
-                        seen.push_back(Seen::Frame(serde_json::from_str(text).unwrap()));
+                        let frame = serde_json::from_str(text);
+                        seen.push_back(Seen::Frame(frame.unwrap_or_else(|_| text.into())));
                     }
                     Event::Close { code, .. } => seen.push_back(Seen::Close(code)),
                     Event::Binary(_) => panic!("the gateway sends text alone"),

@@ -100,6 +100,9 @@ pub(crate) enum Control {
     /// Break the task of a connection.
     #[cfg(test)]
     PanicLink(u64),
+    /// So many ms pass for every connection.
+    #[cfg(test)]
+    Pass(u64),
 }
 
 /// Frames that were made for deCONZ clients, headers included, and how many they are.
@@ -366,6 +369,8 @@ fn obey(hub: &Rc<Hub>, control: Control) -> bool {
         Control::Panic => panic!("as asked"),
         #[cfg(test)]
         Control::PanicLink(link) => hub.break_link(link),
+        #[cfg(test)]
+        Control::Pass(ms) => hub.pass(ms),
     }
     true
 }

@@ -30,6 +30,9 @@ pub(crate) struct Client {
     /// Its id, unique until the gateway restarts.
     #[schema(examples("0-17"))]
     pub(crate) id: String,
+    /// Its connection: the same for the two namespaces of one Socket.IO connection, else its id.
+    #[schema(examples("0-17"))]
+    pub(crate) connection: String,
     /// Its number on its worker.
     #[serde(skip)]
     pub(crate) number: u64,
@@ -59,8 +62,10 @@ impl Hub {
             Identity::Source { .. } => "source",
         };
         let UnixMs(time) = now();
+        let carrier = link.carrier().map_or(link.id, |carrier| carrier.id);
         let client = Client {
             id: format!("{}-{}", self.number, link.id),
+            connection: format!("{}-{carrier}", self.number),
             number: link.id,
             who: principal.name.to_string(),
             kind,

@@ -7,7 +7,7 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use fieldgate_core::close::CloseReason;
+use fieldgate_core::{close::CloseReason, id::TenantId};
 use fieldgate_dialects::{
     socketio::{Head, head},
     wire::Form,
@@ -45,13 +45,18 @@ impl Second {
 
 impl Session {
     /// Whether its connection is somebody's by its second namespace.
-    pub(crate) const fn is_carrying(&self) -> bool {
-        self.is_carrying.get()
+    pub(crate) fn is_carrying(&self) -> bool {
+        self.carried.get().is_some()
     }
 
-    /// Its second namespace is somebody's.
-    pub(crate) fn carry(&self) {
-        self.is_carrying.set(true);
+    /// Whether its second namespace is somebody's of this tenant.
+    pub(crate) fn carries(&self, tenant: &TenantId) -> bool {
+        self.carried.get() == Some(tenant)
+    }
+
+    /// Its second namespace is somebody's of this tenant, and stays so.
+    pub(crate) fn carry(&self, tenant: &TenantId) {
+        self.carried.get_or_init(|| tenant.clone());
     }
 
     /// Its link has ended, and the second one with it.
