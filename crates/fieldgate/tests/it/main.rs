@@ -52,6 +52,7 @@ mod pace;
 mod polling;
 mod profiles;
 mod reached;
+mod redelivery;
 mod rest;
 mod restart;
 mod scenes;
