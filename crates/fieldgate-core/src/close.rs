@@ -50,12 +50,8 @@ macro_rules! reasons {
 reasons! {
     /// The peer closed, or its socket ended.
     PeerClosed = 1000, "peer_closed", "", true;
-    /// The server is going away for good.
-    GoingAway = 1001, "going_away", "Going away", true;
     /// RFC 6455 was violated.
     WebSocketProtocol = 1002, "websocket_protocol", "WebSocket protocol error", false;
-    /// A frame of a kind that this connection does not take.
-    UnsupportedData = 1003, "unsupported_data", "Unsupported data", false;
     /// A text frame that is not UTF-8.
     BadUtf8 = 1007, "bad_utf8", "Invalid UTF-8", false;
     /// A rule of this server.

@@ -112,15 +112,6 @@ pub(crate) fn body_of_test(file: &str, name: &str) -> Option<String> {
     Some(body.copied().collect::<Vec<_>>().join("\n"))
 }
 
-/// The sources of a crate, with their paths.
-pub(crate) fn sources_of(name: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    sources(&root().join("crates").join(name).join("src"), &mut found);
-    let read =
-        |path: PathBuf| (path.display().to_string(), std::fs::read_to_string(&path).unwrap());
-    found.into_iter().map(read).collect()
-}
-
 #[test]
 fn every_promise_names_tests_that_there_are() {
     let read = |name: &str| std::fs::read_to_string(root().join("docs").join(name)).unwrap();
