@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use fieldgate_core::{
     id::{TenantId, UnixMs},
-    message::{Content, Message, Priority, Qos},
+    message::Message,
     topic::Topic,
 };
 use fieldgate_store::{AppendError, Log, Record};
@@ -48,21 +48,8 @@ pub(crate) fn fill<'a>(log: &dyn Log, topics: impl Iterator<Item = &'a Topic>) -
 }
 
 fn message(topic: &Topic, number: usize) -> Record {
-    Record::Message(Message {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic: topic.clone(),
-        from: "sensor".into(),
-        timestamp: UnixMs(number as u64),
-        is_time_given: true,
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: format!(r#"{{"temperature":{}.5,"humidity":40}}"#, number % 40).into(),
-        original: None,
-    })
+    let payload = format!(r#"{{"temperature":{}.5,"humidity":40}}"#, number % 40);
+    let (tenant, time) = (TenantId::default_tenant(), UnixMs(number as u64));
+    let message = Message::json(tenant, topic.clone(), "sensor".into(), time, payload);
+    Record::Message(Message { is_time_given: true, ..message })
 }

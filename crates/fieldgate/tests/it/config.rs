@@ -118,9 +118,7 @@ fn sighup_takes_what_may_change_and_names_what_needs_a_restart() {
     write(folder.path(), "[limits]\nauth_ms = 10\nauth_failures_per_minute_max = 7\n");
     gateway.signal("HUP");
     // The last line that it writes.
-    wait_for("the new configuration", || {
-        gateway.output().contains("need a restart").then_some(())
-    });
+    wait_for("the new configuration", || gateway.output().contains("need a restart").then_some(()));
     let told = gateway.output();
     let said = |words: &str| told.lines().find(|line| line.contains(words)).unwrap().to_owned();
     assert!(said("read again").contains("changed=\"limits.auth_ms\""), "{told}");

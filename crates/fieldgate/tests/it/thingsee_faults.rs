@@ -2,7 +2,7 @@
 
 use fieldgate_core::{
     id::{TenantId, UnixMs},
-    message::{Content, Message, Priority, Qos},
+    message::Message,
 };
 use fieldgate_dialects::ws::{Opcode, frame_masked};
 use fieldgate_store::{Log as _, Record, Store, StoreOptions, log::LogOptions};
@@ -156,24 +156,11 @@ fn store(gateway: &Gateway, element: &Value) {
         Store::open(&gateway.data(), StoreOptions { log, ..StoreOptions::default() }).unwrap();
     let topic: fieldgate_core::topic::Topic =
         format!("devices/{DEVICE}/telemetry").parse().unwrap();
-    let message = Message {
-        tenant: TenantId::default_tenant(),
-        kind: topic.kind(),
-        topic,
-        from: "source:cloud".into(),
-        timestamp: UnixMs(1_600_000_000_000),
-        is_time_given: true,
-        device_timestamp: None,
-        reference: None,
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        priority: Priority::Normal,
-        expires: None,
-        content: Content::Json,
-        payload: b"{}".to_vec().into(),
-        original: Some(element.to_string().into_bytes().into()),
-    };
-    store.log.append(vec![Record::Message(message)], UnixMs(1_600_000_000_000)).unwrap();
+    let (tenant, time) = (TenantId::default_tenant(), UnixMs(1_600_000_000_000));
+    let original = Some(element.to_string().into_bytes().into());
+    let message = Message::json(tenant, topic, "source:cloud".into(), time, "{}");
+    let message = Message { is_time_given: true, original, ..message };
+    store.log.append(vec![Record::Message(message)], time).unwrap();
     store.log.close();
 }
 
