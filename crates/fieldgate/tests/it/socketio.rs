@@ -376,6 +376,18 @@ fn no_message_of_another_tenant_is_an_event() {
     assert!(event.contains("\"value\":2,"), "{event}");
 }
 
+/// What tells this value, at the beginning of a room: the one before it may come first, or twice, while
+/// the router is on its way (docs/protocol/socketio.md).
+fn first(wire: &mut Wire, n: u64) -> String {
+    loop {
+        let told = text(wire);
+        if told.contains(&format!("\"value\":{n},")) {
+            return told;
+        }
+        assert!(told.contains(&format!("\"value\":{},", n - 1)), "{told}");
+    }
+}
+
 #[test]
 fn who_goes_on_from_a_position_gets_each_event_once_and_others_the_last_values() {
     let (gateway, key, _) = gateway(&[]);
@@ -389,16 +401,16 @@ fn who_goes_on_from_a_position_gets_each_event_once_and_others_the_last_values()
         wire
     };
     let mut last = follow("");
-    let told = text(&mut last);
+    let told = first(&mut last, 4);
     assert!(told.starts_with("42/v2,[\"/me/resources/a\",[{\"key\":\"a\",\"value\":4,"), "{told}");
     assert!(told.ends_with("}]]"), "no position unless asked for: {told}");
     publish(&gateway, &key, &json!({"a": 5, "b": 50}));
-    assert!(text(&mut last).contains("\"value\":5,"));
+    first(&mut last, 5);
 
     let mut keeps = follow("{\"position\":\"\"}");
-    assert!(text(&mut keeps).contains("\"value\":5,"), "the last values first");
+    first(&mut keeps, 5);
     publish(&gateway, &key, &json!({"a": 6, "b": 60}));
-    let told = text(&mut keeps);
+    let told = first(&mut keeps, 6);
     let position = told.rsplit('"').nth(1).unwrap().to_owned();
     assert!(told.contains("\"value\":6,") && position.contains(':'), "{told}");
     drop(keeps);
@@ -420,7 +432,7 @@ fn who_goes_on_from_a_position_gets_each_event_once_and_others_the_last_values()
     assert!(text(&mut back).contains("\"value\":10,"));
     // A position of another log is told by the last values.
     let mut foreign = follow("{\"position\":\"zz:5\"}");
-    assert!(text(&mut foreign).contains("\"value\":10,"));
+    first(&mut foreign, 10);
 }
 
 /// The position that an event ends with.
