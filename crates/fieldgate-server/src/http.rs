@@ -1,4 +1,4 @@
-//! HTTP: health, metrics, `/v1`, and the upgrade to WebSocket.
+//! HTTP: who answers which request, `/v1` among them, and the upgrade to WebSocket.
 //!
 //! Every error is `application/problem+json` with its stable code. Secrets may stand in queries:
 //! nothing here logs a URL.
@@ -6,6 +6,7 @@
 mod doc;
 mod known;
 mod origin;
+mod probes;
 mod problem;
 mod upgrade;
 
@@ -25,11 +26,10 @@ use axum::{
     routing::get,
 };
 use fieldgate_core::{
-    access::{Principal, Verb},
+    access::Principal,
     admission::NoPlace,
     fault::{Code, Fault},
     id::TenantId,
-    topic::Filter,
 };
 use fieldgate_dialects::{native, ws};
 use hyper::body::Incoming;
@@ -42,11 +42,8 @@ use crate::{
     idle::Phase,
     ingest,
     listen::Purpose,
-    metrics,
     rest::{self, Entrance},
-    socketio,
-    status::readiness,
-    thethings, thingsee_out,
+    socketio, thethings, thingsee_out,
     throttle::{Permit, Refusal},
 };
 
@@ -162,16 +159,16 @@ impl Inner {
 /// All routes of one connection.
 pub(crate) fn router(caller: Caller) -> Router {
     let routes = match caller.0.purpose {
-        Purpose::Metrics => Router::new().route("/metrics", get(listened_metrics)),
+        Purpose::Metrics => Router::new().route("/metrics", get(probes::listened_metrics)),
         // What these answer has no routes here.
         Purpose::Deconz | Purpose::Push => Router::new(),
         Purpose::Everything => Router::new()
             .route("/", get(upgrade))
             .route("/ws", get(upgrade))
             .route("/thingsee", get(thingsee_out::open))
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(keyed_metrics))
+            .route("/healthz", get(probes::alive))
+            .route("/readyz", get(probes::ready))
+            .route("/metrics", get(probes::keyed_metrics))
             .merge(doc::routes(&caller)),
     };
     routes
@@ -398,48 +395,6 @@ fn decoded(value: &str) -> Option<String> {
         bytes.push(high << 4 | low);
     }
     String::from_utf8(bytes).ok()
-}
-
-async fn ready(State(caller): State<Caller>) -> Response {
-    match readiness(&caller.0.shared) {
-        Ok(()) => "ok\n".into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
-    }
-}
-
-async fn keyed_metrics(
-    State(caller): State<Caller>,
-    headers: HeaderMap,
-    uri: Uri,
-    extensions: Extensions,
-) -> Result<Response, Problem> {
-    let principal = caller.principal(&headers, &uri, caller.client(&extensions)).await?;
-    let principal = principal.ok_or_else(|| unauthorized("send Authorization: Bearer"))?;
-    let everything: Option<Filter> = "#".parse().ok();
-    // They are of the gateway as a whole.
-    let of_gateway = principal.tenant == TenantId::default_tenant();
-    if !of_gateway || !everything.is_some_and(|all| principal.may(Verb::Metrics, &all)) {
-        let text = "no right to do this: it takes metrics:# in the tenant default";
-        return Err(refuse(Code::NotAllowed, text));
-    }
-    Ok(open_metrics(State(caller)).await)
-}
-
-/// For whoever can reach the listener, but for pages that a browser there happens to show.
-async fn listened_metrics(State(caller): State<Caller>, request: Request) -> Response {
-    if !origin_is_known(&caller.0.shared, request.headers()) {
-        let text = "a page of this origin may not read this: see listen.origins";
-        return refuse(Code::NotAllowed, text).into_response();
-    }
-    open_metrics(State(caller)).await
-}
-
-async fn open_metrics(State(caller): State<Caller>) -> Response {
-    let kind = (header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
-    match metrics::text(&caller.0.shared) {
-        Ok(text) => ([kind], text).into_response(),
-        Err(_) => refuse(Code::Busy, "the metrics could not be written").into_response(),
-    }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -7,7 +7,7 @@
 
 mod gateways;
 mod link;
-mod post;
+pub(crate) mod post;
 
 use std::{
     cell::OnceCell,

@@ -3,6 +3,8 @@
 //! The page says nothing about this gateway and is open; the description takes a credential or an
 //! address on this machine, unless the configuration makes it public.
 
+use std::sync::LazyLock;
+
 use axum::{
     Json, Router,
     extract::{Request, State},
@@ -12,22 +14,34 @@ use axum::{
     routing::get,
 };
 
-use super::{Caller, Problem, unauthorized};
-use crate::{asyncapi::asyncapi, deconz, rest, thethings};
+use super::{Caller, Problem, probes, unauthorized};
+use crate::{asyncapi::asyncapi, deconz, ingest, rest, thethings};
 use fieldgate_core::fault::{Code, Fault};
-use utoipa::openapi::OpenApi;
+use utoipa::{OpenApi as _, openapi::OpenApi};
 
 /// Nothing but what this gateway serves runs, and nobody may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What is served beside `/v1`, to be told with it.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(probes::alive, probes::ready, probes::keyed_metrics, ingest::post::post))]
+struct Beside;
+
+/// Everything that speaks in problems.
+static DESCRIBED: LazyLock<OpenApi> = LazyLock::new(|| {
+    let mut openapi = rest::openapi().clone();
+    openapi.merge(Beside::openapi());
+    openapi
+});
 
 pub(super) fn routes(caller: &Caller) -> Router<Caller> {
     let page = "text/html; charset=utf-8";
     let script = "text/javascript; charset=utf-8";
     let style = "text/css; charset=utf-8";
     Router::new()
-        .route("/doc/openapi.json", get(|| async { Json(rest::openapi()) }))
-        .route("/doc/openapi.yaml", get(|| async { yaml(rest::openapi()) }))
+        .route("/doc/openapi.json", get(|| async { Json(&*DESCRIBED) }))
+        .route("/doc/openapi.yaml", get(|| async { yaml(&DESCRIBED) }))
         .route("/doc/thethings.json", get(|| async { Json(thethings::openapi()) }))
         .route("/doc/thethings.yaml", get(|| async { yaml(thethings::openapi()) }))
         .route("/doc/deconz.json", get(|| async { Json(deconz::openapi()) }))

@@ -23,13 +23,14 @@ use fieldgate_dialects::{
 };
 use fieldgate_store::{AppendError, state::SourceRefused};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Taken, bring, limits_of, message_count, take};
 use crate::{
     asks::rate_fault,
     fabric::{FULL_TRIES, FULL_WAIT, Shared, append_fault},
-    http::{Caller, Joining, Offer, Problem, refuse},
-    rest,
+    http::{Caller, Joining, Offer, Problem, ProblemBody, refuse},
+    rest::{self, Problems},
 };
 
 /// What the addresses of all sources begin with.
@@ -41,18 +42,23 @@ pub(crate) fn source_at(shared: &Shared, path: &str) -> Option<String> {
     named.map(str::to_owned).or_else(|| shared.config.thingsee.paths.get(path).cloned())
 }
 
-/// What was stored of a body.
-#[derive(Debug, Serialize)]
-struct Posted {
+/// What was stored of an array.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Posted {
+    /// How many elements are stored, those that were before too.
     accepted: usize,
-    refused: Vec<RefusedElement>,
+    /// The others.
+    refused: Vec<SetAside>,
 }
 
 /// An element that was refused; its neighbours stand.
-#[derive(Debug, Serialize)]
-struct RefusedElement {
+#[derive(Debug, Serialize, ToSchema)]
+struct SetAside {
+    /// Which, from 0 on.
     index: usize,
+    /// A stable word.
     code: &'static str,
+    /// What was wrong with it.
     message: String,
 }
 
@@ -147,7 +153,31 @@ fn unsupported(message: &'static str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Fault::new(Code::BadValue, message))
 }
 
-async fn post(caller: &Caller, source: &str, request: Request) -> Result<Response, Problem> {
+/// Stores an array of Thingsee messages of a source, with the source's token (`?token=`, or as a
+/// bearer): JSON, or CBOR as edge gateways write it; `Content-Encoding: deflate` is zlib. What stands is
+/// on stable storage when this answers, and a repeat is stored once. The same address takes a WebSocket;
+/// `thingsee.paths` gives it others.
+#[utoipa::path(post, path = "/ingest/thingsee/{source}", tag = "integrations",
+    operation_id = "ingest_thingsee",
+    params(
+        ("source" = String, Path, description = "The integration of kind `thingsee-in`.",
+            pattern = "^[A-Za-z0-9._:~-]{1,128}$", example = "cloud"),
+        ("token" = Option<String>, Query, description = "The source's token, for who cannot send it \
+            as a bearer.")),
+    request_body(content(
+        (Vec<Object> = "application/json", example = json!([{"tsmId": 12100, "tsmEv": 10,
+            "temp": 21.3, "tsmTs": 1_520_416_221, "tsmTuid": "TSAR01", "tsmGw": "TSGW01"}])),
+        (String = "application/cbor"))),
+    responses(
+        (status = 200, description = "What stands of it is stored.", body = Posted),
+        (status = 415, description = "Another type or coding than these.", body = ProblemBody<'_>,
+            content_type = "application/problem+json"),
+        Problems))]
+pub(crate) async fn post(
+    caller: &Caller,
+    source: &str,
+    request: Request,
+) -> Result<Response, Problem> {
     let (shared, client) = (caller.shared(), caller.client(request.extensions()));
     if shared.draining.load(Ordering::SeqCst) {
         return Err(refuse(Code::Busy, "the gateway is draining"));
@@ -162,7 +192,7 @@ async fn post(caller: &Caller, source: &str, request: Request) -> Result<Respons
     let paid = shared.throttle.take(&sender, count, body.len() as u64);
     paid.map_err(|wait_ms| rate_fault(shared, wait_ms))?;
     let taken = store(shared, &principal, elements).await?;
-    let refused = taken.refused.into_iter().map(|(index, fault)| RefusedElement {
+    let refused = taken.refused.into_iter().map(|(index, fault)| SetAside {
         index,
         code: fault.code.as_str(),
         message: fault.message.into_owned(),

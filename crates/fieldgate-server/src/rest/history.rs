@@ -34,7 +34,7 @@ use page::{Edge, Wanted};
 
 const LEN: usize = 100;
 const LEN_MAX: usize = 1_000;
-const KINDS: [&str; 6] = ["telemetry", "events", "commands", "replies", "state", "presence"];
+const KINDS: [&str; 5] = ["telemetry", "events", "commands", "replies", "state"];
 const KNOWN: &str = "from, to, after, cursor, limit, order and kind";
 
 pub(super) fn router() -> OpenApiRouter {
@@ -121,7 +121,7 @@ struct HistoryParams {
     /// `asc`: the oldest first; `desc`: the newest.
     #[param(default = "asc")]
     order: Option<String>,
-    /// `telemetry`, `events`, `commands`, `replies`, `state` or `presence`; may be repeated.
+    /// `telemetry`, `events`, `commands`, `replies` or `state`; may be repeated.
     #[param(style = Form, explode)]
     kind: Option<Vec<String>>,
 }

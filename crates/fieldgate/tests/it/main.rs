@@ -36,6 +36,7 @@ mod engineio;
 mod errors;
 mod foreign;
 mod groups;
+mod heartbeats;
 mod history;
 mod idempotency;
 mod integrations;
