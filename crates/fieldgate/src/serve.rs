@@ -4,7 +4,7 @@
 //! configuration again.
 
 use std::{
-    io::Write,
+    io::{self, Write},
     path::Path,
     time::{Duration, Instant},
 };
@@ -83,14 +83,14 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
 pub(crate) fn log(config: &Config) -> Result<SetLevel, Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(&config.log.level).map_err(Failure::usage)?)
-        .with_writer(std::io::stderr);
+        .with_writer(io::stderr);
     let (result, set_level) = if config.log.format == "json" {
         let builder = builder.json().flatten_event(true).with_filter_reloading();
         let set_level = setter(builder.reload_handle());
         (builder.try_init(), set_level)
     } else {
-        use std::io::IsTerminal;
-        let color = std::io::stderr().is_terminal()
+        use io::IsTerminal as _;
+        let color = io::stderr().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let builder = builder.with_ansi(color).with_target(false).with_filter_reloading();
         let set_level = setter(builder.reload_handle());
@@ -132,13 +132,20 @@ pub(crate) fn ready(path: &Path, running: &Running, took: Duration) -> Result<()
             }
         }
     }
-    let text = ready.to_string();
+    write_whole(path, &ready.to_string()).map_err(|error| {
+        let text = format!("--ready-file {} cannot be written: {error}", path.display());
+        Failure::new(Exit::Failed, "io", text)
+            .hint("name a file in a folder that is there and that this user may write to")
+    })
+}
+
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let mut file = std::fs::File::create(&name)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    Ok(std::fs::rename(&name, path)?)
+    std::fs::rename(&name, path)
 }
 
 /// The signals that a gateway obeys.

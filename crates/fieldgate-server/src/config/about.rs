@@ -275,8 +275,9 @@ pub(super) fn keys() -> Vec<Key> {
     SECTIONS.iter().flat_map(|(name, about)| keys_of(name, about, &defaults)).collect()
 }
 
-/// The known key or section nearest to an unknown one.
-pub(super) fn nearest(unknown: &str) -> String {
+/// The known key or section nearest to an unknown one, where one is near: a third of its letters differ
+/// at most.
+pub(super) fn nearest(unknown: &str) -> Option<String> {
     let sections = SECTIONS.iter().map(|(section, _)| (*section).to_owned());
     let known = keys().into_iter().map(|key| key.path).chain(sections);
     // A right name in a wrong section is nearer than any other name.
@@ -284,7 +285,8 @@ pub(super) fn nearest(unknown: &str) -> String {
         let names = distance(last(unknown), last(known));
         (names.min(distance(unknown, known)), distance(unknown, known))
     };
-    known.min_by_key(far).unwrap_or_default()
+    let near = known.map(|known| (far(&known), known)).min();
+    near.filter(|((differs, _), _)| *differs <= (last(unknown).len() + 1) / 3).map(|(_, near)| near)
 }
 
 /// Levenshtein's distance.

@@ -188,8 +188,12 @@ impl Reader {
     fn unknown(&mut self, path: &str, place: &str) {
         let why = if about::is_section(path) {
             format!("`{path}` is a section: set a key in it, such as `{path}.…`")
+        } else if let Some(near) = about::nearest(path) {
+            format!("there is no key `{path}`; did you mean `{near}`?")
         } else {
-            format!("there is no key `{path}`; did you mean `{}`?", about::nearest(path))
+            format!(
+                "there is no key `{path}`: `fieldgate config template` lists all that there are"
+            )
         };
         self.wrong(place, why);
     }

@@ -37,6 +37,11 @@ fn an_unknown_key_names_the_nearest_and_its_place() {
     let expected = "--set: there is no key `limits.connection_max`; did you mean \
                     `limits.connections_max`?";
     assert_eq!(text, expected);
+    // What is near to nothing is not told to be something.
+    for far in ["limits.nope", "nope", "x.y.z"] {
+        let text = set(&[&format!("{far}=1")]).unwrap_err()[0].to_string();
+        assert!(text.ends_with(": `fieldgate config template` lists all that there are"), "{text}");
+    }
     let text = set(&["limits=1"]).unwrap_err()[0].to_string();
     assert!(text.contains("`limits` is a section"), "{text}");
     let environment = vec![("FIELDGATE__LIMITS__AUTHMS".to_owned(), "3".to_owned())];

@@ -53,8 +53,10 @@ impl Admin {
             Whereabouts::Url(url) => return Self::elsewhere(&url, place),
             Whereabouts::Folder(folder) => folder,
         };
-        let runs = UnixStream::connect(socket(&folder)).is_ok();
-        Self::of(if runs { Way::Socket(folder) } else { Way::Folder(folder) }, &place.tenant)
+        Self::of(
+            if runs_on(&folder) { Way::Socket(folder) } else { Way::Folder(folder) },
+            &place.tenant,
+        )
     }
 
     fn of(way: Way, tenant: &str) -> Result<Self, Failure> {
@@ -206,6 +208,11 @@ pub(crate) fn in_tenant(address: &str, tenant: &str) -> String {
 
 fn socket(folder: &Path) -> PathBuf {
     folder.join("admin.sock")
+}
+
+/// Whether a gateway runs on this folder.
+pub(super) fn runs_on(folder: &Path) -> bool {
+    UnixStream::connect(socket(folder)).is_ok()
 }
 
 fn exchange(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> io::Result<Vec<u8>> {

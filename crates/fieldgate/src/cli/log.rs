@@ -14,7 +14,7 @@ use fieldgate_store::{
 };
 use serde_json::{Value, json};
 
-use super::prompt::confirm;
+use super::{admin, prompt::confirm};
 use crate::{
     args::{Folder, LogCommand},
     failure::{Exit, Failure, chain},
@@ -38,6 +38,7 @@ fn check(folder: &Path) -> Result<VerifyReport, Failure> {
 }
 
 fn verify(place: &Folder) -> Result<(), Failure> {
+    let is_running = admin::runs_on(&place.data);
     let report = check(&place.data)?;
     let place_of =
         |(segment, offset): &(String, u64)| json!({"segment": segment, "offset": offset});
@@ -50,6 +51,7 @@ fn verify(place: &Folder) -> Result<(), Failure> {
             "first": report.first.0,
             "last": report.last.0,
             "clean": report.clean_end,
+            "running": is_running,
             "damages": report.damages.iter().map(place_of).collect::<Vec<_>>(),
             "missing": report.missing.iter().map(range_of).collect::<Vec<_>>(),
             "torn_tail": report.torn_tail.as_ref().map(place_of),
@@ -62,7 +64,7 @@ fn verify(place: &Folder) -> Result<(), Failure> {
             report.batch_count,
             report.segment_count,
             report.last,
-            if report.clean_end { "stopped cleanly" } else { "not stopped cleanly" },
+            how_it_ended(is_running, report.clean_end),
         ))?;
         for (segment, offset) in &report.damages {
             output::line(&format!("damaged: {segment} at byte {offset}"))?;
@@ -81,6 +83,14 @@ fn verify(place: &Folder) -> Result<(), Failure> {
     let text = format!("the log has {damages} damaged places and lacks {missing} ranges");
     Err(Failure::new(Exit::Store, "damaged", text)
         .hint("what is damaged is fenced and told to subscribers as a gap; the rest is served"))
+}
+
+fn how_it_ended(is_running: bool, clean_end: bool) -> &'static str {
+    match (is_running, clean_end) {
+        (true, _) => "its gateway runs",
+        (false, true) => "stopped cleanly",
+        (false, false) => "not stopped cleanly",
+    }
 }
 
 fn dump(place: &Folder) -> Result<(), Failure> {

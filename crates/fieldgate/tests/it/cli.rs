@@ -30,6 +30,28 @@ fn publish_and_subscribe_work_with_a_key() {
 }
 
 #[test]
+fn a_hole_is_a_line_of_its_own_before_what_comes_behind_it() {
+    let gateway = Gateway::start();
+    let (key, url) = (gateway.key("operator"), format!("http://{}", gateway.address));
+    let command = |arguments: &[&str]| {
+        let with = ["--url", &url, "--json"];
+        let output = fieldgate().args(arguments).args(with).env("FIELDGATE_TOKEN", &key).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    command(&["publish", "kept", "1", "--retain", "--qos", "1"]);
+    let told = command(&["subscribe", "kept", "--since", "xyz:1", "--count", "1"]);
+    let lines: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [gap, message] = &lines[..] else { panic!("{told}") };
+    let members: Vec<_> = gap["gap"].as_object().unwrap().keys().collect();
+    assert_eq!(members, ["from", "reason", "to"]);
+    assert_eq!((&gap["gap"]["from"], &gap["gap"]["reason"]), (&json!("xyz:1"), &json!("epoch")));
+    assert!(gap["gap"]["to"].is_string() && gap.as_object().unwrap().len() == 1, "{gap}");
+    assert_eq!((&message["payload"], &message["retain"]), (&json!(1), &json!(true)));
+}
+
+#[test]
 fn an_error_is_json_with_code_and_message() {
     let gateway = Gateway::start();
     gateway.device("d");

@@ -68,6 +68,7 @@ mod socketio;
 mod socketio_acks;
 mod socketio_two;
 mod socketio_waits;
+mod started;
 mod state;
 mod stream;
 mod support;
