@@ -10,6 +10,14 @@ pub(crate) fn message_at(topic: &str, qos: Qos, payload: &str) -> Record {
     Record::Message(message(topic, qos, payload))
 }
 
+/// An act of administration.
+#[cfg(test)]
+pub(crate) fn change() -> Record {
+    use crate::registry::{Change, Device, RegistryChange};
+    let device = Device { id: "d".to_owned(), ..Device::default() };
+    Record::Registry(Box::new(RegistryChange::local("default", Change::DeviceAdd(device))))
+}
+
 #[cfg(test)]
 pub(crate) use rows::{report, rows_of};
 #[cfg(test)]

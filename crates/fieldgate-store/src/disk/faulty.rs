@@ -134,6 +134,7 @@ impl FaultyDisk {
         self.lock().rates = rates;
     }
 
+    /// How much room there is. Without any, no file is made, and a write ends somewhere within.
     pub(crate) fn set_free(&self, free: u64) {
         self.lock().free = free;
     }
@@ -213,7 +214,7 @@ impl Disk for FaultyDisk {
         let life = state.life;
         state.gate(life)?;
         let rate = state.rates.create_error;
-        if state.dice.one_in(rate) {
+        if state.dice.one_in(rate) || state.free == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let zeros = vec![0; usize::try_from(byte_len).unwrap()];
@@ -280,7 +281,8 @@ impl LogFile for FaultyFile {
         if gate.is_err() && state.life != self.life {
             return gate;
         }
-        let failed = gate.is_err() || state.dice.one_in(state.rates.write_error);
+        let full = state.free == 0;
+        let failed = gate.is_err() || full || state.dice.one_in(state.rates.write_error);
         let len =
             if failed { state.dice.below(bytes.len() as u64 + 1) } else { bytes.len() as u64 };
         let (at, len) = (usize::try_from(offset).unwrap(), usize::try_from(len).unwrap());
@@ -293,7 +295,11 @@ impl LogFile for FaultyFile {
             inode.dirty.extend(at / PAGE..=(at + len - 1) / PAGE);
         }
         gate?;
-        if failed { Err(eio()) } else { Ok(()) }
+        match (failed, full) {
+            (false, _) => Ok(()),
+            (true, false) => Err(eio()),
+            (true, true) => Err(io::ErrorKind::StorageFull.into()),
+        }
     }
 
     fn append_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

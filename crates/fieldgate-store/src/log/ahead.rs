@@ -1,13 +1,22 @@
-//! Work done ahead of and behind the writer: the next segment's file, and the index of the last.
+//! Work done ahead of and behind the writer: the next segment's file, the index of the last, and the
+//! scrub of those before it.
 //!
-//! One thread that waits for jobs; the writer never waits for it unless it is late.
+//! One thread that waits for jobs, and scrubs a little while there is none; the writer never waits for
+//! it unless it is late.
 
 use std::{
     fmt, io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use super::{segment::Segment, segments::Segments};
+use fieldgate_core::id::Seq;
+
+use super::{
+    scrub::{self, Scrub},
+    segment::Segment,
+    segments::Segments,
+};
 use crate::disk::{Disk, LogFile};
 
 /// The name of the file that waits to become a segment.
@@ -20,6 +29,17 @@ struct State {
     preparing: bool,
     seal: Vec<Arc<Segment>>,
     closed: bool,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stepped {
+    /// A job was done.
+    Worked,
+    /// There was none in time.
+    Idle,
+    /// There will be none.
+    Closed,
 }
 
 /// Jobs, and the file made so far.
@@ -67,17 +87,28 @@ impl Ahead {
         state.ready.take()
     }
 
-    /// Works until closed.
-    pub(super) fn run(&self, segments: &Segments, byte_len: u64) {
-        while self.step(segments, byte_len, true) {}
+    /// Works until closed. `stored` says up to which number the log stands on the disk.
+    pub(super) fn run(&self, segments: &Segments, byte_len: u64, stored: &dyn Fn() -> Seq) {
+        let mut scrub = Scrub::default();
+        let mut due = Instant::now() + scrub::PAUSE;
+        loop {
+            match self.step(segments, byte_len, Some(due)) {
+                Stepped::Closed => return,
+                Stepped::Worked => (),
+                Stepped::Idle => {
+                    let goes_on = scrub.step(segments, stored());
+                    due = Instant::now() + if goes_on { scrub::PAUSE } else { scrub::REST };
+                }
+            }
+        }
     }
 
-    /// Does one job. Returns false once closed, or if there is none and `wait` is false.
-    pub(super) fn step(&self, segments: &Segments, byte_len: u64, wait: bool) -> bool {
+    /// Does one job; waits for one up to a time, or not at all.
+    pub(super) fn step(&self, segments: &Segments, byte_len: u64, end: Option<Instant>) -> Stepped {
         let mut state = self.lock();
         loop {
             if state.closed {
-                return false;
+                return Stepped::Closed;
             }
             if state.prepare && state.ready.is_none() {
                 state.preparing = true;
@@ -92,17 +123,17 @@ impl Ahead {
                 }
                 drop(state);
                 self.changed.notify_all();
-                return true;
+                return Stepped::Worked;
             }
             if let Some(segment) = state.seal.pop() {
                 drop(state);
                 segments.seal(&segment);
-                return true;
+                return Stepped::Worked;
             }
-            if !wait {
-                return false;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let Some(left) = left.filter(|left| !left.is_zero()) else { return Stepped::Idle };
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

@@ -11,6 +11,7 @@ mod intake;
 mod reader;
 mod recover;
 mod repair;
+mod scrub;
 mod segment;
 mod segments;
 mod selection;
@@ -133,8 +134,8 @@ impl LocalLog {
         let ahead = Arc::clone(&writer.ahead);
         let builder = || std::thread::Builder::new();
         let helper = builder().name("log-ahead".to_owned()).spawn({
-            let segments = Arc::clone(&segments);
-            move || ahead.run(&segments, options.segment_bytes)
+            let (intake, segments) = (Arc::clone(&intake), Arc::clone(&segments));
+            move || ahead.run(&segments, options.segment_bytes, &|| intake.stored())
         })?;
         let writer = builder().name("log-writer".to_owned()).spawn({
             let (intake, segments) = (Arc::clone(&intake), Arc::clone(&segments));

@@ -1,6 +1,6 @@
 //! Recovery: what a folder of segments says after a stop, clean or not.
 //!
-//! Only the last segment is walked. Bytes behind its last whole batch are a torn tail: they are kept
+//! Only the last segment is walked; what is damaged in it is named at once. Bytes behind its last whole batch are a torn tail: they are kept
 //! in a `.cut` file and zeroed. Without an end mark, the numbers up to the reservation are a gap.
 //! Invariant: what was accepted is on stable storage before anybody reads or gets a number.
 
@@ -16,6 +16,7 @@ use super::{
     ahead::Ahead,
     format::{BATCH_START_BYTES, BatchBuilder, Footer, HEADER_BYTES, RECORD_BYTES_MIN},
     intake::Taken,
+    scrub,
     segment::{Hole, Segment, is_zero},
     segments::Segments,
     writer::{RESERVE_COUNT, Writer, create, new_header},
@@ -55,6 +56,8 @@ struct End {
     torn: bool,
     damage_count: u32,
     last_batch: Option<u64>,
+    /// The first number of the oldest segment that was walked.
+    walked_from: Seq,
 }
 
 pub(super) fn recover(
@@ -114,6 +117,7 @@ pub(super) fn recover(
     let gap = (!clean && next > end.last.next()).then_some((end.last.next(), next.prev()));
     let reason = if lost { GapReason::Damaged } else { GapReason::Crash };
     let next = settle(&mut writer, &segments, gap.map(|gap| (gap, reason)), next)?;
+    name_damage(&segments, &end, next.prev());
     let recovery = Recovery {
         epoch,
         next,
@@ -129,6 +133,19 @@ pub(super) fn recover(
 
 fn count_bad(list: &[Arc<Segment>]) -> u32 {
     u32::try_from(list.iter().filter(|segment| segment.bad_header).count()).unwrap_or(u32::MAX)
+}
+
+/// Names what was found damaged, as a reader that comes across it does.
+fn name_damage(segments: &Segments, end: &End, last: Seq) {
+    for segment in segments.all().into_iter().filter(|segment| segment.lost) {
+        let newer = segments.of(segment.header.first).1;
+        // What stands behind it may say what was in it.
+        let until = newer.map_or(last, |newer| newer.header.first);
+        scrub::look(segments, segment.header.first, until.min(last));
+    }
+    if end.damage_count > 0 {
+        scrub::look(segments, end.walked_from, last);
+    }
 }
 
 /// Opens every segment, by number, and ends those that a failed sync left in doubt.
@@ -180,6 +197,8 @@ fn new_epoch() -> Epoch {
 fn adopt_older(end: &mut End, list: &[Arc<Segment>]) -> Result<(), OpenError> {
     for segment in list.iter().rev().skip(1) {
         let older = find_end(segment)?;
+        end.damage_count += older.damage_count;
+        end.walked_from = older.walked_from;
         if older.last_batch.is_some() || segment.header.voids.is_some() || segment.lost {
             end.last = older.last;
             end.footer.applied = older.footer.applied;
@@ -203,6 +222,7 @@ fn find_end(segment: &Segment) -> Result<End, OpenError> {
         torn: false,
         damage_count: 0,
         last_batch: None,
+        walked_from: segment.header.first,
     };
     if segment.lost {
         // Nothing can be appended here, and any number may have been given in it.

@@ -126,6 +126,16 @@ impl Segment {
         }
     }
 
+    /// Whether a place to start reading is known.
+    pub(super) fn is_marked(&self) -> bool {
+        !self.marks().is_empty()
+    }
+
+    /// Forgets the places to start reading: they are found again where somebody reads.
+    pub(super) fn forget_marks(&self) {
+        self.marks().clear();
+    }
+
     /// Where to start reading for `seq`.
     pub(super) fn seek(&self, seq: Seq) -> u64 {
         self.marks().range(..=seq).next_back().map_or(HEADER_BYTES as u64, |(_, offset)| *offset)

@@ -94,6 +94,11 @@ impl Segments {
         self.list().keys().next().copied().unwrap_or(Seq(1))
     }
 
+    /// The first number of the newest segment.
+    pub(super) fn newest(&self) -> Option<Seq> {
+        self.list().keys().next_back().copied()
+    }
+
     /// The segment that holds `seq`, if any does, and the one behind it.
     pub(super) fn of(&self, seq: Seq) -> (Option<Arc<Segment>>, Option<Arc<Segment>>) {
         let list = self.list();

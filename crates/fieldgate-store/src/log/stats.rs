@@ -139,15 +139,28 @@ impl LogStats {
     /// Remembers what of a stretch is damaged.
     pub(super) fn note_damage(&self, items: &[Followed]) {
         for item in items {
-            if let Followed::Gap(range, GapReason::Damaged) = item {
-                self.remember(range);
+            if let Followed::Gap(range, GapReason::Damaged) = item
+                && self.remember(range)
+            {
+                let (from, to) = (range.start(), range.end());
+                tracing::error!(
+                    from,
+                    to,
+                    "numbers in the log cannot be read: save what else is in it, then stop the \
+                     gateway and run fieldgate log repair"
+                );
             }
         }
     }
 
-    fn remember(&self, range: &RangeInclusive<u64>) {
+    /// Returns whether something of it was not known.
+    fn remember(&self, range: &RangeInclusive<u64>) -> bool {
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut first, mut last) = (*range.start(), *range.end());
+        let before = damaged.range(..=first).next_back();
+        if before.is_some_and(|(_, to)| *to >= last) {
+            return false;
+        }
         // What it touches becomes one range with it.
         while let Some((&from, &to)) = damaged.range(..=last.saturating_add(1)).next_back() {
             if to.saturating_add(1) < first {
@@ -157,9 +170,8 @@ impl LogStats {
             (first, last) = (first.min(from), last.max(to));
         }
         damaged.insert(first, last);
-        if damaged.len() > DAMAGED_MAX {
-            damaged.pop_last();
-        }
+        // What is not kept would be told anew each time that somebody comes across it.
+        damaged.len() <= DAMAGED_MAX || damaged.pop_last().is_none_or(|(from, _)| from != first)
     }
 
     /// What was counted, and the damage at or behind `oldest`.
