@@ -7,6 +7,8 @@ const [deviceId = 'sensor-001', url = 'ws://127.0.0.1:8080/ws'] = process.argv.s
 const token = process.env.FIELDGATE_TOKEN;
 const waiting = new Map();                         // msgid → frame, until the server has stored it
 const waiting_max = 1000;
+const for_now = ['rate_limited', 'queue_full', 'busy', 'storage_unavailable'];
+const refused = new Set();                         // of those that wait: what was refused for now
 let count = 0, attempt = 0, ready = null;          // ready: the socket, once authenticated
 
 function connect() {
@@ -18,11 +20,13 @@ function connect() {
     if (frame.type === 'auth_response' && frame.status === 'success') {
       attempt = 0;
       ready = ws;
+      refused.clear();
       for (const unsent of waiting.values()) ws.send(unsent);
     } else if (frame.type === 'ack' && waiting.delete(frame.msgid)) {
       console.log(`stored as ${frame.seq}, ${waiting.size} waiting`);
     } else if (frame.type === 'error') {
-      waiting.delete(frame.ref);
+      if (for_now.includes(frame.code)) refused.add(frame.ref);
+      else waiting.delete(frame.ref);              // it would be refused again
       console.error(`refused: ${frame.code}: ${frame.message}`);
     }
   });
@@ -42,4 +46,8 @@ setInterval(() => {
   waiting.set(msgid, JSON.stringify({ type: 'status', msgid, timestamp: Date.now(), data }));
   ready?.send(waiting.get(msgid));
 }, 1000);
+setInterval(() => {
+  for (const msgid of refused) if (waiting.has(msgid)) ready?.send(waiting.get(msgid));
+  refused.clear();
+}, 5000);
 connect();

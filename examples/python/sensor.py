@@ -3,7 +3,7 @@
     fieldgate device add sensor-001          prints the token
     FIELDGATE_TOKEN=… python sensor.py sensor-001 [ws://127.0.0.1:8080/ws]
 """
-import asyncio, json, math, os, random, sys, time, uuid
+import asyncio, itertools, json, math, os, random, sys, time, uuid
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -11,12 +11,17 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 device, url = (sys.argv[1:] + ["sensor-001", "ws://127.0.0.1:8080/ws"][len(sys.argv) - 1:])[:2]
 waiting: dict[str, str] = {}        # msgid → frame, until the server has stored it
 WAITING_MAX = 1000
+FOR_NOW = ("rate_limited", "queue_full", "busy", "storage_unavailable")
+refused: set[str] = set()           # of those that wait: what was refused for now
 
 
 async def measure(ws) -> None:
-    for frame in list(waiting.values()):
-        await ws.send(frame)                                    # what an earlier connection left
-    while True:
+    refused.update(waiting)                                     # what an earlier connection left
+    for second in itertools.count():
+        for msgid in list(refused) if second % 5 == 0 else []:
+            refused.discard(msgid)
+            if msgid in waiting:
+                await ws.send(waiting[msgid])
         if len(waiting) < WAITING_MAX:
             msgid, now = uuid.uuid4().hex, time.time()          # the msgid stays for every repeat
             data = {"temperature": round(21 + 2 * math.sin(now / 10), 2)}
@@ -37,7 +42,10 @@ async def talk(ws) -> None:
             elif frame["type"] == "ack" and waiting.pop(frame["msgid"], None):
                 print(f"stored as {frame['seq']}, {len(waiting)} waiting", flush=True)
             elif frame["type"] == "error":
-                waiting.pop(frame.get("ref"), None)
+                if frame["code"] in FOR_NOW:
+                    refused.add(frame.get("ref"))
+                else:
+                    waiting.pop(frame.get("ref"), None)         # it would be refused again
                 print(f"refused: {frame['code']}: {frame['message']}", file=sys.stderr)
     finally:
         if sending:

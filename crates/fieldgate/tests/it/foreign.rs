@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, NodeScript, Proxy, Script, node_modules, python};
+use crate::support::{Gateway, NodeScript, Proxy, Script, node_modules, python, wait_for};
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
@@ -54,6 +54,47 @@ fn the_node_device_sends() {
 fn the_python_device_sends() {
     let Some(python) = python() else { return };
     sends(python_example("sensor.py", &python));
+}
+
+/// An example device keeps what is refused for now, and sends it again.
+fn keeps(mut command: Command) {
+    let mut gateway = Gateway::start();
+    let (token, key) = (gateway.device("sensor-001"), gateway.key("admin"));
+    gateway.kill();
+    gateway.set("store.free_bytes_min=\"1000TiB\"");
+    gateway.up();
+    let proxy = Proxy::to(&gateway.address);
+    let address = format!("ws://{}/ws", proxy.address);
+    let device =
+        Script::start(command.args(["sensor-001", &address]).env("FIELDGATE_TOKEN", &token));
+    let refused = |gateway: &Gateway| {
+        let (_, metrics) = gateway.get("/metrics", Some(&key));
+        let count = metrics.lines().find_map(|l| l.strip_prefix("fieldgate_frames_refused_total "));
+        count.and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
+    };
+    // One is sent a second, and all of them again every five: more than one a second.
+    wait_for("a reading that is sent again", || (refused(&gateway) >= 9).then_some(()));
+    gateway.kill();
+    gateway.set("store.free_bytes_min=0");
+    gateway.up();
+    proxy.retarget(&gateway.address);
+    let line = device.line();
+    let waiting = line.split(", ").nth(1).and_then(|rest| rest.strip_suffix(" waiting"));
+    let waiting: u64 = waiting.unwrap().parse().unwrap();
+    assert!(waiting >= 3, "{line}: what was refused is gone");
+}
+
+#[test]
+fn the_node_device_keeps_what_is_refused_for_now() {
+    let Some(modules) = node_modules() else { return };
+    let (_kept, command) = node("sensor.mjs", &modules);
+    keeps(command);
+}
+
+#[test]
+fn the_python_device_keeps_what_is_refused_for_now() {
+    let Some(python) = python() else { return };
+    keeps(python_example("sensor.py", &python));
 }
 
 /// An example app prints every message once and in order, though the gateway dies under it.
