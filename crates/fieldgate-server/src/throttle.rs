@@ -83,9 +83,13 @@ pub(crate) fn open_files_max() -> usize {
     files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
 }
 
-/// How many connections there may be, authenticated and not: no more than there are files for.
+/// How many connections there may be, authenticated and not: no more than there are files for. Who
+/// comes back with a whole fleet is not authenticated at first, so that half of the files may be kept
+/// for these.
 fn places(limits: &Limits, files_max: usize) -> (usize, usize) {
-    let connections = limits.connections_max.min(files_max.saturating_sub(FILES_KEPT));
+    let room = files_max.saturating_sub(FILES_KEPT);
+    let beyond = limits.unauthenticated_max.saturating_sub(FILES_KEPT - FILES_OF_THE_STORE);
+    let connections = limits.connections_max.min(room.saturating_sub(beyond).max(room / 2));
     let left = files_max.saturating_sub(connections).saturating_sub(FILES_OF_THE_STORE);
     (connections, limits.unauthenticated_max.min(left))
 }
@@ -279,7 +283,9 @@ mod tests {
     fn there_are_no_more_places_than_files() {
         let limits = Limits::default();
         assert_eq!(places(&limits, usize::MAX), (100_000, 2_000));
-        assert_eq!(places(&limits, 20_000), (19_488, 384));
+        assert_eq!(places(&limits, 102_128), (100_000, 2_000));
+        assert_eq!(places(&limits, 20_000), (17_872, 2_000));
+        assert_eq!(places(&limits, 1_024), (256, 640));
         assert_eq!(places(&limits, 100), (0, 0));
     }
 
