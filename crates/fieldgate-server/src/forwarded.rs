@@ -136,6 +136,7 @@ fn for_of(element: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -199,6 +200,28 @@ mod tests {
         assert!(Proxies::new(&["0.0.0.0/0".to_owned()]).contains(ip("192.0.2.1")));
         for text in ["", "proxy", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/-1"] {
             assert!(!Networks::is_network(text), "{text}");
+        }
+    }
+
+    proptest! {
+        /// What a proxy passes on was written by anybody.
+        #[test]
+        fn whatever_stands_in_the_headers_a_stranger_is_believed_nothing(
+            plain in prop::collection::vec(any::<u8>(), 0..64),
+            standard in "(for=|[\\[\\]\";,:. 0-9a-f]){0,24}",
+        ) {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(&plain) {
+                headers.append("x-forwarded-for", value);
+            }
+            if let Ok(value) = HeaderValue::from_str(&standard) {
+                headers.append("forwarded", value);
+            }
+            let stranger: IpAddr = [192, 0, 2, 9].into();
+            let proxies = Proxies::new(&["10.0.0.0/8".to_owned()]);
+            prop_assert_eq!(proxies.client_of(stranger, &headers).ok(), Some(stranger));
+            // Behind the proxy it is an answer or a refusal, and no panic.
+            let _answer = proxies.client_of([10, 0, 0, 1].into(), &headers);
         }
     }
 }

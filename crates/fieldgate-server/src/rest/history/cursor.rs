@@ -23,6 +23,8 @@ pub(super) fn decode(cursor: &str, newest_first: bool) -> Option<Position> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -35,6 +37,21 @@ mod tests {
         }
         for wrong in ["", "k3f9:12", "%", "__"] {
             assert_eq!(decode(wrong, false), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_for_a_cursor_is_one(
+            text in "[-0-9a-zA-Z_:=]{0,24}|-?[0-9a-z]{1,8}:[0-9]{1,20}",
+            newest_first: bool,
+        ) {
+            for cursor in [text.clone(), URL_SAFE_NO_PAD.encode(&text)] {
+                if let Some(position) = decode(&cursor, newest_first) {
+                    let again = decode(&encode(position, newest_first), newest_first);
+                    prop_assert_eq!(again, Some(position));
+                }
+            }
         }
     }
 }
