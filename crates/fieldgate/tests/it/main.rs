@@ -66,6 +66,7 @@ mod since;
 mod slow;
 mod socketio;
 mod socketio_acks;
+mod socketio_python;
 mod socketio_two;
 mod socketio_waits;
 mod started;

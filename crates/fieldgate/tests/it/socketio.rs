@@ -1,13 +1,12 @@
 //! Socket.IO with the clients that people use, of every generation: npm `socket.io-client` 1, 2, 3 and
-//! 4 over polling, WebSocket and the way from one to the other, and `python-socketio`.
+//! 4 over polling, WebSocket and the way from one to the other.
 
 use std::{path::Path, process::Command};
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    Gateway, NodeScript, Proxy, Script, Wire, node_modules, post, python, sessions::next as text,
-    wait_for,
+    Gateway, NodeScript, Proxy, Script, Wire, node_modules, post, sessions::next as text, wait_for,
 };
 
 /// Every client in every way joins, is refused, proves who it is, follows a resource and a thing, gets
@@ -55,7 +54,7 @@ async function scenario(generation, transports) {
 })();
 ";
 
-fn gateway(settings: &[&str]) -> (Gateway, String, String) {
+pub(crate) fn gateway(settings: &[&str]) -> (Gateway, String, String) {
     let gateway = Gateway::with(
         &[&["heartbeat.ping_ms=400", "heartbeat.silence_ms=2500"], settings].concat(),
     );
@@ -65,7 +64,7 @@ fn gateway(settings: &[&str]) -> (Gateway, String, String) {
     (gateway, key, thing)
 }
 
-fn publish(gateway: &Gateway, key: &str, values: &Value) {
+pub(crate) fn publish(gateway: &Gateway, key: &str, values: &Value) {
     let body = json!({"topic": "devices/lamp/telemetry", "qos": 1, "payload": values});
     let (status, told) = post(&gateway.address, "/v1/publish", key, &body.to_string());
     assert_eq!(status, 201, "{told}");
@@ -87,7 +86,11 @@ fn run_scenario(
         command.env("NODE_EXTRA_CA_CERTS", certificate);
     }
     command.args(generations.iter().map(ToString::to_string));
-    let clients = Script::start(&mut command);
+    told_by(&Script::start(&mut command), generations, publish);
+}
+
+/// What clients of these generations say of the scenario, over each transport and from one to the other.
+pub(crate) fn told_by(clients: &Script, generations: &[u8], publish: impl Fn(&Value)) {
     for &generation in generations {
         for (way, last) in
             [("polling", "polling"), ("websocket", "websocket"), ("polling+websocket", "websocket")]
@@ -187,48 +190,6 @@ fn a_namespace_is_left_and_joined_again_on_one_connection() {
             told("value 7");
         }
         told("same true");
-    }
-}
-
-const PYTHON: &str = r#"
-import sys, socketio
-url, key, transport = sys.argv[1:]
-client = socketio.Client()
-say = lambda *words: print(" ".join(map(str, words)) + "\n", end="", flush=True)
-topic = "/me/resources/temperature"
-
-@client.on("authenticate", namespace="/v2")
-def authenticated(told):
-    say("authenticate", told["status"])
-    client.emit("subscribe", {"resource": topic}, namespace="/v2", callback=lambda told: say("subscribe", told["status"]))
-
-@client.on(topic, namespace="/v2")
-def value(data):
-    say("value", data[0]["value"])
-    if data[0]["value"] == 21.5:
-        client.disconnect()
-
-client.connect(url, namespaces=["/v2"], transports=[transport])
-client.emit("authenticate", {"sessionToken": key}, namespace="/v2")
-client.wait()
-"#;
-
-#[test]
-fn python_socketio_works_over_both_transports() {
-    let Some(python) = python() else { return };
-    let (gateway, key, _) = gateway(&[]);
-    let url = format!("http://{}", gateway.address);
-    for transport in ["websocket", "polling"] {
-        publish(&gateway, &key, &json!({"temperature": 19.5}));
-        let mut command = Command::new(&python);
-        let client = Script::start(command.args(["-c", PYTHON, &url, &key, transport]));
-        assert_eq!(client.line(), "authenticate success");
-        let mut told = vec![client.line(), client.line()];
-        told.sort();
-        assert_eq!(told[0], "subscribe success");
-        assert!(told[1].starts_with("value "), "the last value: {told:?}");
-        publish(&gateway, &key, &json!({"temperature": 21.5}));
-        while client.line() != "value 21.5" {}
     }
 }
 
