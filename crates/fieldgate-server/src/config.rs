@@ -31,6 +31,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who somebody is.
     pub auth: AuthConfig,
+    /// The key of everything secret.
+    pub security: Security,
     /// The log.
     pub store: StoreConfig,
     /// How long the log keeps.
@@ -169,6 +171,15 @@ section! {
         /// Who did not come for new tokens for this long must sign in again: at most 90 days.
         #[serde(rename = "refresh_lifetime", with = "units::duration")]
         refresh_lifetime_ms: u64 = 30 * 86_400_000,
+    }
+}
+
+section! {
+    /// The key of everything secret.
+    Security {
+        /// Where it is, if not in the data folder: 32 random bytes, made where there are none beside a
+        /// new folder. The data folder's `master.key` becomes a symbolic link to it.
+        master_key_file: Option<PathBuf> = None,
     }
 }
 

@@ -4,12 +4,13 @@
 
 use std::{
     fs::{File, OpenOptions},
+    io,
     path::Path,
     time::Duration,
 };
 
 use fieldgate_server::{Config, Running, StartError, StartOptions, admin};
-use fieldgate_store::{OpenStoreError, Store, StoreOptions};
+use fieldgate_store::{OpenStoreError, Store, StoreOptions, secret::MasterKey};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
@@ -37,6 +38,37 @@ pub(crate) fn open_store(folder: &Path, options: StoreOptions) -> Result<Store, 
         }
         failure
     })
+}
+
+/// Has `master.key` of a data folder lead to a key that is kept elsewhere, so that whoever opens the
+/// folder without the configuration finds it, too.
+fn link_key(folder: &Path, key: &Path) -> Result<(), Failure> {
+    let key = std::path::absolute(key)?;
+    let told = |what: &Path, error: &dyn std::fmt::Display| {
+        let text = format!("security.master_key_file: {}: {error}", what.display());
+        Failure::new(Exit::Store, "storage", text)
+    };
+    if !key.exists() && !folder.join("log").exists() {
+        MasterKey::open(&key).map_err(|error| told(&key, &error))?;
+    }
+    std::fs::create_dir_all(folder)?;
+    let link = folder.join("master.key");
+    match std::fs::symlink_metadata(&link) {
+        Ok(there) if there.is_symlink() => {
+            if std::fs::read_link(&link)? == key {
+                return Ok(());
+            }
+            std::fs::remove_file(&link)?;
+        }
+        Ok(_) => {
+            let text =
+                "the folder has a key of its own, under which its secrets are: move it there";
+            return Err(told(&link, &text));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        Err(error) => return Err(told(&link, &error)),
+    }
+    Ok(std::os::unix::fs::symlink(&key, &link)?)
 }
 
 /// What the configuration says about the store.
@@ -84,6 +116,9 @@ pub(crate) async fn start(
     folder: &Path,
     options: StartOptions,
 ) -> Result<Running, Failure> {
+    if let Some(key) = &config.security.master_key_file {
+        link_key(folder, key)?;
+    }
     let store = open_store(folder, store_options(&config))?;
     warn_of_small_disk(&config, folder);
     fieldgate_server::start(config, store, options).await.map_err(|error| {

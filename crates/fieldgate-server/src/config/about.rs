@@ -8,8 +8,8 @@ use toml::{Table, Value};
 
 use super::{
     AuthConfig, Authorization, Config, Deconz, Doc, Drain, Heartbeat, Kamea, Limits, Listen,
-    LogConfig, Retention, StoreConfig, Thethings, Thingsee, Tls, issuers, kamea, least, paths,
-    things,
+    LogConfig, Retention, Security, StoreConfig, Thethings, Thingsee, Tls, issuers, kamea, least,
+    paths, things,
 };
 
 /// A section as its type has it.
@@ -29,12 +29,13 @@ pub(super) struct AboutField {
 }
 
 /// The sections, in the order of the template.
-const SECTIONS: [(&str, About); 15] = [
+const SECTIONS: [(&str, About); 16] = [
     ("listen", Listen::ABOUT),
     ("listen.tls", Tls::ABOUT),
     ("heartbeat", Heartbeat::ABOUT),
     ("limits", Limits::ABOUT),
     ("auth", AuthConfig::ABOUT),
+    ("security", Security::ABOUT),
     ("store", StoreConfig::ABOUT),
     ("retention", Retention::ABOUT),
     ("doc", Doc::ABOUT),

@@ -195,7 +195,7 @@ fn every_key_is_known_with_its_default_and_says_what_it_is_for() {
     let unset: Vec<_> = about::keys().into_iter().filter(|key| key.default.is_none()).collect();
     assert_eq!(
         unset.iter().map(|key| key.path.as_str()).collect::<Vec<_>>(),
-        ["listen.tls.cert", "listen.tls.key", "auth.issuers"]
+        ["listen.tls.cert", "listen.tls.key", "auth.issuers", "security.master_key_file"]
     );
 }
 

@@ -39,6 +39,47 @@ fn lines(output: &Output) -> Vec<Value> {
 const ADD: [&str; 6] = ["user", "add", "ada", "--role", "operator", "--password-stdin"];
 
 #[test]
+fn the_key_may_be_kept_elsewhere_and_every_command_finds_it() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let key = elsewhere.path().join("fieldgate.key");
+    let setting = format!("security.master_key_file={key:?}");
+    let mut gateway = Gateway::with(&[&setting]);
+    let token = gateway.device("d");
+    drop(gateway.as_device("d", &token));
+    assert_eq!(std::fs::read_link(gateway.data().join("master.key")).unwrap(), key);
+    assert_eq!(std::fs::read(&key).unwrap().len(), 32);
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), Some(0));
+    // A command that opens the folder knows nothing of the configuration.
+    let other = gateway.device("made-while-nothing-runs");
+    gateway.up();
+    drop(gateway.as_device("d", &token));
+    drop(gateway.as_device("made-while-nothing-runs", &other));
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), Some(0));
+    let serve = || {
+        let data = gateway.data();
+        let data = data.to_str().unwrap();
+        let mut command = fieldgate();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data", data, "--set", &setting]);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // Where it is gone, another one would end every secret.
+    let aside = elsewhere.path().join("aside");
+    std::fs::rename(&key, &aside).unwrap();
+    let (code, told) = serve();
+    assert!(code == Some(5) && told.contains("master.key is missing"), "{told}");
+    assert!(!key.exists());
+    // A folder that has its own keeps it.
+    let own = gateway.data().join("master.key");
+    std::fs::remove_file(&own).unwrap();
+    std::fs::rename(&aside, &own).unwrap();
+    let (code, told) = serve();
+    assert!(code == Some(5) && told.contains("has a key of its own"), "{told}");
+}
+
+#[test]
 fn a_user_is_made_listed_given_a_password_and_removed() {
     let mut gateway = Gateway::start();
     let data = gateway.data();
