@@ -25,7 +25,13 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// What is served beside `/v1`, to be told with it.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(probes::alive, probes::ready, probes::keyed_metrics, ingest::post::post))]
+#[openapi(paths(
+    probes::alive,
+    probes::ready,
+    probes::keyed_metrics,
+    ingest::post::open,
+    ingest::post::post
+))]
 struct Beside;
 
 /// Everything that speaks in problems.

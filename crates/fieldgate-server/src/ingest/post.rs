@@ -77,7 +77,21 @@ pub(crate) async fn answer(caller: &Caller, source: &str, request: Request) -> R
     answered.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn open(caller: &Caller, source: &str, request: Request) -> Result<Response, Problem> {
+/// Opens the WebSocket of a source, with the source's token (`?token=`, or as a bearer). What is said on
+/// it is in asyncapi.json.
+#[utoipa::path(get, path = "/ingest/thingsee/{source}", tag = "integrations",
+    operation_id = "open_thingsee",
+    params(
+        ("source" = String, Path, description = "The integration of kind `thingsee-in`.",
+            pattern = "^[A-Za-z0-9._:~-]{1,128}$", example = "cloud"),
+        ("token" = Option<String>, Query, description = "The source's token, for who cannot send it \
+            as a bearer.")),
+    responses(
+        (status = 101, description = "It is open."),
+        (status = 426, description = "The request asks for no WebSocket.", body = ProblemBody<'_>,
+            content_type = "application/problem+json"),
+        Problems))]
+pub(crate) fn open(caller: &Caller, source: &str, request: Request) -> Result<Response, Problem> {
     let offer = match Offer::of(caller, &request)? {
         Ok(offer) => offer,
         Err(refused) => return Ok(refused),
