@@ -192,7 +192,8 @@ fn who_comes_back_is_told_the_documents_as_they_are_before_its_history() {
 
 #[test]
 fn what_changes_while_a_history_is_told_is_told_behind_it() {
-    let gateway = Gateway::with(&["limits.outbox_bytes_max=65536"]);
+    let settings = ["limits.outbox_bytes_max=65536", "limits.bytes_per_second=1000000000"];
+    let gateway = Gateway::with(&settings);
     let (token, key) = (lamp(&gateway, false), gateway.key("operator"));
     let mut lamp = gateway.as_device("lamp", &token);
     report(&mut lamp, &json!({"bri": 1}));
