@@ -4,6 +4,7 @@
 //! the algorithm, the kind of key, the audience, the tenant, the rights. Why a token is refused goes
 //! to the log at `debug`; who presented it is told the same words for every reason.
 
+mod address;
 mod keys;
 mod passwords;
 mod provider;
@@ -17,6 +18,7 @@ use fieldgate_core::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::AuthConfig;
+pub(crate) use address::check_email;
 pub(crate) use passwords::Turn;
 use provider::{Provider, Tempo};
 

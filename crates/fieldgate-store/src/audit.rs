@@ -280,7 +280,9 @@ pub(crate) fn told(change: &RegistryChange) -> Option<Said> {
         // What the gateway numbers is nobody's act.
         Change::Parts { .. } => return None,
         Change::Bridge(step) => said(step.act()?, step.id()).with("name", step.name()),
-        Change::Account { user, step } => said(step.act()?, user).with("thing", step.thing()),
+        Change::Account { user, step } => {
+            said(step.act()?, user).with("thing", step.thing()).with("role", step.role())
+        }
         Change::Activation { id, step } => said(step.act(), id).with("device", step.device()),
     })
 }

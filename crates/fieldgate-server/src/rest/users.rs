@@ -9,7 +9,7 @@ use axum::{
 };
 use fieldgate_core::{access::Role, fault::Fault, id::DeviceId};
 use fieldgate_store::{
-    registry::{Change, Edit, LoginLink, SignInStep, User},
+    registry::{AccountStep, Change, Edit, LoginLink, SignInStep, User},
     secret::{
         PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PasswordHash, SignInPart, TokenKind, make_token,
     },
@@ -28,7 +28,11 @@ use super::{
     no_such,
     patch::given,
 };
-use crate::{auth::Turn, fabric::now, http::Problem};
+use crate::{
+    auth::{Turn, check_email},
+    fabric::now,
+    http::Problem,
+};
 
 /// How long a code to sign in with holds.
 const CODE_LIFETIME_MS: u64 = 600_000;
@@ -48,11 +52,16 @@ struct UserView {
     name: String,
     /// `admin`, `operator`, `viewer` or `member`.
     role: String,
+    /// The address with which they sign in beside their name, in apps of thethings.iO.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
 }
 
 impl UserView {
-    fn of(user: &User) -> Self {
-        Self { name: user.name.clone(), role: user.role.clone() }
+    fn of(asker: &Asker, user: &User) -> Self {
+        let account = asker.shared.state.account(asker.tenant(), &user.name);
+        let email = account.and_then(|account| account.email.clone());
+        Self { name: user.name.clone(), role: user.role.clone(), email }
     }
 }
 
@@ -68,6 +77,11 @@ struct NewUser {
     /// Their password.
     #[schema(min_length = 8, max_length = 1024, format = Password)]
     password: String,
+    /// An address with which they sign in beside their name, in apps of thethings.iO; three people may
+    /// have the same. It stays as it is while they are there.
+    #[serde(default)]
+    #[schema(max_length = 254)]
+    email: Option<String>,
 }
 
 /// What of a person is to be another. What is absent stays.
@@ -114,7 +128,10 @@ impl Forgets for MadeCode {
 async fn list(Admin(asker): Admin, page: Page) -> Result<Json<List<UserView>>, Problem> {
     let users = asker.shared.state.users(asker.tenant());
     let List { items, next } = page.cut(users.iter(), |user| &user.name);
-    Ok(Json(List { items: items.into_iter().map(|user| UserView::of(user)).collect(), next }))
+    Ok(Json(List {
+        items: items.into_iter().map(|user| UserView::of(&asker, user)).collect(),
+        next,
+    }))
 }
 
 /// One person.
@@ -131,7 +148,7 @@ async fn show(
     known: etag::Known,
 ) -> Result<Response, Problem> {
     let user = user(&asker, &name)?;
-    known.or_whole(user.tag(), || Ok(answer(&user)))
+    known.or_whole(user.tag(), || Ok(answer(&asker, &user)))
 }
 
 fn user(asker: &Asker, name: &str) -> Result<Arc<User>, Fault> {
@@ -139,8 +156,8 @@ fn user(asker: &Asker, name: &str) -> Result<Arc<User>, Fault> {
     found.ok_or_else(|| no_such("user", name))
 }
 
-fn answer(user: &User) -> Response {
-    ([etag::tag(user.tag())], Json(UserView::of(user))).into_response()
+fn answer(asker: &Asker, user: &User) -> Response {
+    ([etag::tag(user.tag())], Json(UserView::of(asker, user))).into_response()
 }
 
 /// Changes a person's role: a JSON merge patch (RFC 7396). What they are signed in with has the new
@@ -164,7 +181,7 @@ async fn edit(
     let changed = asker.change(Change::Edit { expected, edit }).await;
     let now = user(&asker, &name)?;
     changed.map_err(|fault| etag::refused(fault, expected, now.tag()))?;
-    Ok(answer(&now))
+    Ok(answer(&asker, &now))
 }
 
 /// Enters a person.
@@ -175,7 +192,7 @@ async fn add(
     Admin(asker): Admin,
     Body(new): Body<NewUser>,
 ) -> Result<(StatusCode, Json<UserView>), Problem> {
-    let NewUser { name, role, password } = new;
+    let NewUser { name, role, password, email } = new;
     // With a colon it could be taken for that of somebody whom an outside issuer names.
     let _valid: DeviceId = name
         .parse()
@@ -183,9 +200,16 @@ async fn add(
         .filter(|_| !name.contains(':'))
         .ok_or_else(|| bad("a user's name is written like a device id, without a colon"))?;
     let role = role.parse::<Role>().map_err(bad)?.to_string();
+    email.as_deref().map_or(Ok(()), check_email)?;
     let password = hashed(password).await?;
-    let made = UserView { name: name.clone(), role: role.clone() };
-    asker.change(Change::UserAdd(User { name, role, password })).await?;
+    let made = UserView { name: name.clone(), role: role.clone(), email: email.clone() };
+    let change = match email {
+        Some(email) => {
+            Change::Account { user: name, step: AccountStep::Enter { role, email, password } }
+        }
+        None => Change::UserAdd(User { name, role, password }),
+    };
+    asker.change(change).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 

@@ -19,7 +19,7 @@ use crate::secret::PasswordHash;
 /// What a person of an app has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Account {
-    /// The address that they gave; nobody proved that it is theirs.
+    /// The address that they or an administrator gave; nobody proved that it is theirs.
     pub email: Option<String>,
     /// The devices that they linked.
     pub things: BTreeSet<String>,
@@ -43,6 +43,15 @@ pub enum AccountStep {
     Unlink(String),
     /// What their app keeps for them is replaced: a JSON object.
     Settings(String),
+    /// An administrator enters them, with an address to sign in with beside their name.
+    Enter {
+        /// Their role, as text.
+        role: String,
+        /// The address.
+        email: String,
+        /// What is kept of their password.
+        password: PasswordHash,
+    },
 }
 
 /// A code that makes a device, once.
@@ -93,6 +102,7 @@ impl AccountStep {
             Self::Link(_) => Some(Act::ThingLink),
             Self::Unlink(_) => Some(Act::ThingUnlink),
             Self::Settings(_) => None,
+            Self::Enter { .. } => Some(Act::UserAdd),
         }
     }
 
@@ -100,7 +110,15 @@ impl AccountStep {
     pub(crate) fn thing(&self) -> &str {
         match self {
             Self::Link(thing) | Self::Unlink(thing) => thing,
-            Self::Register { .. } | Self::Settings(_) => "",
+            Self::Register { .. } | Self::Settings(_) | Self::Enter { .. } => "",
+        }
+    }
+
+    /// The role of who is entered by somebody else.
+    pub(crate) fn role(&self) -> &str {
+        match self {
+            Self::Enter { role, .. } => role,
+            Self::Register { .. } | Self::Link(_) | Self::Unlink(_) | Self::Settings(_) => "",
         }
     }
 }

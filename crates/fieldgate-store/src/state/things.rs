@@ -20,8 +20,9 @@ use super::{
     changes::{Row, RowKey},
     tenants::{Inner, Owner, Tenant, no_such},
 };
-use crate::registry::{
-    Account, AccountStep, Activation, ActivationStep, Change, Device, User, proof_of,
+use crate::{
+    registry::{Account, AccountStep, Activation, ActivationStep, Change, Device, User, proof_of},
+    secret::PasswordHash,
 };
 
 /// Most devices that a person links.
@@ -168,13 +169,16 @@ impl Tenant {
         let mut new = known.unwrap_or_default();
         match step {
             AccountStep::Register { email, password } => {
-                let (name, role) = (user.to_owned(), "member".to_owned());
-                let entered = User { name, role, password: password.clone() };
-                self.change_user(tenant, &Change::UserAdd(entered))?;
                 // Past the bound they have their name alone, and nobody is told.
-                new.email = self.things.has_room_at(email).then(|| email.clone());
-                self.things.set_account(user, new);
-                return Ok(Vec::new());
+                let email = self.things.has_room_at(email).then_some(email);
+                return self.enter(tenant, user, ("member", password), email);
+            }
+            AccountStep::Enter { role, email, password } => {
+                if !self.things.has_room_at(email) {
+                    let text = format!("{ACCOUNTS_PER_ADDRESS_MAX} people have this address");
+                    return Err(Fault::new(Code::QueueFull, text));
+                }
+                return self.enter(tenant, user, (role, password), Some(email));
             }
             AccountStep::Link(thing) => {
                 let is_known =
@@ -201,6 +205,23 @@ impl Tenant {
         self.things.set_account(user, new);
         let name = format!("user:{user}").into();
         Ok(vec![Effect::RightsChanged { tenant: tenant.clone(), name }])
+    }
+
+    /// Enters a person, with an address to sign in with if there is one.
+    fn enter(
+        &mut self,
+        tenant: &TenantId,
+        user: &str,
+        (role, password): (&str, &PasswordHash),
+        email: Option<&String>,
+    ) -> Result<Vec<Effect>, Fault> {
+        let (name, role) = (user.to_owned(), role.to_owned());
+        let effects = self.change_user(
+            tenant,
+            &Change::UserAdd(User { name, role, password: password.clone() }),
+        )?;
+        self.things.set_account(user, Account { email: email.cloned(), ..Account::default() });
+        Ok(effects)
     }
 
     /// Forgets what a person had who is no more.

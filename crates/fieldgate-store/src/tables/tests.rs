@@ -360,10 +360,15 @@ fn person(id: u8, device: u8, how: u8) -> Change {
     let user = format!("u{id}");
     let step = match how {
         0 => return Change::UserRemove(user),
-        1 | 2 => {
+        1 => {
             let password = crate::secret::PasswordHash::of_test();
             AccountStep::Register { email: format!("{}@b", id % 2), password }
         }
+        2 => AccountStep::Enter {
+            role: "viewer".to_owned(),
+            email: format!("{}@b", id % 2),
+            password: crate::secret::PasswordHash::of_test(),
+        },
         3 => AccountStep::Unlink(device.to_string()),
         4 => AccountStep::Settings(format!("{{\"a\":{device}}}")),
         _ => AccountStep::Link(device.to_string()),

@@ -190,6 +190,9 @@ pub(crate) enum UserCommand {
         /// What they may do.
         #[arg(long, value_enum)]
         role: RoleName,
+        /// An address to sign in with beside the name, in apps of thethings.iO.
+        #[arg(long, value_name = "ADDRESS")]
+        email: Option<String>,
         /// Take the password (8 characters or more) from stdin; else the terminal asks for it.
         #[arg(long)]
         password_stdin: bool,

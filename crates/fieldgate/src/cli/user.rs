@@ -15,15 +15,19 @@ use crate::{
 
 pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
-        UserCommand::Add { name, role, password_stdin, place } => {
+        UserCommand::Add { name, role, email, password_stdin, place } => {
             let admin = Admin::open(&place)?;
             let password = new_password(password_stdin)?;
-            let body = json!({"name": name, "role": role.as_str(), "password": password});
+            let role_name = role.as_str();
+            let mut body = json!({"name": name, "role": role_name, "password": password});
+            if let Some(email) = email {
+                body["email"] = email.into();
+            }
             let made = admin.post("/users", &body)?;
             if place.output.json {
                 return Ok(output::line(&made.to_string())?);
             }
-            output::note(&format!("user {name} is {}", role.as_str()));
+            output::note(&format!("user {name} is {role_name}"));
             Ok(())
         }
         UserCommand::Password { name, password_stdin, place } => {

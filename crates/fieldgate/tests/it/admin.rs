@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{Gateway, Wire, fieldgate, run};
 
 /// Runs a command with a secret on stdin.
-fn with_stdin(arguments: &[&str], data: &Path, secret: &str) -> Output {
+pub(crate) fn with_stdin(arguments: &[&str], data: &Path, secret: &str) -> Output {
     let mut command = fieldgate();
     command.args(arguments).arg("--json").arg("--data").arg(data);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

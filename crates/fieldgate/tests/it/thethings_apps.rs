@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::{
+    admin::with_stdin,
     socketio,
-    support::{Gateway, Wire, sessions::next, wait_for},
+    support::{self, Gateway, Wire, sessions::next, wait_for},
     thethings::{ask, get, post, thing},
 };
 
@@ -16,7 +17,7 @@ const OPEN: &str =
 fn user(gateway: &Gateway, key: &str, name: &str, role: &str) {
     let password = "correct horse";
     let body = json!({"name": name, "role": role, "password": password}).to_string();
-    let (status, told) = crate::support::post(&gateway.address, "/v1/users", key, &body);
+    let (status, told) = support::post(&gateway.address, "/v1/users", key, &body);
     assert_eq!(status, 201, "{told}");
 }
 
@@ -89,6 +90,51 @@ fn a_form_is_a_body_and_bearer_a_way_to_write_a_session_token() {
     assert_eq!(me(&gateway, "PUT", "/settings", token, "[1]").0, 400);
     let long = json!({"a": "x".repeat(9_000)}).to_string();
     assert_eq!(me(&gateway, "PUT", "/settings", token, &long).0, 400);
+}
+
+#[test]
+fn who_an_administrator_made_signs_in_with_their_name_or_their_address() {
+    let mut gateway = Gateway::with(&[OPEN, "limits.auth_failures_per_minute_max=1000"]);
+    let key = gateway.key("admin");
+    let make = |gateway: &Gateway, name: &str, email: &str| {
+        let body =
+            json!({"name": name, "role": "viewer", "password": "correct horse", "email": email});
+        support::post(&gateway.address, "/v1/users", &key, &body.to_string())
+    };
+    let made = json!({"name": "ada", "role": "viewer", "email": "Ada@example.com"});
+    assert_eq!(make(&gateway, "ada", "Ada@example.com"), (201, made.clone()));
+    for wrong in ["ada", "a@", &format!("{}@b", "a".repeat(254))] {
+        let (status, told) = make(&gateway, "bob", wrong);
+        assert_eq!((status, &told["code"]), (400, &json!("bad_value")), "{told}");
+    }
+    assert_eq!(make(&gateway, "ada", "other@example.com").1["code"], "conflict");
+    // Others who have the address are told apart by their passwords, and bounded.
+    let other = enter(&gateway, "register", "ada@example.com", "another horse", "open");
+    assert_eq!(other.0, 201);
+    assert_eq!(make(&gateway, "eve", "ada@example.com").0, 201);
+    assert_eq!(make(&gateway, "eva", "ada@example.com").1["code"], "queue_full");
+    gateway.kill();
+    gateway.up();
+    for name in ["ada", "ada@EXAMPLE.com", "eve"] {
+        assert_eq!(enter(&gateway, "login", name, "correct horse", "shut").0, 200, "{name}");
+        assert_eq!(enter(&gateway, "login", name, "wrong horse", "shut").0, 401, "{name}");
+    }
+    let (_, shown) = gateway.get("/v1/users/ada", Some(&key));
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), made);
+    // Who goes leaves room.
+    gateway.admin(&["user", "remove", "eve", "--yes"]);
+    let by_hand = [
+        "user",
+        "add",
+        "eva",
+        "--role",
+        "viewer",
+        "--email",
+        "ada@example.com",
+        "--password-stdin",
+    ];
+    assert!(with_stdin(&by_hand, &gateway.data(), "correct horse").status.success());
+    assert_eq!(enter(&gateway, "login", "eva", "correct horse", "shut").0, 200);
 }
 
 #[test]
