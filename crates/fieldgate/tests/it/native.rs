@@ -384,7 +384,8 @@ fn a_removed_device_is_closed_at_once() {
 
 #[test]
 fn a_position_of_another_life_is_answered_by_a_gap_and_all_that_is_retained() {
-    let gateway = Gateway::with(&["limits.outbox_bytes_max=65536"]);
+    let settings = ["limits.outbox_bytes_max=65536", "limits.bytes_per_second=1000000000"];
+    let gateway = Gateway::with(&settings);
     let mut app = gateway.as_app(&gateway.key("operator"));
     // More than any socket holds: the end of the history is behind all of it.
     let large = "x".repeat(200_000);
