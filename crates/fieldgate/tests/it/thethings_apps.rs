@@ -197,7 +197,7 @@ fn a_member_sees_and_writes_what_they_linked_and_nothing_else() {
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!((status, listed["items"].as_array().unwrap().len()), (200, 1));
     let publish = json!({"topic": "devices/mine/telemetry", "payload": {"a": 1}}).to_string();
-    assert_eq!(crate::support::post(&gateway.address, "/v1/publish", &ada, &publish).0, 403);
+    assert_eq!(support::post(&gateway.address, "/v1/publish", &ada, &publish).0, 403);
     let unlinked = json!({"status": "success", "message": "unlinked"});
     assert_eq!(me(&gateway, "DELETE", "/things/mine", &ada, ""), (200, unlinked));
     assert_eq!(me(&gateway, "GET", "/resources/temperature/mine", &ada, "").0, 404);
