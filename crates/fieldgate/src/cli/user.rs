@@ -19,10 +19,8 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
             let admin = Admin::open(&place)?;
             let password = new_password(password_stdin)?;
             let role_name = role.as_str();
-            let mut body = json!({"name": name, "role": role_name, "password": password});
-            if let Some(email) = email {
-                body["email"] = email.into();
-            }
+            let body =
+                json!({"name": name, "role": role_name, "password": password, "email": email});
             let made = admin.post("/users", &body)?;
             if place.output.json {
                 return Ok(output::line(&made.to_string())?);
