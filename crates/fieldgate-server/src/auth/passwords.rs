@@ -111,8 +111,14 @@ mod tests {
             };
             (0..5).map(|_| once()).min().unwrap()
         };
-        let (somebody, nobody) = (cost(Some(&kept)), cost(None));
-        assert!(nobody * 2 > somebody && somebody * 2 > nobody, "{somebody:?}, {nobody:?}");
+        // A machine that is slow for a while slows one of them at times; a shorter way is always shorter.
+        let mut costs = Vec::new();
+        let is_alike = (0..20).any(|_| {
+            let (somebody, nobody) = (cost(Some(&kept)), cost(None));
+            costs.push((somebody, nobody));
+            nobody * 2 > somebody && somebody * 2 > nobody
+        });
+        assert!(is_alike, "{costs:?}");
     }
 
     #[tokio::test]
