@@ -172,11 +172,15 @@ pub(crate) fn autobahn() -> anyhow::Result<Suite> {
     judge(&folder.join("reports/index.json"))
 }
 
-/// The suite's Python: on the path, else under pyenv.
+/// The suite's Python: under pyenv, else on the path. What stands there may be a shim that leads nowhere.
 fn python2() -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|folder| folder.join("python2.7"));
-    let mut found = on_path.chain(under_pyenv()).filter(|python| python.is_file());
+    let runs = |python: &PathBuf| {
+        let tried = Command::new(python).args(["-c", ""]).output();
+        tried.is_ok_and(|tried| tried.status.success())
+    };
+    let mut found = under_pyenv().into_iter().chain(on_path).filter(runs);
     found.next().map(|python| python.display().to_string())
 }
 
