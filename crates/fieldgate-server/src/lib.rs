@@ -214,13 +214,7 @@ fn prepare_tls(
     if !options.self_signed {
         return Ok((None, None));
     }
-    let mut names = vec!["localhost".to_owned()];
-    for address in &config.listen.http {
-        names.extend(
-            address.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()),
-        );
-    }
-    names.extend(config.listen.hosts.iter().cloned());
+    let names = tls::names_of(&config.listen)?;
     let (cert, key, fingerprint) = tls::self_signed(&folder.join("certs"), names)?;
     Ok((Some(Arc::new(TlsConfig::load(cert, key)?)), Some(fingerprint)))
 }

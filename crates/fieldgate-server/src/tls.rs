@@ -4,7 +4,9 @@
 //! they began with.
 
 use std::{
+    collections::BTreeSet,
     io,
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -19,6 +21,8 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use crate::config::Listen;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +115,26 @@ fn read(cert: &PathBuf, key: &PathBuf) -> Result<Arc<ServerConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
+/// What clients call a gateway that listens there: the hosts that are bound, those that
+/// `listen.hosts` names, and, where every address of the machine is bound, each of those and its name.
+pub(crate) fn names_of(listen: &Listen) -> io::Result<Vec<String>> {
+    let bound = |address: &String| {
+        address.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned())
+    };
+    let mut names: BTreeSet<String> = listen.http.iter().filter_map(bound).collect();
+    names.extend(listen.hosts.iter().cloned());
+    names.insert("localhost".to_owned());
+    let count = names.len();
+    names.retain(|name| !name.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()));
+    if names.len() < count {
+        names.extend(if_addrs::get_if_addrs()?.iter().map(|held| held.ip().to_string()));
+        let system = rustix::system::uname();
+        let is_plain = |name: &&str| !name.is_empty() && name.is_ascii();
+        names.extend(system.nodename().to_str().ok().filter(is_plain).map(str::to_owned));
+    }
+    Ok(names.into_iter().collect())
+}
+
 /// Makes a certificate for these names in `folder`; returns its files and SHA-256 fingerprint.
 pub(crate) fn self_signed(
     folder: &std::path::Path,
@@ -136,6 +160,20 @@ fn write_private(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_is_for_names_that_clients_can_use() {
+        let named = |http: &str| {
+            let (http, hosts) = (vec![http.to_owned()], vec!["gw.example.com".to_owned()]);
+            names_of(&Listen { http, hosts, ..Listen::default() }).unwrap()
+        };
+        assert_eq!(named("[2001:db8::1]:80"), ["2001:db8::1", "gw.example.com", "localhost"]);
+        for everywhere in ["0.0.0.0:80", "[::]:80"] {
+            let names = named(everywhere);
+            assert!(names.contains(&"127.0.0.1".to_owned()), "{names:?}");
+            assert!(!names.iter().any(|name| name == "0.0.0.0" || name == "::"), "{names:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_changed_certificate_is_taken_and_a_broken_one_is_not() {

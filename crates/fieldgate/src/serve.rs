@@ -26,9 +26,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let mut flags = Vec::new();
     if !args.listen.is_empty() {
         let list: Vec<_> = args.listen.iter().map(|address| format!("{address:?}")).collect();
-        flags.push(format!("listen.http=[{}]", list.join(", ")));
+        flags.push(("--listen", format!("listen.http=[{}]", list.join(", "))));
     }
-    flags.extend(args.ws_port.iter().map(|port| format!("deconz.ws_port={port}")));
+    let ws_port = args.ws_port.iter().map(|port| format!("deconz.ws_port={port}"));
+    flags.extend(ws_port.map(|pair| ("--ws-port", pair)));
     let sources = config::sources(&args.sources, &flags);
     let config = config::read(&sources)?;
     let set_level = log(&config)?;

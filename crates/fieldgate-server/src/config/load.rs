@@ -49,6 +49,8 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// `--set KEY=VALUE`.
     pub set: Vec<String>,
+    /// What other flags set, after all else: the flag, and KEY=VALUE.
+    pub flags: Vec<(&'static str, String)>,
 }
 
 /// A configuration, and where each of its values was set.
@@ -98,10 +100,11 @@ pub fn load_all(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
             reader.pair(&path.to_lowercase().replace("__", "."), value, name);
         }
     }
-    for pair in &sources.set {
+    let set = sources.set.iter().map(|pair| ("--set", pair));
+    for (flag, pair) in set.chain(sources.flags.iter().map(|(flag, pair)| (*flag, pair))) {
         match pair.split_once('=') {
-            Some((path, value)) => reader.pair(path.trim(), value, "--set"),
-            None => reader.wrong("--set", format!("{pair:?} is not KEY=VALUE")),
+            Some((path, value)) => reader.pair(path.trim(), value, flag),
+            None => reader.wrong(flag, format!("{pair:?} is not KEY=VALUE")),
         }
     }
     reader.finish()

@@ -18,6 +18,7 @@ fn later_sources_win() {
         file: Some(file),
         environment: vec![("FIELDGATE__LIMITS__AUTH_MS".to_owned(), "3".to_owned())],
         set: vec!["listen.http=127.0.0.1:0".to_owned()],
+        ..Sources::default()
     };
     let config = load(&sources).unwrap();
     assert_eq!((config.limits.auth_ms, config.limits.batch_len_max), (3, 2));
@@ -105,7 +106,8 @@ fn each_value_is_told_with_where_it_was_set() {
     let sources = Sources {
         file: Some(file.clone()),
         environment: vec![("FIELDGATE__LIMITS__AUTH_MS".to_owned(), "3".to_owned())],
-        set: vec!["drain.grace_ms=4".to_owned()],
+        set: vec!["drain.grace_ms=4".to_owned(), "listen.http=[\"127.0.0.1:1\"]".to_owned()],
+        flags: vec![("--listen", "listen.http=[\"127.0.0.1:2\"]".to_owned())],
     };
     let rows = load_all(&sources).unwrap().rows();
     let of = |path: &str| {
@@ -115,6 +117,7 @@ fn each_value_is_told_with_where_it_was_set() {
     assert_eq!(of("limits.auth_ms"), ("3".into(), "FIELDGATE__LIMITS__AUTH_MS".into()));
     assert_eq!(of("limits.batch_len_max"), ("2".into(), format!("{}:3:17", file.display())));
     assert_eq!(of("drain.grace_ms"), ("4".into(), "--set".into()));
+    assert_eq!(of("listen.http"), ("[\"127.0.0.1:2\"]".into(), "--listen".into()));
     assert_eq!(of("limits.handshake_ms"), ("5000".into(), "default".into()));
     assert_eq!(of("listen.tls.key"), (String::new(), "default".into()));
 }

@@ -42,6 +42,25 @@ pub(crate) fn source_at(shared: &Shared, path: &str) -> Option<String> {
     named.map(str::to_owned).or_else(|| shared.config.thingsee.paths.get(path).cloned())
 }
 
+/// Which source an address names, for the description.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "described, not read: an address may stand for a source by itself")]
+pub(crate) struct SourcePath {
+    /// The integration of kind `thingsee-in`.
+    #[param(pattern = "^[A-Za-z0-9._:~-]{1,128}$", example = "cloud")]
+    source: String,
+}
+
+/// How a source shows its token, for the description.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "described, not read: a header may hold it, too")]
+pub(crate) struct SourceQuery {
+    /// The source's token, for who cannot send it as a bearer.
+    token: Option<String>,
+}
+
 /// What was stored of an array.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Posted {
@@ -81,11 +100,7 @@ pub(crate) async fn answer(caller: &Caller, source: &str, request: Request) -> R
 /// it is in asyncapi.json.
 #[utoipa::path(get, path = "/ingest/thingsee/{source}", tag = "integrations",
     operation_id = "open_thingsee",
-    params(
-        ("source" = String, Path, description = "The integration of kind `thingsee-in`.",
-            pattern = "^[A-Za-z0-9._:~-]{1,128}$", example = "cloud"),
-        ("token" = Option<String>, Query, description = "The source's token, for who cannot send it \
-            as a bearer.")),
+    params(SourcePath, SourceQuery),
     responses(
         (status = 101, description = "It is open."),
         (status = 426, description = "The request asks for no WebSocket.", body = ProblemBody<'_>,
@@ -173,11 +188,7 @@ fn unsupported(message: &'static str) -> Problem {
 /// `thingsee.paths` gives it others.
 #[utoipa::path(post, path = "/ingest/thingsee/{source}", tag = "integrations",
     operation_id = "ingest_thingsee",
-    params(
-        ("source" = String, Path, description = "The integration of kind `thingsee-in`.",
-            pattern = "^[A-Za-z0-9._:~-]{1,128}$", example = "cloud"),
-        ("token" = Option<String>, Query, description = "The source's token, for who cannot send it \
-            as a bearer.")),
+    params(SourcePath, SourceQuery),
     request_body(content(
         (Vec<Object> = "application/json", example = json!([{"tsmId": 12100, "tsmEv": 10,
             "temp": 21.3, "tsmTs": 1_520_416_221, "tsmTuid": "TSAR01", "tsmGw": "TSGW01"}])),

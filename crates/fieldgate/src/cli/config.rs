@@ -34,7 +34,7 @@ pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
 
 /// The sources of a run: the file named, else the first default one; environment; `--set`, with the
 /// flags' own settings last.
-pub(crate) fn sources(args: &ConfigSources, flags: &[String]) -> Sources {
+pub(crate) fn sources(args: &ConfigSources, flags: &[(&'static str, String)]) -> Sources {
     let file = args
         .file
         .clone()
@@ -43,8 +43,7 @@ pub(crate) fn sources(args: &ConfigSources, flags: &[String]) -> Sources {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name.starts_with("FIELDGATE__"))
         .collect();
-    let set = args.set.iter().chain(flags).cloned().collect();
-    Sources { file, environment, set }
+    Sources { file, environment, set: args.set.clone(), flags: flags.to_vec() }
 }
 
 /// Names the file, for the start line.

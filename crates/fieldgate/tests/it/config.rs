@@ -67,6 +67,10 @@ fn what_cannot_start_is_no_configuration_without_a_mistake() {
             assert!(told.contains(said), "{said}\nis not in\n{told}");
         }
     }
+    let mut run = fieldgate();
+    run.args(["serve", "--listen", "nonsense", "--data", data.to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&run.output().unwrap().stderr).into_owned();
+    assert!(told.contains("--listen: ") && !told.contains("--set"), "{told}");
     assert!(!data.exists(), "no folder is made for what cannot start");
 }
 
