@@ -11,6 +11,7 @@ use fieldgate_dialects::{
     socketio, thethings, thingsee,
     ws::{self, Decoder, Event},
 };
+use serde_json::value::RawValue;
 
 /// Takes any bytes.
 pub(crate) type Target = fn(&[u8]);
@@ -277,7 +278,8 @@ pub(crate) fn socketio_packet(data: &[u8]) {
         let named = socketio::arguments(packet.data);
         assert!(named.is_some(), "an event without a name: {message}");
         for argument in named.into_iter().flat_map(|(_, arguments)| arguments) {
-            assert!(serde_json::from_str::<serde_json::Value>(argument).is_ok(), "{argument}");
+            // Its numbers may be larger than any that is computed with.
+            assert!(serde_json::from_str::<&RawValue>(argument).is_ok(), "{argument}");
         }
     }
     if packet.head.attachment_count > 0

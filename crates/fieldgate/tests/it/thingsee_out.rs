@@ -29,16 +29,6 @@ fn tell(device: &mut Wire, id: &str, ms: u64, data: &Value) {
     assert_eq!(device.next()["type"], "ack");
 }
 
-/// Waits until the last state has this value: it is made a moment behind what is stored and told.
-fn settled(gateway: &Gateway, key: &str, id: &str, name: &str, value: impl Into<Value>) {
-    let value = value.into();
-    wait_for("the last state", || {
-        let (_, body) = gateway.get(&format!("/v1/devices/{id}/state"), Some(key));
-        let state: Value = serde_json::from_str(&body).ok()?;
-        (state["reported"][name] == value).then_some(())
-    });
-}
-
 #[test]
 fn the_last_state_comes_first_then_what_is_told_and_nothing_else() {
     let gateway = Gateway::start();
@@ -46,7 +36,7 @@ fn the_last_state_comes_first_then_what_is_told_and_nothing_else() {
     let mut device = gateway.as_device("a", &token);
     tell(&mut device, "a", T, &json!({"temp": 21.3, "oil": 7}));
     tell(&mut device, "a", T + 1_000, &json!({"batl": 99, "humd": 40}));
-    settled(&gateway, &key, "a", "humd", 40);
+    gateway.settled(&key, "a", "humd", 40);
     let mut reader = open(&gateway, &key, "").unwrap();
     let last = json!([
         {"tsmId": 12100, "tsmEv": 10, "temp": 21.3, "tsmTs": 1_634_567_890.123, "tsmTuid": "a"},
@@ -117,7 +107,7 @@ fn devices_and_ids_are_chosen_by_the_address() {
         gateway.as_device("b", &gateway.device("b")),
     );
     tell(&mut b, "b", T, &json!({"temp": 1, "batl": 2}));
-    settled(&gateway, &key, "b", "batl", 2);
+    gateway.settled(&key, "b", "batl", 2);
     let mut both = open(&gateway, &key, "device=a&device=b&tsmId=1110&tsmId=12101").unwrap();
     let ids = |objects: &[Value]| -> Vec<(String, u64)> {
         let id = |object: &Value| {
@@ -176,7 +166,7 @@ fn a_group_is_followed_while_its_devices_change() {
     tell(&mut a, "a", T, &json!({"temp": 3}));
     assert_eq!(array(&mut reader)[0]["temp"], 3);
     // Who comes is told by its last state.
-    settled(&gateway, &key, "b", "temp", 2);
+    gateway.settled(&key, "b", "temp", 2);
     assert_eq!(member("PUT", "b"), 200);
     assert_eq!(array(&mut reader)[0]["temp"], 2);
     tell(&mut b, "b", T + 2_000, &json!({"temp": 4}));
@@ -214,7 +204,7 @@ fn history_is_arrays_too_and_another_life_of_the_log_is_told_by_the_last_state()
     assert_eq!(lights("since=all", 3), [0, 1, 2]);
     assert_eq!(lights(&format!("since={}", positions[0]), 2), [1, 2]);
     assert_eq!(lights("since=0", 3), [0, 1, 2]);
-    settled(&gateway, &key, "a", "lght", 2);
+    gateway.settled(&key, "a", "lght", 2);
     assert_eq!(lights("", 1), [2]);
     assert_eq!(lights("since=1:1", 1), [2], "there is no such epoch: what is, once");
 }
