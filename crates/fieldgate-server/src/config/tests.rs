@@ -227,7 +227,7 @@ fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
 /// Where the value of a start is wanted, or is followed by other means.
 const READ_ELSEWHERE: [(&str, &str); 2] = [
     // The names in a certificate that is made at the start.
-    ("fieldgate-server/src/lib.rs", "listen.hosts"),
+    ("fieldgate-server/src/tls.rs", "listen.hosts"),
     // A reload sets it anew.
     ("fieldgate/src/serve.rs", "log.level"),
 ];
