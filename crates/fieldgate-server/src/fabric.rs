@@ -57,6 +57,8 @@ use crate::{
 
 /// How long whoever may wait does so before it tries a full log again.
 pub(crate) const FULL_WAIT: Duration = Duration::from_millis(1);
+/// How far behind routing may be for somebody to wait for it.
+const BEHIND_MAX: Duration = Duration::from_secs(1);
 /// How often a request does so before it is told to come back.
 pub(crate) const FULL_TRIES: usize = 20;
 
@@ -207,6 +209,17 @@ impl Shared {
             return Err(Fault::new(Code::StorageUnavailable, "the disk failed"));
         }
         Ok(())
+    }
+
+    /// Waits until the state has what is durable now: whoever was told that something is stored reads
+    /// it. Who is asked while routing is further behind than [`BEHIND_MAX`] tells what there is.
+    pub(crate) async fn caught_up(&self) {
+        let durable = self.log.frontier().durable.0;
+        let applied = || self.applied.load(Ordering::SeqCst);
+        if applied() < durable {
+            let _late =
+                tokio::time::timeout(BEHIND_MAX, self.for_applied.until(durable, applied)).await;
+        }
     }
 
     /// Changes the registry: durable and decided when this returns.

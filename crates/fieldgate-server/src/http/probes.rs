@@ -10,6 +10,11 @@ use fieldgate_core::{access::Verb, fault::Code, id::TenantId, topic::Filter};
 use super::{Caller, Problem, ProblemBody, origin_is_known, refuse, unauthorized};
 use crate::{metrics, rest::Problems, status::readiness};
 
+/// Whether somebody asks for one of these. They are answered as they are, whatever else is late.
+pub(super) fn is_one(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/metrics")
+}
+
 /// Tells that the process lives and answers.
 #[utoipa::path(get, path = "/healthz", tag = "operation", operation_id = "healthz", security(()),
     responses(

@@ -366,7 +366,6 @@ fn a_slow_reader_gets_everything_in_both_namespaces_and_costs_what_one_may() {
     ];
     let (gateway, key) = gateway(&settings);
     publish(&gateway, &key, &json!({"temp": 0}));
-    gateway.settled(&key, DEVICE, "temp", 0);
     let mut slow = join(&gateway, &key, &key);
     slow.send_text(&telemetries(TENANT).replace("42/devices,", "42/devices,1"));
     while !next(&mut slow).starts_with("43/devices,1") {}

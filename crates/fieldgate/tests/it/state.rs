@@ -61,6 +61,31 @@ fn what_a_device_reports_reaches_its_followers_byte_for_byte() {
 }
 
 #[test]
+fn what_was_acknowledged_is_in_the_next_answer() {
+    let gateway = Gateway::start();
+    let (token, key) = (gateway.device("lamp"), gateway.key("operator"));
+    let mut lamp = gateway.as_device("lamp", &token);
+    let thing = gateway.admin(&["device", "credential", "add", "lamp", "--type", "thing"]);
+    let thing = format!("/v2/things/{}/resources/n", thing["token"].as_str().unwrap());
+    for n in 0..100 {
+        lamp.send(&json!({"type": "status", "msgid": format!("m{n}"), "data": {"n": n}}));
+        assert_eq!(lamp.next()["type"], "ack");
+        let ways = [("/v1/devices/lamp/state", Some(&*key)), (&thing, None)];
+        let (path, key) = ways[n % ways.len()];
+        let (status, told) = gateway.get(path, key);
+        let is_told = [format!("\"n\":{n}"), format!("\"value\":{n},")];
+        assert!(status == 200 && is_told.iter().any(|part| told.contains(part)), "{n}: {told}");
+    }
+    for n in 100..120 {
+        lamp.send(&json!({"type": "status", "msgid": format!("m{n}"), "data": {"n": n}}));
+        assert_eq!(lamp.next()["type"], "ack");
+        let mut app = gateway.as_app(&key);
+        app.send(&json!({"type": "subscribe", "topic": "devices/lamp/state"}));
+        assert_eq!(app.next_of("mqtt")["payload"]["reported"]["n"], n);
+    }
+}
+
+#[test]
 fn a_device_reports_for_itself_and_for_those_it_is_a_gateway_for() {
     let gateway = Gateway::start();
     let token = gateway.device("hub");

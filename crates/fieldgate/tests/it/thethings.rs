@@ -202,7 +202,6 @@ fn what_a_device_says_elsewhere_is_read_here_under_either_name() {
             "data": {"temp": temp}}));
         device.next_of("ack");
     }
-    gateway.settled(&gateway.key("viewer"), "s", "temp", 21.4);
     let read = |key: &str| get(&gateway, &format!("/v2/things/{token}/resources/{key}")).1;
     let expected = json!([{"value": 21.4, "datetime": "2018-03-07T09:50:21.000Z"}]);
     assert_eq!(read("temp"), expected);

@@ -36,7 +36,6 @@ fn the_last_state_comes_first_then_what_is_told_and_nothing_else() {
     let mut device = gateway.as_device("a", &token);
     tell(&mut device, "a", T, &json!({"temp": 21.3, "oil": 7}));
     tell(&mut device, "a", T + 1_000, &json!({"batl": 99, "humd": 40}));
-    gateway.settled(&key, "a", "humd", 40);
     let mut reader = open(&gateway, &key, "").unwrap();
     let last = json!([
         {"tsmId": 12100, "tsmEv": 10, "temp": 21.3, "tsmTs": 1_634_567_890.123, "tsmTuid": "a"},
@@ -107,7 +106,6 @@ fn devices_and_ids_are_chosen_by_the_address() {
         gateway.as_device("b", &gateway.device("b")),
     );
     tell(&mut b, "b", T, &json!({"temp": 1, "batl": 2}));
-    gateway.settled(&key, "b", "batl", 2);
     let mut both = open(&gateway, &key, "device=a&device=b&tsmId=1110&tsmId=12101").unwrap();
     let ids = |objects: &[Value]| -> Vec<(String, u64)> {
         let id = |object: &Value| {
@@ -166,7 +164,6 @@ fn a_group_is_followed_while_its_devices_change() {
     tell(&mut a, "a", T, &json!({"temp": 3}));
     assert_eq!(array(&mut reader)[0]["temp"], 3);
     // Who comes is told by its last state.
-    gateway.settled(&key, "b", "temp", 2);
     assert_eq!(member("PUT", "b"), 200);
     assert_eq!(array(&mut reader)[0]["temp"], 2);
     tell(&mut b, "b", T + 2_000, &json!({"temp": 4}));
@@ -204,7 +201,6 @@ fn history_is_arrays_too_and_another_life_of_the_log_is_told_by_the_last_state()
     assert_eq!(lights("since=all", 3), [0, 1, 2]);
     assert_eq!(lights(&format!("since={}", positions[0]), 2), [1, 2]);
     assert_eq!(lights("since=0", 3), [0, 1, 2]);
-    gateway.settled(&key, "a", "lght", 2);
     assert_eq!(lights("", 1), [2]);
     assert_eq!(lights("since=1:1", 1), [2], "there is no such epoch: what is, once");
 }

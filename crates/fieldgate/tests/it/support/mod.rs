@@ -257,17 +257,6 @@ impl Gateway {
         let bearer = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
         wire::get(&self.address, path, &bearer)
     }
-
-    /// Waits until the last state of a device has this value: it is made a moment behind what is stored
-    /// and told.
-    pub(crate) fn settled(&self, key: &str, id: &str, name: &str, value: impl Into<Value>) {
-        let value = value.into();
-        wait_for("the last state", || {
-            let (_, body) = self.get(&format!("/v1/devices/{id}/state"), Some(key));
-            let state: Value = serde_json::from_str(&body).ok()?;
-            (state["reported"][name] == value).then_some(())
-        });
-    }
 }
 
 impl Drop for Gateway {
