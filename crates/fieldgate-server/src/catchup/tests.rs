@@ -136,7 +136,8 @@ async fn a_reader_to_whom_the_log_shows_nothing_leaves_its_worker_to_others() {
 #[tokio::test]
 async fn who_took_its_subscription_back_before_its_turn_has_nothing_read() {
     let settings = ["limits.messages_per_second=100000", "limits.replays_per_principal_max=1"];
-    // One segment, which is not sealed: the scrub does not come across the damage.
+    // One segment, which is not sealed: the scrub takes one step into it, and does not come across the
+    // damage behind that.
     let log = LogOptions { segment_bytes: 4 << 20, ..small() };
     let gateway = Gateway::on_log(log, &settings, 1).await;
     let key = gateway.key("k").await;
@@ -148,7 +149,7 @@ async fn who_took_its_subscription_back_before_its_turn_has_nothing_read() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "seg") {
             let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-            file.write_all_at(&[7; 64], 64 << 10).unwrap();
+            file.write_all_at(&[7; 64], 640 << 10).unwrap();
         }
     }
     let default = TenantId::default_tenant();
