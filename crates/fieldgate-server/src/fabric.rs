@@ -214,11 +214,9 @@ impl Shared {
     /// Waits until the state has what is durable now: whoever was told that something is stored reads
     /// it. Who is asked while routing is further behind than [`BEHIND_MAX`] tells what there is.
     pub(crate) async fn caught_up(&self) {
-        let durable = self.log.frontier().durable.0;
-        let applied = || self.applied.load(Ordering::SeqCst);
-        if applied() < durable {
-            let _late =
-                tokio::time::timeout(BEHIND_MAX, self.for_applied.until(durable, applied)).await;
+        let durable = self.log.frontier().durable;
+        if self.applied() < durable {
+            let _late = tokio::time::timeout(BEHIND_MAX, self.for_applied(durable)).await;
         }
     }
 
