@@ -201,7 +201,7 @@ impl Shared {
 
     /// Waits until a record is durable and, if asked for, applied.
     pub(crate) async fn settled(&self, seq: Seq, applied: bool) -> Result<(), Fault> {
-        self.for_durable.until(seq.0, || self.log.frontier().durable.0).await;
+        self.for_durable.until(seq.0, || self.log.durable().0).await;
         if applied {
             self.for_applied.until(seq.0, || self.applied.load(Ordering::SeqCst)).await;
         }
@@ -214,7 +214,7 @@ impl Shared {
     /// Waits until the state has what is durable now: whoever was told that something is stored reads
     /// it. Who is asked while routing is further behind than [`BEHIND_MAX`] tells what there is.
     pub(crate) async fn caught_up(&self) {
-        let durable = self.log.frontier().durable;
+        let durable = self.log.durable();
         if self.applied() < durable {
             let _late = tokio::time::timeout(BEHIND_MAX, self.for_applied(durable)).await;
         }
@@ -387,5 +387,45 @@ pub(crate) fn message_of(entry: &Entry) -> Option<&fieldgate_core::message::Mess
     match &entry.record {
         Record::Message(message) => Some(message),
         Record::Command(_) | Record::Registry(_) | Record::Note(_) | Record::Gap { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{Gateway, until};
+
+    #[tokio::test]
+    async fn who_asks_while_routing_stands_still_waits_a_second_and_then_reads_what_there_is() {
+        let gateway = Gateway::start(&[], 1).await;
+        let token = gateway.device("d").await;
+        let mut device = gateway.connect(&token).await;
+        let shared = gateway.shared();
+        let (held, holds) = mpsc::channel();
+        let (go_on, wait) = mpsc::channel::<()>();
+        let holder = std::thread::spawn({
+            let shared = Arc::clone(shared);
+            move || {
+                let _routing = shared.routing();
+                held.send(()).unwrap();
+                wait.recv().unwrap();
+            }
+        });
+        holds.recv().unwrap();
+        device.send(json!({"type": "status", "msgid": "a", "data": {"t": 1}})).await;
+        assert_eq!(device.next().await["type"], "ack", "it needs the disk alone");
+        tokio::time::pause();
+        let asked = tokio::time::Instant::now();
+        shared.caught_up().await;
+        assert!(asked.elapsed() >= BEHIND_MAX && shared.applied() < shared.log.durable());
+        assert!(shared.for_applied.is_empty(), "who gave up waits no more");
+        tokio::time::resume();
+        go_on.send(()).unwrap();
+        until("what was acknowledged", || shared.applied() >= shared.log.durable()).await;
+        holder.join().unwrap();
     }
 }

@@ -109,7 +109,7 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn new(shared: Arc<Shared>, number: usize) -> Self {
-        let durable = Cell::new(shared.log.frontier().durable);
+        let durable = Cell::new(shared.log.durable());
         Self {
             shared,
             number,

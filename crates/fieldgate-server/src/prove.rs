@@ -191,7 +191,7 @@ fn settle(hub: &Rc<Hub>, link: &Rc<Link>) -> Outcome {
     let Some(seq) = link.proving.borrow().as_ref().map(|proving| proving.seq) else {
         return Outcome::Done;
     };
-    if shared.log.frontier().durable < seq {
+    if shared.log.durable() < seq {
         return Outcome::Full;
     }
     let refused = shared.log.is_refused(seq);

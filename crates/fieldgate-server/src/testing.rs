@@ -23,9 +23,11 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts with settings and so many workers, on an empty folder.
+    /// Starts with settings and so many workers, on an empty folder, whose segments take less of the
+    /// disk than they do elsewhere.
     pub(crate) async fn start(settings: &[&str], worker_count: usize) -> Self {
-        Self::on_log(LogOptions::default(), settings, worker_count).await
+        let log = LogOptions { segment_bytes: 4 << 20, ..LogOptions::default() };
+        Self::on_log(log, settings, worker_count).await
     }
 
     /// The same with a log of other bounds.

@@ -4,22 +4,42 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use tokio::sync::oneshot;
 
-/// Those who wait. Bounded by who asks: each request waits once at a time.
+/// Those who wait, by the number they wait for. Who gives up is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     count: AtomicUsize,
-    waiting: Mutex<BTreeMap<u64, Vec<oneshot::Sender<()>>>>,
+    next: AtomicU64,
+    waiting: Mutex<BTreeMap<Place, oneshot::Sender<()>>>,
+}
+
+/// The number, and which of those who wait for it.
+type Place = (u64, u64);
+
+/// One who waits: takes its place back, also if it is dropped while it waits.
+struct Waiting<'a>(&'a Waiters, Place);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting();
+        waiting.remove(&self.1);
+        self.0.count.store(waiting.len(), Ordering::SeqCst);
+    }
 }
 
 impl Waiters {
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<oneshot::Sender<()>>>> {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<Place, oneshot::Sender<()>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting().is_empty()
     }
 
     /// Waits until `reached` tells `number` or more. Whoever moves it calls [`Self::moved`] then.
@@ -28,11 +48,13 @@ impl Waiters {
             return;
         }
         let (tell, told) = oneshot::channel();
-        {
+        let place = (number, self.next.fetch_add(1, Ordering::Relaxed));
+        let _waiting = {
             let mut waiting = self.waiting();
-            waiting.entry(number).or_default().push(tell);
-            self.count.fetch_add(1, Ordering::SeqCst);
-        }
+            waiting.insert(place, tell);
+            self.count.store(waiting.len(), Ordering::SeqCst);
+            Waiting(self, place)
+        };
         // Said first, then looked again: what came between the two looks finds nobody.
         if reached() < number {
             // It is dropped untold only with everything else.
@@ -46,12 +68,11 @@ impl Waiters {
             return;
         }
         let mut waiting = self.waiting();
-        let later = waiting.split_off(&(reached.saturating_add(1)));
+        let later = waiting.split_off(&(reached.saturating_add(1), 0));
         let told = std::mem::replace(&mut *waiting, later);
-        let count: usize = told.values().map(Vec::len).sum();
-        self.count.fetch_sub(count, Ordering::SeqCst);
+        self.count.store(waiting.len(), Ordering::SeqCst);
         drop(waiting);
-        for tell in told.into_values().flatten() {
+        for tell in told.into_values() {
             // Whoever went away, or saw it by itself, hears nothing.
             let _gone = tell.send(());
         }
@@ -60,7 +81,7 @@ impl Waiters {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::AtomicU64};
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
 
@@ -87,7 +108,16 @@ mod tests {
         reached.store(9, Ordering::SeqCst);
         waiters.moved(9);
         late.await.unwrap();
-        assert!(waiters.waiting().is_empty());
+        assert!(waiters.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_leaves_nothing() {
+        let waiters = Waiters::default();
+        let waits = waiters.until(1, || 0);
+        assert!(tokio::time::timeout(Duration::from_secs(1), waits).await.is_err());
+        assert!(waiters.is_empty());
+        assert_eq!(waiters.count.load(Ordering::SeqCst), 0);
     }
 
     #[test]

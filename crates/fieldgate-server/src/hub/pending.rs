@@ -87,7 +87,7 @@ impl Hub {
     /// The durable frontier moved, or the applied one that was waited for: acknowledge what is
     /// behind it.
     pub(crate) fn on_durable(&self) {
-        let durable = self.shared.log.frontier().durable;
+        let durable = self.shared.log.durable();
         self.durable.set(durable);
         // What a link sent in one breath is due in one.
         let mut last: Option<Rc<Link>> = None;

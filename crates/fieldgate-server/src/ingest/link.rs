@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::atomic::Ordering};
 
 use fieldgate_core::{access::Principal, fault::Fault, id::Seq};
 use fieldgate_dialects::{thingsee, ws::Event};
-use fieldgate_store::{AppendError, Log as _};
+use fieldgate_store::AppendError;
 
 use super::{bring, limits_of, message_count, set_aside, take};
 use crate::{
@@ -111,7 +111,7 @@ pub(crate) fn on_ping(hub: &Hub, link: &Rc<Link>, payload: &[u8]) -> Outcome {
         hub.pong(link, payload);
         return Outcome::Done;
     }
-    let is_open = taken > hub.shared.log.frontier().durable;
+    let is_open = taken > hub.shared.log.durable();
     if is_open && link.ponged.replace(taken) == taken {
         return Outcome::Full;
     }

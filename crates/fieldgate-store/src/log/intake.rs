@@ -11,7 +11,7 @@ use std::{
     ops::RangeInclusive,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -74,6 +74,9 @@ impl Load {
 
 pub(super) struct Intake {
     state: Mutex<State>,
+    /// The durable frontier, for who asks for nothing else; set under the lock, as the last of what
+    /// goes with it.
+    durable: AtomicU64,
     /// Whether any number was ever refused; set before the durable frontier passes it.
     refused_any: AtomicBool,
     writer: Condvar,
@@ -95,6 +98,7 @@ impl Intake {
     pub(super) fn new(recovery: &Recovery, options: LogOptions) -> Self {
         let state = State::new(recovery);
         Self {
+            durable: AtomicU64::new(state.durable.0),
             state: Mutex::new(state),
             refused_any: AtomicBool::new(false),
             writer: Condvar::new(),
@@ -184,6 +188,10 @@ impl Intake {
         Frontier { ordered: state.next.prev(), durable: state.durable }
     }
 
+    pub(super) fn durable(&self) -> Seq {
+        Seq(self.durable.load(Ordering::Acquire))
+    }
+
     /// The last number that stands on the disk, in a record or a gap. What was refused counts as
     /// durable at once, and is known to the tail alone until the log goes on.
     pub(super) fn stored(&self) -> Seq {
@@ -193,7 +201,7 @@ impl Intake {
     }
 
     pub(super) fn is_refused(&self, seq: Seq) -> bool {
-        // Who asks saw the frontier behind `seq` under the lock, and so this too.
+        // Who asks saw the durable frontier behind `seq`, and so this too.
         self.refused_any.load(Ordering::Relaxed) && self.lock().refused(seq).is_some()
     }
 
@@ -324,6 +332,7 @@ impl Intake {
     /// Tells everybody that the durable frontier moved.
     fn tell(&self, state: MutexGuard<'_, State>) {
         let frontier = Frontier { ordered: state.next.prev(), durable: state.durable };
+        self.durable.store(frontier.durable.0, Ordering::Release);
         let wake = state.wake.clone();
         drop(state);
         self.wake_follower();

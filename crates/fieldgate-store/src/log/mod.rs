@@ -161,6 +161,11 @@ impl LocalLog {
         self.segments.is_held_back()
     }
 
+    /// The durable frontier alone, read without a lock: as [`Log::frontier`] tells it.
+    pub fn durable(&self) -> Seq {
+        self.intake.durable()
+    }
+
     /// How the log does.
     pub fn status(&self) -> LogStatus {
         let mut status = self.segments.status();
