@@ -1,6 +1,6 @@
 //! The description of events: the one in the documentation, and judged by AsyncAPI's own parser (npm).
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -50,12 +50,7 @@ fn the_official_parser_has_nothing_to_say_of_it_and_every_example_fits() {
     ];
     let written = files.each_ref().map(|(name, text)| (*name, text.as_str()));
     let script = NodeScript::new(&modules, CHECK, &written);
-    let mut command = Command::new("node");
-    command
-        .current_dir(script.path())
-        .arg("script.cjs")
-        .args(files.each_ref().map(|(name, _)| name));
-    let check = Script::start(&mut command);
+    let check = Script::start(script.command().args(files.each_ref().map(|(name, _)| name)));
     let operations = document["operations"].as_object().unwrap().len();
     for (name, _) in files {
         let told: Value = serde_json::from_str(&check.line()).unwrap();

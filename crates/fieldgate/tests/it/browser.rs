@@ -1,7 +1,5 @@
 //! Socket.IO from pages in a real browser: polling across origins, with credentials.
 
-use std::process::Command;
-
 use serde_json::json;
 
 use crate::support::{Gateway, NodeScript, Script, chromium, node_modules, post};
@@ -12,9 +10,7 @@ const VISIT: &str = include_str!("data/visit_socketio.cjs");
 fn a_page_of_any_origin_polls_with_credentials() {
     let (Some(modules), Some(browser)) = (node_modules(), chromium()) else { return };
     let script = NodeScript::new(&modules, VISIT, &[]);
-    let mut command = Command::new("node");
-    command.arg("script.cjs").arg(browser).current_dir(script.path());
-    let visit = Script::start(&mut command);
+    let visit = Script::start(script.command().arg(browser));
     let origins = visit.line();
     let (known, _other) = origins.split_once(' ').unwrap();
     // What is named there may use what a browser sends by itself, of which there is nothing here.

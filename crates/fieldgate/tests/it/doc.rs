@@ -1,7 +1,5 @@
 //! `/doc`: who may read the description, and the page that is drawn from it, in a real browser.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use crate::support::{Gateway, NodeScript, Script, chromium, exchange, node_modules};
@@ -64,12 +62,7 @@ fn a_browser_draws_every_address_and_sends_a_request() {
     let gateway = Gateway::start();
     let key = gateway.key("admin");
     let script = NodeScript::new(&modules, VISIT, &[]);
-    let visit =
-        Script::start(Command::new("node").current_dir(script.path()).arg("script.cjs").args([
-            browser.to_str().unwrap(),
-            &gateway.address,
-            &key,
-        ]));
+    let visit = Script::start(script.command().arg(browser).args([&gateway.address, &key]));
     let read = |path: &str| {
         let (_, described) = gateway.get(path, None);
         serde_json::from_str::<Value>(&described).unwrap()

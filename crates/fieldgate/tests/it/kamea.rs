@@ -4,7 +4,6 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
-    process::Command,
     sync::{Arc, Mutex},
 };
 
@@ -37,9 +36,7 @@ socket.on('disconnect', reason => console.log('disconnect', reason));
 
 fn client(script: &NodeScript, gateway: &Gateway, token: &str, generation: u8) -> Script {
     let url = format!("http://{}", gateway.address);
-    let mut command = Command::new("node");
-    command.arg("script.cjs").args([&url, token, &generation.to_string()]);
-    Script::start(command.current_dir(script.path()))
+    Script::start(script.command().args([&url, token, &generation.to_string()]))
 }
 
 #[test]

@@ -78,9 +78,7 @@ server.listen(0, '127.0.0.1', () => console.log(server.address().port));
 ";
 
 fn start(script: &NodeScript, variables: &[(&str, &str)]) -> Script {
-    let mut command = std::process::Command::new("node");
-    command.arg("script.cjs").current_dir(script.path());
-    Script::start(command.envs(variables.iter().copied()))
+    Script::start(script.command().envs(variables.iter().copied()))
 }
 
 fn script(modules: &Path, text: &str) -> NodeScript {

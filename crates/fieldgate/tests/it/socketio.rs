@@ -1,7 +1,7 @@
 //! Socket.IO with the clients that people use, of every generation: npm `socket.io-client` 1, 2, 3 and
 //! 4 over polling, WebSocket and the way from one to the other.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -80,8 +80,8 @@ fn run_scenario(
     let Some(modules) = node_modules() else { return };
     publish(&json!({"temperature": 0.5}));
     let script = NodeScript::new(&modules, SCENARIO, &[]);
-    let mut command = Command::new("node");
-    command.arg("script.cjs").args([url, key, thing]).current_dir(script.path());
+    let mut command = script.command();
+    command.args([url, key, thing]);
     if let Some(certificate) = certificate {
         command.env("NODE_EXTRA_CA_CERTS", certificate);
     }
@@ -175,10 +175,8 @@ fn a_namespace_is_left_and_joined_again_on_one_connection() {
     let other = gateway.key("viewer");
     publish(&gateway, &key, &json!({"n": 7}));
     let script = NodeScript::new(&modules, AGAIN, &[]);
-    let mut command = Command::new("node");
     let url = format!("http://{}", gateway.address);
-    command.arg("script.cjs").args([&url, &key, &other]).current_dir(script.path());
-    let client = Script::start(&mut command);
+    let client = Script::start(script.command().args([&url, &key, &other]));
     for generation in 1..=4 {
         let told = |what: &str| assert_eq!(client.line(), format!("{generation} {what}"));
         for round in 0..3 {
@@ -219,11 +217,9 @@ fn a_client_that_keeps_positions_gets_what_it_missed_through_kills_of_the_gatewa
     // The same address again and again, whatever the gateway's is.
     let proxy = Proxy::to(&gateway.address);
     let script = NodeScript::new(&modules, KEEPS, &[]);
-    let mut command = Command::new("node");
     let url = format!("http://{}", proxy.address);
-    command.arg("script.cjs").args([&url, &key]).current_dir(script.path());
     publish(&gateway, &key, &json!({"n": 0, "m": 0}));
-    let client = Script::start(&mut command);
+    let client = Script::start(script.command().args([&url, &key]));
     // The rooms begin with this one, so that it is known when they have.
     let mut heard = std::collections::BTreeMap::new();
     while heard.len() < 2 {

@@ -265,9 +265,7 @@ fn clients_of_both_protocols_acknowledge_late_and_get_everything() {
     for generation in ["2", "3", "4"] {
         let (gateway, key) = gateway(4);
         let url = format!("http://{}", gateway.address);
-        let mut command = Command::new("node");
-        command.arg("script.cjs").args([&url, &key, generation, "4", "22"]);
-        let client = Script::start(command.current_dir(script.path()));
+        let client = Script::start(script.command().args([&url, &key, generation, "4", "22"]));
         assert_eq!(client.line(), "follows");
         for n in 0..22 {
             publish(&gateway, &key, "a", n);
@@ -305,9 +303,7 @@ fn what_a_break_left_unhandled_is_told_again() {
     let script = NodeScript::new(&modules, BREAKS, &[]);
     let url = format!("http://{}", gateway.address);
     publish(&gateway, &key, "a", 0);
-    let mut command = Command::new("node");
-    let client =
-        Script::start(command.arg("script.cjs").args([&url, &key]).current_dir(script.path()));
+    let client = Script::start(script.command().args([&url, &key]));
     assert_eq!(client.line(), "follows");
     for n in 1..30 {
         publish(&gateway, &key, "a", n);
@@ -419,9 +415,7 @@ fn whatever_asks_for_an_answer_gets_one() {
     let proxy = Proxy::to(&gateway.address);
     let script = NodeScript::new(&modules, ASKS, &[]);
     let url = format!("http://{}", proxy.address);
-    let mut command = Command::new("node");
-    let client =
-        Script::start(command.arg("script.cjs").args([&url, &key]).current_dir(script.path()));
+    let client = Script::start(script.command().args([&url, &key]));
     for told in [
         "/ anything error 404 1",
         "/v2 nonsense error 404 1",

@@ -113,9 +113,8 @@ fn one_manager_serves_both_namespaces_over_every_transport() {
     let script = NodeScript::new(&modules, SCENARIO, &[]);
     let url = format!("http://{}", gateway.address);
     for generation in ["1", "2", "3", "4"] {
-        let mut command = Command::new("node");
-        command.arg("script.cjs").args([&url, &key, generation]).current_dir(script.path());
-        obey(&Script::start(&mut command), &gateway, &key);
+        let client = Script::start(script.command().args([&url, &key, generation]));
+        obey(&client, &gateway, &key);
     }
 }
 
@@ -194,9 +193,7 @@ fn a_break_gives_both_namespaces_back_where_they_were() {
     let script = NodeScript::new(&modules, KEEPS, &[]);
     let url = format!("http://{}", proxy.address);
     publish(&gateway, &key, &json!({"temp": 0}));
-    let mut command = Command::new("node");
-    command.arg("script.cjs").args([&url, &key]).current_dir(script.path());
-    let client = Script::start(&mut command);
+    let client = Script::start(script.command().args([&url, &key]));
     let mut newest = std::collections::BTreeMap::<String, u64>::new();
     let mut read = |expected: u64| {
         while newest.len() < 2 || newest.values().any(|n| *n < expected) {
@@ -267,9 +264,8 @@ fn who_is_denied_is_sent_away_and_the_other_namespace_comes_back() {
     let (gateway, key) = gateway(&[]);
     let script = NodeScript::new(&modules, DENIED, &[]);
     let url = format!("http://{}", gateway.address);
-    let mut command = Command::new("node");
-    command.arg("script.cjs").args([&url, &key]).current_dir(script.path());
-    let mut client = Script::start(command.stdin(std::process::Stdio::piped()));
+    let stdin = std::process::Stdio::piped();
+    let mut client = Script::start(script.command().args([&url, &key]).stdin(stdin));
     assert_eq!(client.line(), "things connect");
     assert_eq!(client.line(), "things success");
     client.say("go");

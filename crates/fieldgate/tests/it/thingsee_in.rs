@@ -410,9 +410,7 @@ ws.on('open', () => { ws.send(array); console.log('sent'); });
 
 fn node(modules: &std::path::Path, address: &str) -> (NodeScript, Script) {
     let script = NodeScript::new(modules, NODE, &[("array.json", ARRAY)]);
-    let mut command = Command::new("node");
-    command.arg("script.cjs").arg(address).current_dir(script.path());
-    let running = Script::start(&mut command);
+    let running = Script::start(script.command().arg(address));
     (script, running)
 }
 

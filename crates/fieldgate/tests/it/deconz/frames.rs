@@ -24,9 +24,7 @@ fn clients(bridge: &Bridge, count: usize) -> Option<(NodeScript, Script)> {
     let script = NodeScript::new(&node_modules()?, CLIENT, &[]);
     let address = bridge.address();
     let (host, port) = address.rsplit_once(':').unwrap();
-    let mut command = std::process::Command::new("node");
-    command.arg("script.cjs").args([host, port, &count.to_string()]).current_dir(script.path());
-    let running = Script::start(&mut command);
+    let running = Script::start(script.command().args([host, port, &count.to_string()]));
     assert_eq!(running.line(), "open");
     Some((script, running))
 }

@@ -116,7 +116,16 @@ impl NodeScript {
         self.folder.path()
     }
 
+    /// The command that runs it. What it writes for a while is in its folder, and goes with it: a
+    /// browser's profile, too.
+    pub(crate) fn command(&self) -> Command {
+        let folder = self.folder.path();
+        let mut node = Command::new("node");
+        node.arg("script.cjs").current_dir(folder).env("TMPDIR", folder);
+        node
+    }
+
     pub(crate) fn start(&self) -> Script {
-        Script::start(Command::new("node").arg("script.cjs").current_dir(self.folder.path()))
+        Script::start(&mut self.command())
     }
 }
