@@ -204,7 +204,7 @@ pub(crate) fn open(hub: &Hub, link: &Rc<Link>) {
     send(hub, link, &text);
     if session.engine() == Engine::V3 {
         // Of the older version everybody is in `/`, unasked.
-        send_packet(hub, link, |out| write_connect(out, Engine::V3, ROOT, session.sid(), None));
+        send_packet(hub, link, |out| write_connect(out, Engine::V3, ROOT, "", None));
     }
     if let Socket::Polling(polling) = &link.socket {
         // Where its requests find it; nobody else has set this.

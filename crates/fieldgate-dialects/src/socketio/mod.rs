@@ -16,5 +16,8 @@ pub use packet::{
     Head, Kind, Packet, ROOT, arguments, head, read, write_ack, write_connect, write_connect_error,
     write_disconnect, write_event_end, write_event_start,
 };
-pub use payload::{BadPayload, Carried, Encoding, read_payload, write_payload};
+pub use payload::{
+    BadPayload, Carried, Encoding, decoded_again, is_of_first_generation, read_payload,
+    write_payload,
+};
 pub use rooms::{Look, Namespace, Positions, Room, Rooms, asked};

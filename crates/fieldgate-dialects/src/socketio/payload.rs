@@ -3,6 +3,12 @@
 //! Pure. Version 4 puts a record separator between packets; version 3 their length before each, in
 //! UTF-16 units, or, where a client takes bytes, a header of decimal digits. Invariant: what one reads
 //! of a body is what another wrote into it.
+//!
+//! Clients of version 3 differ in one thing that nothing tells: those of socket.io-client 1 encode a
+//! text as UTF-8 once more before it goes into a body, and decode what they read as often
+//! (engine.io-parser 1); those of 2 do not. So what is written for them is ASCII, which is the same to
+//! both, and what is read is decoded again ([`decoded_again`]) once a client is known to be of the
+//! first kind ([`is_of_first_generation`]).
 
 use std::{borrow::Cow, str};
 
@@ -135,6 +141,43 @@ fn read_bytes(mut body: &[u8]) -> Result<Vec<Carried<'_>>, BadPayload> {
     Ok(packets)
 }
 
+/// Whether a packet asks for a namespace as socket.io-client 1 alone does: with no comma behind it.
+#[must_use]
+pub fn is_of_first_generation(text: &str) -> bool {
+    text.starts_with("40/") && !text.contains(',')
+}
+
+/// The text that stands in one which was encoded as UTF-8 twice; nothing if it was not.
+#[must_use]
+pub fn decoded_again(text: &str) -> Option<String> {
+    if text.is_ascii() {
+        return None;
+    }
+    let bytes: Result<Vec<u8>, _> =
+        text.chars().map(|sign| u8::try_from(u32::from(sign))).collect();
+    bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+/// A packet in ASCII: what is beyond it stands in its JSON, whose strings may say it so.
+fn in_ascii(text: &str) -> Cow<'_, str> {
+    let json_at = text.find(['[', '{', '"']).unwrap_or(text.len());
+    let Some((head, json)) = text.split_at_checked(json_at).filter(|(_, json)| !json.is_ascii())
+    else {
+        return text.into();
+    };
+    let mut written = head.to_owned();
+    for sign in json.chars() {
+        if sign.is_ascii() {
+            written.push(sign);
+        } else {
+            let mut units = [0; 2];
+            written
+                .extend(sign.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    written.into()
+}
+
 /// Writes packets, as WebSocket messages carry them, into one body. `takes_bytes`: the client of
 /// version 3 did not ask for base64.
 #[must_use]
@@ -150,6 +193,7 @@ pub fn write_payload(
     let mut body = String::new();
     for (nth, packet) in packets.iter().enumerate() {
         let text = match packet {
+            Carried::Text(text) if engine == Engine::V3 => in_ascii(text),
             Carried::Text(text) => Cow::Borrowed(text.as_ref()),
             Carried::Binary(data) => Cow::Owned(coded(engine, data)),
         };
@@ -177,13 +221,13 @@ fn write_bytes(packets: &[Carried<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for packet in packets {
         let (kind, data) = match packet {
-            Carried::Text(text) => (0, text.as_bytes()),
-            Carried::Binary(data) => (1, data.as_ref()),
+            Carried::Text(text) => (0, Cow::Owned(in_ascii(text).into_owned().into_bytes())),
+            Carried::Binary(data) => (1, Cow::Borrowed(data.as_ref())),
         };
         body.push(kind);
         body.extend(data.len().to_string().bytes().map(|digit| digit.wrapping_sub(b'0')));
         body.push(LENGTH_END);
-        body.extend_from_slice(data);
+        body.extend_from_slice(&data);
     }
     body
 }
@@ -249,13 +293,41 @@ mod tests {
     }
 
     fn packets(engine: Engine) -> impl Strategy<Value = Vec<Carried<'static>>> {
-        let texts = "[1-6][^\u{1e}]{0,12}".prop_map(|text| Carried::Text(text.into()));
+        let texts = "[1-6][^\u{1e}]{0,12}".prop_filter_map("it is ASCII", move |text| {
+            (engine == Engine::V4 || text.is_ascii()).then(|| Carried::Text(text.into()))
+        });
         let data = prop::collection::vec(any::<u8>(), 0..12)
             .prop_map(move |data| Carried::Binary([engine.binary_prefix(), &data].concat().into()));
         prop::collection::vec(prop_oneof![texts, data], 1..8)
     }
 
+    #[test]
+    fn what_the_first_clients_encode_twice_is_decoded_twice() {
+        assert_eq!(decoded_again("42[\"\u{c3}\u{a9}\"]").as_deref(), Some("42[\"\u{e9}\"]"));
+        for once in ["42[\"e\"]", "42[\"\u{e9}\"]", "42[\"\u{20ac}\"]", "42[\"\u{c3}\u{20ac}\"]"] {
+            assert_eq!(decoded_again(once), None, "{once}");
+        }
+        assert!(is_of_first_generation("40/v2") && is_of_first_generation("40/v2?a=b"));
+        assert!(!is_of_first_generation("40/v2,") && !is_of_first_generation("40"));
+    }
+
     proptest! {
+        #[test]
+        fn what_version_3_is_told_is_ascii_and_means_the_same(value in "\\PC{0,16}", bytes: bool) {
+            let event = serde_json::to_string(&["/me/resources/a", &value]).unwrap();
+            let packets = [text("2"), Carried::Text(format!("42/v2,{event}").into())];
+            let binary = bytes.then(|| binary(&[4, 1]));
+            let packets: Vec<_> = packets.into_iter().chain(binary).collect();
+            let (encoding, body) = write_payload(Engine::V3, true, &packets);
+            prop_assert!(bytes || body.is_ascii());
+            let read = read_payload(Engine::V3, encoding, &body).unwrap();
+            let Carried::Text(told) = &read[1] else { panic!("{read:?}") };
+            let json = told.strip_prefix("42/v2,").unwrap();
+            let again: Vec<String> = serde_json::from_str(json).unwrap();
+            prop_assert!(json.is_ascii());
+            prop_assert_eq!(&again[1], &value);
+        }
+
         #[test]
         fn what_is_written_is_read_again(v4 in packets(Engine::V4), v3 in packets(Engine::V3), bytes: bool) {
             for (engine, packets) in [(Engine::V4, v4), (Engine::V3, v3)] {

@@ -9,7 +9,7 @@
 use std::{
     cell::RefCell,
     io::{self, ErrorKind},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct Exchange {
     something: Notify,
     /// For whoever posts: the link took a body.
     taken: Notify,
+    /// Whether its client encodes texts twice.
+    pub(crate) encodes_twice: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +97,15 @@ impl Drop for Poll<'_> {
     }
 }
 
+/// The one body that is read for a session, also of a request that goes away before it is answered.
+pub(crate) struct Post<'a>(&'a Exchange);
+
+impl Drop for Post<'_> {
+    fn drop(&mut self) {
+        self.0.state().has_post = false;
+    }
+}
+
 impl State {
     /// Whether the session has ended; what it said last may wait for a poll.
     const fn is_past(&self) -> bool {
@@ -114,6 +125,7 @@ impl Exchange {
             room: Notify::new(),
             something: Notify::new(),
             taken: Notify::new(),
+            encodes_twice: AtomicBool::new(false),
         }
     }
 
@@ -233,14 +245,10 @@ impl Exchange {
         }
     }
 
-    /// Whether a body may be read for it: one at a time. [`Self::end_post`] makes room for the next.
-    pub(crate) fn begin_post(&self) -> bool {
-        !std::mem::replace(&mut self.state().has_post, true)
-    }
-
-    /// The body was dealt with.
-    pub(crate) fn end_post(&self) {
-        self.state().has_post = false;
+    /// A body may be read for it, if none is: one at a time, until what this gives is dropped.
+    pub(crate) fn begin_post(&self) -> Option<Post<'_>> {
+        let is_taken = std::mem::replace(&mut self.state().has_post, true);
+        (!is_taken).then(|| Post(self))
     }
 
     /// Whether requests may come for it.

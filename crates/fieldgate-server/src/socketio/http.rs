@@ -20,7 +20,10 @@ use axum::{
 use bytes::Bytes;
 use fieldgate_core::{admission::NoPlace, close::CloseReason, fault::Code};
 use fieldgate_dialects::{
-    socketio::{Carried, Encoding, Engine, read_payload, write_payload},
+    socketio::{
+        Carried, Encoding, Engine, decoded_again, is_of_first_generation, read_payload,
+        write_payload,
+    },
     wire::Form,
     ws::{self, Decoder, Event, Limits, Opcode},
 };
@@ -37,8 +40,8 @@ use crate::{
     worker::{Control, Handover},
 };
 
-/// Signs of a session's id.
-const SID_LEN: usize = 22;
+/// Signs of a session's id, and of those of its namespaces.
+pub(super) const SID_LEN: usize = 22;
 
 /// Sessions that polling requests may name.
 #[derive(Debug, Default)]
@@ -318,6 +321,16 @@ fn is_packet(asked: &Asked, packet: &Carried<'_>) -> bool {
     }
 }
 
+/// What stands in a text of a client that encodes twice. What it asks to join tells whether it does:
+/// before that it sends nothing that could differ.
+fn decoded(asked: &Asked, exchange: &Exchange, text: &str) -> Option<String> {
+    if asked.engine == Engine::V3 && is_of_first_generation(text) {
+        exchange.encodes_twice.store(true, Ordering::Relaxed);
+    }
+    let twice = exchange.encodes_twice.load(Ordering::Relaxed);
+    twice.then(|| decoded_again(text)).flatten()
+}
+
 /// The packets that frames of a link are.
 fn packets_of(mut frames: Vec<u8>) -> Vec<Carried<'static>> {
     let all = usize::MAX;
@@ -347,14 +360,12 @@ async fn post(caller: &Caller, exchange: &Exchange, asked: &Asked, request: Requ
     if !exchange.is_open() {
         return Wrong::Session.into_response();
     }
-    if !exchange.begin_post() {
+    let Some(_post) = exchange.begin_post() else {
         // Nobody could tell in which order they are meant.
         end(shared, exchange);
         return Wrong::Request.into_response();
-    }
-    let answer = take_body(shared, exchange, asked, request).await;
-    exchange.end_post();
-    answer
+    };
+    take_body(shared, exchange, asked, request).await
 }
 
 async fn take_body(
@@ -389,7 +400,11 @@ async fn take_body(
     let mut frames = Vec::with_capacity(body.len() + 16 * packets.len());
     for packet in &packets {
         frames.extend(match packet {
-            Carried::Text(text) => ws::frame_masked(Opcode::Text, text.as_bytes(), [0; 4]),
+            Carried::Text(text) => {
+                let again = decoded(asked, exchange, text);
+                let text = again.as_deref().unwrap_or(text);
+                ws::frame_masked(Opcode::Text, text.as_bytes(), [0; 4])
+            }
             Carried::Binary(data) => ws::frame_masked(Opcode::Binary, data, [0; 4]),
         });
     }

@@ -7,10 +7,12 @@
 use std::rc::Rc;
 
 use axum::{extract::Query, http::Uri};
+use fieldgate_core::id::Position;
 use fieldgate_dialects::socketio::{Head, Namespace, ROOT, write_connect};
+use fieldgate_store::secret::random_text;
 use serde::Deserialize;
 
-use super::{Joined, Session, refuse, rooms, second, send_packet, window::Window};
+use super::{Joined, Session, http::SID_LEN, refuse, rooms, second, send_packet, window::Window};
 use crate::{hub::Hub, link::Link};
 
 /// What the handshake of a namespace may say.
@@ -75,10 +77,14 @@ pub(super) fn on_connect(
     data: &str,
 ) {
     let name = head.namespace;
+    // Programs show the ids of a namespace, and the session's own lets in whoever has it.
+    let Ok(ids) = random_text(2 * SID_LEN) else {
+        tracing::error!("no random numbers");
+        return refuse(hub, link, name, "no id could be made");
+    };
+    let (id, pid) = ids.split_at(SID_LEN);
     if name == ROOT {
-        let write =
-            |out: &mut Vec<u8>| write_connect(out, session.engine(), ROOT, session.sid(), None);
-        return send_packet(hub, link, write);
+        return send_packet(hub, link, |out| write_connect(out, session.engine(), ROOT, id, None));
     }
     let namespace = match name {
         "/v2" => Namespace::Things,
@@ -98,9 +104,11 @@ pub(super) fn on_connect(
         Ok(auth) => auth,
         Err(why) => return refuse(hub, link, name, why),
     };
-    // A client that keeps positions has a newer one in the one than the program in the other.
-    let told = auth.offset.as_deref().or(auth.position.as_deref());
-    let positions = told.is_some();
+    let positions = auth.offset.is_some() || auth.position.is_some();
+    // A client that keeps positions has a newer one in the one than the program in the other. It takes
+    // the last text of any event for one, and so the name of an event that has nothing else.
+    let offset = auth.offset.as_deref().filter(|kept| kept.parse::<Position>().is_ok());
+    let told = offset.or(auth.position.as_deref());
     let Ok(since) = told.filter(|told| !told.is_empty()).map(str::parse).transpose() else {
         return refuse(hub, link, name, "auth: a position is epoch:seq, as events name it");
     };
@@ -123,8 +131,8 @@ pub(super) fn on_connect(
         bearer,
     });
     // It tells clients that keep positions to do so; it names nothing that is kept here.
-    let pid = positions.then_some(session.sid());
-    send_packet(hub, link, |out| write_connect(out, session.engine(), name, session.sid(), pid));
+    let pid = positions.then_some(pid);
+    send_packet(hub, link, |out| write_connect(out, session.engine(), name, id, pid));
 }
 
 /// A client leaves its namespace; it may come again.

@@ -67,6 +67,7 @@ mod slow;
 mod socketio;
 mod socketio_acks;
 mod socketio_python;
+mod socketio_texts;
 mod socketio_two;
 mod socketio_waits;
 mod started;

@@ -52,6 +52,11 @@ impl<'a> Polling<'a> {
         (Self { gateway, engine, sid }, opening)
     }
 
+    /// The session of another id.
+    pub(crate) fn called(&self, sid: &str) -> Self {
+        Self { sid: sid.to_owned(), ..*self }
+    }
+
     pub(crate) fn query(&self) -> String {
         format!("EIO={}&transport=polling&sid={}&b64=1", self.engine, self.sid)
     }
