@@ -58,7 +58,7 @@ use crate::{
 /// How long whoever may wait does so before it tries a full log again.
 pub(crate) const FULL_WAIT: Duration = Duration::from_millis(1);
 /// How far behind routing may be for somebody to wait for it.
-const BEHIND_MAX: Duration = Duration::from_secs(1);
+pub(crate) const BEHIND_MAX: Duration = Duration::from_secs(1);
 /// How often a request does so before it is told to come back.
 pub(crate) const FULL_TRIES: usize = 20;
 
@@ -164,12 +164,12 @@ impl Shared {
 
     /// Waits until the state has everything up to `seq`.
     pub(crate) async fn for_applied(&self, seq: Seq) {
-        self.for_applied.until(seq.0, || self.applied.load(Ordering::SeqCst)).await;
+        self.for_applied.until(seq.0, || self.applied().0).await;
     }
 
     /// Whether the state has everything up to `seq`. If not, the worker hears of it when it has.
     pub(crate) fn is_applied_for(&self, worker: usize, seq: Seq) -> bool {
-        let is_applied = || self.applied.load(Ordering::SeqCst) >= seq.0;
+        let is_applied = || self.applied() >= seq;
         is_applied()
             || self.inboxes.get(worker).is_some_and(|inbox| {
                 inbox.set_awaited(seq);
@@ -203,7 +203,7 @@ impl Shared {
     pub(crate) async fn settled(&self, seq: Seq, applied: bool) -> Result<(), Fault> {
         self.for_durable.until(seq.0, || self.log.durable().0).await;
         if applied {
-            self.for_applied.until(seq.0, || self.applied.load(Ordering::SeqCst)).await;
+            self.for_applied(seq).await;
         }
         if self.log.is_refused(seq) {
             return Err(Fault::new(Code::StorageUnavailable, "the disk failed"));
@@ -423,6 +423,10 @@ mod tests {
         shared.caught_up().await;
         assert!(asked.elapsed() >= BEHIND_MAX && shared.applied() < shared.log.durable());
         assert!(shared.for_applied.is_empty(), "who gave up waits no more");
+        let asked = tokio::time::Instant::now();
+        let state = gateway.running.admin("GET", "/v1/devices/d/state", Vec::new()).await;
+        assert_eq!(state.unwrap().0, 404, "nothing is routed");
+        assert!(asked.elapsed() >= BEHIND_MAX, "who asks on this machine waits as well");
         tokio::time::resume();
         go_on.send(()).unwrap();
         until("what was acknowledged", || shared.applied() >= shared.log.durable()).await;

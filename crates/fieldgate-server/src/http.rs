@@ -199,11 +199,11 @@ async fn dispatch(
     routes: Router,
     mut request: Request,
 ) -> Response {
-    if request.method().is_safe() && !probes::is_one(request.uri().path()) {
-        caller.0.shared.caught_up().await;
-    }
     if caller.0.purpose == Purpose::Everything && request.uri().path().starts_with("/v1/") {
         return rest::answer(Entrance::Listener(caller.clone(), client), request).await;
+    }
+    if request.method().is_safe() && !probes::is_one(request.uri().path()) {
+        caller.0.shared.caught_up().await;
     }
     request.extensions_mut().insert(Client(client));
     if caller.is_app() {

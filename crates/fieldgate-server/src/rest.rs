@@ -113,6 +113,9 @@ fn routes() -> (Router, OpenApi) {
 pub(crate) async fn answer(entrance: Entrance, mut request: Request) -> Response {
     // What an outer router found in the path is not this one's.
     request.extensions_mut().clear();
+    if request.method().is_safe() {
+        entrance.shared().caught_up().await;
+    }
     let watched = Watched::of(&entrance, request.method(), request.uri().path());
     request.extensions_mut().insert(entrance);
     if let Some(watched) = &watched {

@@ -68,15 +68,16 @@ pub(crate) fn run(shared: &Arc<Shared>, mut follow: Box<dyn Follow>) {
         };
         // Who is told that something is applied may take it that its effects were told, too.
         effects.into_iter().for_each(|effect| obey(shared, effect));
+        // Whoever waits for what is applied looks at what the mirror was told by then.
+        if let Some(bridge) = &shared.bridge {
+            bridge.route(&steps);
+        }
         shared.set_applied(applied);
         drop(accepted);
         for (inbox, routed) in shared.inboxes.iter().zip(&mut outgoing) {
             if !routed.is_empty() {
                 inbox.route(std::mem::take(routed));
             }
-        }
-        if let Some(bridge) = &shared.bridge {
-            bridge.route(&steps);
         }
         notes.note(shared, &steps);
         notes.tell(shared);

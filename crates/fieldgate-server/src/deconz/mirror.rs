@@ -208,7 +208,7 @@ impl Mirror<'_> {
 
     /// Reads from the log what the feed had no room for.
     fn catch_up(&mut self) -> Result<(), Lost> {
-        let until = self.shared.applied();
+        let until = self.bridge.fed();
         let tenant = Some(self.bridge.tenant.clone());
         let filter = ReadFilter { tenant, ..ReadFilter::default() };
         while let Some(position) = self.with(|_, view| view.position).filter(|at| *at < until) {

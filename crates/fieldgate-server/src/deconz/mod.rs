@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    fabric::{Shared, now},
+    fabric::{BEHIND_MAX, Shared, now},
     forwarded::Networks,
     http::Caller,
     hub::Hub,
@@ -73,6 +73,8 @@ pub(crate) struct Bridge {
     cursors: Mutex<Cursors>,
     /// The names of sensors that apps are making, which the log has not decided about yet.
     making: Mutex<HashSet<String>>,
+    /// The newest record that the mirror was told of.
+    fed: AtomicU64,
     /// Up to here apps see what is so, and who waits for that.
     shown: AtomicU64,
     for_shown: Waiters,
@@ -108,6 +110,7 @@ impl Bridge {
             seen: Mutex::default(),
             cursors: Mutex::default(),
             making: Mutex::default(),
+            fed: AtomicU64::new(0),
             shown: AtomicU64::new(0),
             for_shown: Waiters::default(),
             listed: Networks::new(&config.deconz.push_allow),
@@ -158,16 +161,40 @@ impl Bridge {
 
     /// Waits until apps see what a record of the tenant did: whoever changed something finds it changed.
     async fn until_shown(&self, seq: Seq) {
-        let shown = self.for_shown.until(seq.0, || self.shown.load(Ordering::SeqCst));
         // It is done all the same, and told when it is seen.
-        let _late = tokio::time::timeout(SHOWN_WAIT, shown).await;
+        let _late = tokio::time::timeout(SHOWN_WAIT, self.for_shown(seq)).await;
     }
 
-    /// What the router applied.
+    /// Waits until apps see what the router has told of: whoever was told that something is stored
+    /// reads it. Bounded as the wait for the router is.
+    async fn caught_up(&self) {
+        let fed = self.fed();
+        let is_behind = self.shown.load(Ordering::SeqCst) < fed.0 && self.view().is_some();
+        if is_behind {
+            let _late = tokio::time::timeout(BEHIND_MAX, self.for_shown(fed)).await;
+        }
+    }
+
+    async fn for_shown(&self, seq: Seq) {
+        self.for_shown.until(seq.0, || self.shown.load(Ordering::SeqCst)).await;
+    }
+
+    fn fed(&self) -> Seq {
+        Seq(self.fed.load(Ordering::SeqCst))
+    }
+
+    /// What the router applies.
     pub(crate) fn route(&self, steps: &[Followed]) {
-        self.feed.route(steps.iter().filter_map(|step| match step {
-            Followed::Entry(entry) if self.concerns(&entry.record) => Some(Arc::clone(entry)),
-            Followed::Entry(_) | Followed::Gap(..) => None,
+        let ours = |step: &'_ &Followed| match step {
+            Followed::Entry(entry) => self.concerns(&entry.record),
+            Followed::Gap(..) => false,
+        };
+        let Some(Followed::Entry(newest)) = steps.iter().rev().find(ours) else { return };
+        // First this: what has no room in the feed is read from the log up to here.
+        self.fed.store(newest.seq.0, Ordering::SeqCst);
+        self.feed.route(steps.iter().filter(ours).filter_map(|step| match step {
+            Followed::Entry(entry) => Some(Arc::clone(entry)),
+            Followed::Gap(..) => None,
         }));
     }
 

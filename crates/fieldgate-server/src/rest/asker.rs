@@ -41,7 +41,7 @@ pub(crate) enum Entrance {
 }
 
 impl Entrance {
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         match self {
             Self::Local(shared) => shared,
             Self::Listener(caller, _) => caller.shared(),

@@ -102,6 +102,12 @@ impl IntoResponse for Wrong {
     }
 }
 
+/// A refusal that is not of the protocol, as its clients read one.
+fn in_its_words(problem: Problem) -> Response {
+    let (status, fault) = problem.into_parts();
+    told(status, Wrong::Request as u8, &fault.message)
+}
+
 fn told(status: StatusCode, code: u8, message: &str) -> Response {
     (status, axum::Json(json!({"code": code, "message": message}))).into_response()
 }
@@ -140,7 +146,7 @@ pub(crate) async fn answer(caller: &Caller, request: Request) -> Response {
     let asked_with = request.headers().clone();
     let mut response = match Asked::read(request.uri()) {
         Ok(asked) if asked.is_websocket => {
-            websocket(caller, request, asked).unwrap_or_else(IntoResponse::into_response)
+            websocket(caller, request, asked).unwrap_or_else(in_its_words)
         }
         Ok(asked) => polling(caller, request, asked).await,
         Err(wrong) => wrong.into_response(),
@@ -166,6 +172,9 @@ fn handshake(engine: Engine, sid: &Arc<str>, headers: &HeaderMap, uri: &Uri) -> 
 }
 
 fn websocket(caller: &Caller, request: Request, asked: Asked) -> Result<Response, Problem> {
+    if !request.headers().contains_key(header::UPGRADE) {
+        return Ok(Wrong::Request.into_response());
+    }
     let offer = match Offer::of(caller, &request)? {
         Ok(offer) => offer,
         Err(refused) => return Ok(refused),
@@ -241,7 +250,7 @@ async fn polling(caller: &Caller, request: Request, asked: Asked) -> Response {
         },
         (&Method::GET, None) => match begin(caller, &request, &asked) {
             Ok(exchange) => poll(caller, &exchange, &asked).await,
-            Err(problem) => problem.into_response(),
+            Err(problem) => in_its_words(problem),
         },
         _ => Wrong::Method.into_response(),
     }

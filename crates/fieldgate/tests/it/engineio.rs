@@ -48,6 +48,7 @@ fn what_is_no_handshake_is_refused_in_its_own_words() {
         ("GET", "EIO=3&transport=polling&j=0", 0),
         ("POST", "EIO=4&transport=polling", 2),
         ("PUT", "EIO=4&transport=polling", 2),
+        ("GET", "EIO=4&transport=websocket", 3),
         ("GET", "EIO=4&transport=polling&sid=abc", 1),
         ("POST", "EIO=4&transport=polling&sid=abc", 1),
     ] {

@@ -54,6 +54,9 @@ pub(super) async fn answer(caller: &Caller, client: IpAddr, request: Request) ->
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
     };
+    if parts.method.is_safe() {
+        bridge.caught_up().await;
+    }
     let asked = Asked { method: parts.method, headers: parts.headers, body };
     let answered = match path.split('/').skip(1).collect::<Vec<_>>()[..] {
         ["api"] => keys::acquire(caller, client, bridge, &asked).await,

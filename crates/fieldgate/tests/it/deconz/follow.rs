@@ -232,3 +232,19 @@ fn every_value_key_is_there_before_anything_was_measured() {
         }
     }
 }
+
+#[test]
+fn what_was_acknowledged_is_in_the_next_look() {
+    let bridge = Bridge::start(&[]);
+    let token = bridge.gateway.device("sensor-1");
+    let mut device = bridge.gateway.as_device("sensor-1", &token);
+    tell(&mut device, &json!({"temperature": 0}));
+    bridge.listed("sensors", 1);
+    for n in 1..=200 {
+        device
+            .send(&json!({"type": "status", "msgid": format!("m{n}"), "data": {"temperature": n}}));
+        assert_eq!(device.next_of("ack")["msgid"], format!("m{n}"));
+        let (status, sensor) = bridge.get("/sensors/1");
+        assert_eq!((status, &sensor["state"]["temperature"]), (200, &json!(n * 100)), "{sensor}");
+    }
+}
