@@ -22,6 +22,7 @@ mod integrations;
 mod keys;
 mod list;
 mod names;
+mod parameters;
 mod patch;
 mod profiles;
 mod publish;
@@ -38,12 +39,16 @@ pub(crate) mod unused;
 mod users;
 mod watch;
 
-use std::{convert::Infallible, sync::LazyLock};
+use std::{
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{
     Router,
     extract::Request,
     http::{Method, StatusCode},
+    middleware::from_fn_with_state,
     response::Response,
 };
 use fieldgate_core::fault::{Code, Fault};
@@ -100,7 +105,9 @@ fn routes() -> (Router, OpenApi) {
     unused::forget(&mut openapi);
     names::describe(&mut openapi);
     idempotency::describe(&mut openapi);
+    let known = Arc::new(parameters::Known::of(&openapi));
     let router = router
+        .route_layer(from_fn_with_state(known, parameters::check))
         .fallback(|| async { refuse(Code::NotFound, "there is nothing at this address") })
         .method_not_allowed_fallback(|method: Method| async move {
             let text = format!("this address does not take {method}: see Allow");

@@ -109,7 +109,7 @@ impl DropsQuery {
                 // Read by whoever asks who it is, and by `admin`.
                 "token" | "tenant" => false,
                 _ => {
-                    let known = "there are limit, cursor, reason, who, from and to";
+                    let known = "this address takes limit, cursor, reason, who, from and to";
                     let name: String = name.chars().take(NAME_LEN_MAX).collect();
                     return Err(bad(format!("there is no parameter {name:?}: {known}")));
                 }

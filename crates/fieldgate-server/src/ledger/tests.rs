@@ -173,7 +173,10 @@ fn a_query_with_a_wrong_key_or_value_is_refused() {
             "reason is one of conflated, overflow, expired, retained_full, state_full, desired_unfit, source_bad, source_foreign, source_full",
         ),
         ("who=a&who=b", "who is given twice: give it once"),
-        ("when=1", "no parameter \"when\": there are limit, cursor, reason, who, from and to"),
+        (
+            "when=1",
+            "no parameter \"when\": this address takes limit, cursor, reason, who, from and to",
+        ),
     ] {
         let fault = DropsQuery::of(&format!("/drops?{wrong}").parse().unwrap()).unwrap_err();
         assert_eq!(fault.code.as_str(), "bad_value", "{wrong}");

@@ -19,6 +19,7 @@ use fieldgate_store::{
     registry::{Change, RegistryChange},
 };
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use super::{no_such, watch::Trace};
 use crate::{
@@ -87,7 +88,21 @@ pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Fault> {
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(Fault::new(Code::BadJson, "the body is a JSON object"));
     }
-    serde_json::from_slice(text).map_err(bad)
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| unread(&error))?;
+    reader.end().map_err(|error| Fault::new(Code::BadJson, error.to_string()))?;
+    Ok(read)
+}
+
+/// Why a body is none of its kind, and which field of it.
+fn unread(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
+    let (path, why) = (error.path().to_string(), error.inner());
+    let code = match why.classify() {
+        Category::Syntax | Category::Eof | Category::Io => Code::BadJson,
+        Category::Data if why.to_string().starts_with("missing field") => Code::MissingField,
+        Category::Data => Code::BadValue,
+    };
+    Fault::new(code, if path == "." { why.to_string() } else { format!("{path}: {why}") })
 }
 
 /// `?tenant=NAME`, if it is given.

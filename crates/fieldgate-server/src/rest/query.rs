@@ -35,7 +35,7 @@ pub(crate) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), 
 
 pub(crate) fn unknown(name: &str, known: &str) -> Fault {
     let name: String = name.chars().take(NAME_LEN_MAX).collect();
-    bad(format!("there is no parameter {name:?}: there are {known}"))
+    bad(format!("there is no parameter {name:?}: this address takes {known}"))
 }
 
 /// A time: Unix ms, or as RFC 3339 writes it.

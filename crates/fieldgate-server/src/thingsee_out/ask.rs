@@ -156,7 +156,7 @@ mod tests {
             ("tsmId=1&tsmId=2&tsmId=3&tsmId=4&tsmId=5&tsmId=6&tsmId=7&tsmId=8&tsmId=9", "8 times"),
             ("since=now", "since is all"),
             ("since=all&since=all", "since is given twice"),
-            ("tsmid=1", "there is no parameter \"tsmid\": there are device, group"),
+            ("tsmid=1", "there is no parameter \"tsmid\": this address takes device, group"),
         ] {
             let refused = asked(query).unwrap_err();
             assert!(refused.contains(told), "{query}: {refused}");

@@ -46,6 +46,37 @@ fn a_list_is_read_page_by_page_and_shows_what_may_be_read() {
 }
 
 #[test]
+fn what_a_request_says_wrongly_is_named() {
+    let gateway = Gateway::start();
+    let key = gateway.key("admin");
+    gateway.device("lamp");
+    for path in ["/v1/devices?limt=5", "/v1/devices/lamp?a=1", "/v1/status?limit=1", "/v1/keys?x"] {
+        let (status, problem) = get(&gateway, path, &key);
+        assert_eq!((status, &problem["code"]), (400, &json!("bad_value")), "{path}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("there is no parameter"), "{problem}");
+    }
+    assert_eq!(get(&gateway, "/v1/devices?limit=5&tenant=default", &key).0, 200);
+    for (path, body, code, words) in [
+        ("/v1/devices", r#"{}"#, "missing_field", "missing field `id`"),
+        ("/v1/keys", r#"{}"#, "missing_field", "missing field `name`"),
+        ("/v1/devices", r#"{"id":5}"#, "bad_value", "id: invalid type"),
+        ("/v1/devices", r#"{"id":"#, "bad_json", "EOF"),
+        ("/v1/devices", r#"{"id":"a"} b"#, "bad_json", "trailing"),
+        ("/v1/devices", r#"["a"]"#, "bad_json", "a JSON object"),
+        (
+            "/v1/tenants",
+            r#"{"name":"t","limits":{"connections_max":"x"}}"#,
+            "bad_value",
+            "limits.connections_max: ",
+        ),
+    ] {
+        let (status, problem) = post(&gateway.address, path, &key, body);
+        assert_eq!((status, &problem["code"]), (400, &json!(code)), "{path} {body}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{path} {body}: {problem}");
+    }
+}
+
+#[test]
 fn a_message_by_request_is_stored_when_it_is_answered_and_a_repeat_is_stored_once() {
     let mut gateway = Gateway::start();
     let key = gateway.key("admin");
