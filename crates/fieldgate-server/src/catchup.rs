@@ -85,18 +85,21 @@ pub(crate) fn start_replay(
 ) {
     let (hub, link, subscription) = (Rc::clone(hub), Rc::clone(link), Rc::clone(subscription));
     tokio::task::spawn_local(async move {
-        replay(&hub, &link, &subscription, since).await;
+        let start = start_of(&hub.shared, since).await;
+        // Also of a subscription that ended meanwhile: each ask has its answer.
+        let (filter, qos) = (subscription.filter.clone(), subscription.qos);
+        let position = hub.shared.position(start.next.prev());
+        hub.answer(&link, &Answer::Subscribed { filter, qos, position });
+        let replay = replay(&hub, &link, &subscription, start);
+        let _unless_ended = subscription.ending.or_over(replay).await;
         hub.flush();
     });
 }
 
-async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>, since: Since) {
-    let shared = Arc::clone(&hub.shared);
-    let start = start_of(&shared, since).await;
-    let (filter, qos) = (subscription.filter.clone(), subscription.qos);
+/// Tells what is behind its start, then goes live. May be dropped wherever it waits.
+async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>, start: Start) {
     let mark = subscription.filter.as_str();
-    let position = shared.position(start.next.prev());
-    hub.answer(link, &Answer::Subscribed { filter, qos, position });
+    let position = hub.shared.position(start.next.prev());
     if let Some(from) = start.foreign {
         hub.answer(link, &Answer::Gap { from, to: position, reason: GapReason::Epoch });
         tell_retained(hub, link, subscription, (position.seq, &[]), Some(mark)).await;
@@ -110,7 +113,7 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
         arrived_until: None,
     };
     let qos_of = |_: Seq, message: &Message| Some(subscription.qos.min(message.qos));
-    let done = || link.is_closing() || subscription.ended.get();
+    let done = || link.is_closing() || subscription.ending.is_over();
     let next = Cell::new(start.next);
     let Some(routed) = follow(
         hub,
@@ -129,7 +132,7 @@ async fn replay(hub: &Rc<Hub>, link: &Rc<Link>, subscription: &Rc<Subscription>,
     let reached = routed.max(next.get().prev());
     subscription.replaying.set(false);
     subscription.live_after.set(reached);
-    let (filter, position) = (subscription.filter.clone(), shared.position(reached));
+    let (filter, position) = (subscription.filter.clone(), hub.shared.position(reached));
     hub.answer(link, &Answer::CaughtUp { filter, position });
     hub.owe_documents(link, subscription.changed.take(), false);
 }
@@ -258,13 +261,17 @@ async fn read_older(
     done: &dyn Fn() -> bool,
 ) -> Option<Chunk> {
     let (log, byte_len) = (Arc::clone(&hub.shared.log), chunk_bytes_max(link));
-    let turn = sender.log_turns.acquire().await.ok()?;
+    let turn = Arc::clone(&sender.log_turns).acquire_owned().await.ok()?;
     if done() {
         // Its turn came late: who asks again and again for the same has the log read for the last alone.
         return None;
     }
-    let read = tokio::task::spawn_blocking(move || log.read(from, &filter, byte_len)).await;
-    drop(turn);
+    let read = move || {
+        // A reader may be gone before the log is read: its turn lasts until then.
+        let _turn = turn;
+        log.read(from, &filter, byte_len)
+    };
+    let read = tokio::task::spawn_blocking(read).await;
     if done() {
         // Who took its place was told so meanwhile, and must not see what was read for this one.
         return None;

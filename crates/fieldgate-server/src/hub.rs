@@ -231,7 +231,7 @@ impl Hub {
     }
 
     pub(crate) fn remove_member(&self, link: &Rc<Link>, subscription: &Rc<Subscription>) {
-        subscription.ended.set(true);
+        subscription.ending.end();
         let key = (subscription.tenant.clone(), subscription.filter.clone());
         let Some(slot) = self.slot_of.borrow().get(&key).copied() else { return };
         let mut slots = self.slots.borrow_mut();

@@ -37,6 +37,7 @@ mod repeats;
 mod rest;
 mod router;
 mod share;
+mod signal;
 mod sink;
 mod socketio;
 mod status;

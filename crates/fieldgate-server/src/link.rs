@@ -11,7 +11,7 @@ use std::{
     io,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use fieldgate_core::{
@@ -219,6 +219,7 @@ impl Link {
     pub(crate) fn close(&self, reason: CloseReason) {
         if self.closing.get().is_none() {
             self.closing.set(Some(reason));
+            self.outbox.freed().tell();
         }
         self.notify.notify_one();
     }
@@ -346,11 +347,14 @@ impl Link {
     /// is, or the link ends.
     pub(crate) async fn room(&self) {
         while !self.is_closing() {
-            if self.outbox.byte_len() > self.outbox.bytes_max() / 2 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+            if !self.outbox.has_room() {
+                self.outbox.freed().next().await;
             } else if !self.is_kept_waiting().await {
                 return;
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

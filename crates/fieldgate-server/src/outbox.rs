@@ -20,6 +20,7 @@ use fieldgate_dialects::native::{self, Merge};
 
 use crate::{
     share::{Held, Share},
+    signal::Signal,
     sink::Socket,
 };
 
@@ -250,6 +251,8 @@ pub(crate) struct Outbox {
     waiting_bytes: Cell<usize>,
     bytes_max: usize,
     share: Arc<Share>,
+    /// For those who wait for room.
+    freed: Signal,
 }
 
 impl Outbox {
@@ -260,6 +263,7 @@ impl Outbox {
             waiting_bytes: Cell::new(0),
             bytes_max,
             share: Arc::clone(share),
+            freed: Signal::default(),
         }
     }
 
@@ -279,6 +283,24 @@ impl Outbox {
     /// How many may wait now.
     pub(crate) fn bytes_max(&self) -> usize {
         self.share.bound(self.bytes_max)
+    }
+
+    /// Whether at least half of it is free.
+    pub(crate) fn has_room(&self) -> bool {
+        self.byte_len() <= self.bytes_max() / 2
+    }
+
+    /// Told when at least half of it is free again, and when its link ends.
+    pub(crate) const fn freed(&self) -> &Signal {
+        &self.freed
+    }
+
+    /// Something left: tells those who wait if there is room now. A bound that grows as others hold less
+    /// is seen the next time, which comes as long as anything waits here.
+    fn tell_room(&self) {
+        if self.freed.is_awaited() && self.has_room() {
+            self.freed.tell();
+        }
     }
 
     /// Whether more waits than deliveries alone can bring: answers that are not read.
@@ -372,12 +394,14 @@ impl Outbox {
         } else if taken < tick.len() {
             self.begun(tick.slice_from(taken));
         }
+        self.tell_room();
     }
 
     /// Writes as much of what waits as the socket takes.
     pub(crate) fn drain(&self, socket: &Socket, encode: Encode<'_>) -> io::Result<()> {
         if self.has_waiting() {
             self.with_backlog(|backlog| backlog.drain(socket, encode))?;
+            self.tell_room();
         }
         if !self.has_waiting() {
             socket.try_send()?;

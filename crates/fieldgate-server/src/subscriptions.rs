@@ -28,6 +28,7 @@ use crate::{
     hub::{Hub, Paced},
     ledger::DropReason,
     link::Link,
+    signal::Ending,
     thingsee_out::{self, Following},
 };
 
@@ -52,7 +53,7 @@ pub(crate) struct Subscription {
     pub(crate) replaying: Cell<bool>,
     /// Devices whose documents changed while it replays, and were not told since.
     pub(crate) changed: RefCell<BTreeSet<DeviceId>>,
-    pub(crate) ended: Cell<bool>,
+    pub(crate) ending: Ending,
 }
 
 impl Subscription {
@@ -235,7 +236,7 @@ fn enter(
         live_after: Cell::new(Seq(u64::MAX)),
         replaying: Cell::new(ask.since.is_some()),
         changed: RefCell::default(),
-        ended: Cell::new(false),
+        ending: Ending::default(),
     });
     link.subscriptions.borrow_mut().insert(Rc::clone(&subscription));
     let routed = hub.add_member(link, &subscription);
@@ -336,7 +337,8 @@ fn send_retained(
     }
     let (hub, link, subscription) = (Rc::clone(hub), Rc::clone(link), Rc::clone(subscription));
     tokio::task::spawn_local(async move {
-        send_left(&hub, &link, &subscription, left, None).await;
+        let sent = send_left(&hub, &link, &subscription, left, None);
+        let _unless_ended = subscription.ending.or_over(sent).await;
     });
 }
 
@@ -384,7 +386,7 @@ async fn send_left(
 ) {
     while left.len() > 0 {
         link.room().await;
-        if link.is_closing() || subscription.ended.get() {
+        if link.is_closing() || subscription.ending.is_over() {
             return;
         }
         send_some(hub, link, subscription, &mut left, mark);

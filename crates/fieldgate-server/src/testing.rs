@@ -2,9 +2,19 @@
 //!
 //! For tests that look at, or break, what is inside; all others are in `crates/fieldgate/tests`.
 
-use std::{collections::VecDeque, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, future::poll_fn, net::Ipv4Addr, ops::ControlFlow, pin::Pin, rc::Rc,
+    sync::Arc, time::Duration,
+};
 
-use fieldgate_dialects::ws::{self, Decoder, Event, Limits, Opcode};
+use fieldgate_core::{
+    access::{Identity, Principal, Role},
+    id::TenantId,
+};
+use fieldgate_dialects::{
+    wire::Form,
+    ws::{self, Decoder, Event, Limits, Opcode},
+};
 use fieldgate_store::{Store, StoreOptions, log::LogOptions};
 use serde_json::{Value, json};
 use tokio::{
@@ -13,7 +23,14 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Running, Sources, StartOptions, config, fabric::Shared};
+use crate::{
+    Running, Sources, StartOptions, config,
+    fabric::Shared,
+    hub::Hub,
+    idle::Phase,
+    link::Link,
+    sink::{PipeBody, Socket, pipe},
+};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
@@ -192,4 +209,43 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         }
     };
     assert!(timeout(LIMIT, waiting).await.is_ok(), "{what} did not come");
+}
+
+/// Does something on a thread of its own, with the second worker's number and a clock that goes on to what
+/// is waited for once nothing else is left to do.
+pub(crate) fn on_worker(shared: &Arc<Shared>, work: impl AsyncFnOnce(Rc<Hub>) + Send) {
+    let run = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        let hub = Rc::new(Hub::new(Arc::clone(shared), 1));
+        tokio::task::LocalSet::new().block_on(&runtime, work(hub));
+    };
+    std::thread::scope(|scope| scope.spawn(run).join()).unwrap();
+}
+
+/// A link of an operator that no task serves, and what it writes to, of 64 KiB.
+pub(crate) fn memory_link(hub: &Hub, form: Form, identity: Identity) -> (Rc<Link>, PipeBody) {
+    let (pipe, body) = pipe(Phase::new().stream());
+    let from = (Ipv4Addr::LOCALHOST.into(), None);
+    let link = Rc::new(Link::new(hub, (Socket::Pipe(pipe), form), from, None));
+    link.set_principal(Principal {
+        tenant: TenantId::default_tenant(),
+        name: "memory".into(),
+        identity,
+        role: Some(Role::Operator),
+        grants: Vec::new(),
+        only: None,
+        proof: None,
+        expires: None,
+    });
+    hub.add_link(&link);
+    (link, body)
+}
+
+/// Takes what a link wrote; how many bytes.
+pub(crate) async fn take(body: &mut PipeBody) -> usize {
+    use hyper::body::Body as _;
+    let next = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+    let frame = timeout(LIMIT, next).await.expect("nothing came").unwrap();
+    frame.unwrap().into_data().unwrap().len()
 }

@@ -140,7 +140,7 @@ impl Hub {
         let mut left = self.selected(subscription).into_iter().peekable();
         while left.peek().is_some() {
             link.room().await;
-            if link.is_closing() || subscription.ended.get() {
+            if link.is_closing() || subscription.ending.is_over() {
                 return;
             }
             let mut sent_bytes = 0;
@@ -170,7 +170,7 @@ impl Hub {
             owed.entry(device).and_modify(|known| *known &= first).or_insert(first);
         }
         drop(owed);
-        if link.outbox.byte_len() <= link.outbox.bytes_max() / 2 {
+        if link.outbox.has_room() {
             self.send_documents(link);
         }
         self.flow(link);

@@ -105,7 +105,7 @@ impl Hub {
                     return;
                 };
                 let Some(paced) = &subscription.paced else { return };
-                if subscription.ended.get() || link.is_closing() {
+                if subscription.ending.is_over() || link.is_closing() {
                     return;
                 }
                 while let Some(late) = paced.pop(link.age_ms(), false) {

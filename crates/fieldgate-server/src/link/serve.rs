@@ -53,6 +53,8 @@ impl Drop for Entered<'_> {
         if !std::thread::panicking() {
             return;
         }
+        // Nobody drains it any more: whoever waits for room goes.
+        self.1.close(CloseReason::Internal);
         if let Some(carrier) = self.1.carrier() {
             carrier.close(CloseReason::Internal);
         } else {

@@ -219,7 +219,12 @@ async fn tell_past(hub: &Rc<Hub>, link: &Rc<Link>, room: Room, number: u64, afte
     let held = hub.hold_rooms(one);
     let wanted = (filters(hub, &principal, &room), held.form());
     let done = || link.is_closing() || stay_in(session, &room) != waiting;
-    match catchup::tell_past(hub, link, wanted, after, &done).await {
+    let told = tokio::select! {
+        biased;
+        () = left(session, &room, number) => return,
+        told = catchup::tell_past(hub, link, wanted, after, &done) => told,
+    };
+    match told {
         Ok(Some(reached)) => enter_from(hub, link, session, &room, number, reached),
         Ok(None) => (),
         Err(catchup::Foreign) if done() => (),
@@ -227,6 +232,22 @@ async fn tell_past(hub: &Rc<Hub>, link: &Rc<Link>, room: Room, number: u64, afte
             forget_since(session, &room);
             begin(hub, link, session, &room, number);
         }
+    }
+}
+
+/// Waits until a room is left; one that is entered again is another stay.
+async fn left(session: &Session, room: &Room, number: u64) {
+    loop {
+        let left = {
+            let state = session.state.borrow();
+            let Some(joined) = &state.joined else { return };
+            let stay = joined.rooms.rooms.get(room).filter(|stay| stay.number == number);
+            if stay.is_none() {
+                return;
+            }
+            joined.rooms.rooms.left().next()
+        };
+        left.await;
     }
 }
 

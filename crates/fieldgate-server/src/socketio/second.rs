@@ -149,8 +149,7 @@ fn carry_second(hub: &Hub, link: &Rc<Link>, second: &Second) {
     // What then has no room waits for the socket, which wakes the carrier; what a later write took at
     // once would not.
     hub.flush();
-    let has_room = link.outbox.byte_len() <= link.outbox.bytes_max() / 2;
-    if (!has_room || second.rests.get()) && !link.is_closing() {
+    if (!link.outbox.has_room() || second.rests.get()) && !link.is_closing() {
         return;
     }
     let frames = second.channel.take();

@@ -6,6 +6,8 @@
 use fieldgate_core::id::Seq;
 use fieldgate_dialects::socketio::Room;
 
+use crate::signal::Signal;
+
 /// Being in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stay {
@@ -15,9 +17,15 @@ pub(super) struct Stay {
     pub(super) told: Option<Seq>,
 }
 
-/// Rooms in their order, each once.
+/// Rooms in their order, each once, and who waits for one of them to be left.
 #[derive(Debug, Default)]
-pub(super) struct Stays(Vec<(Room, Stay)>);
+pub(super) struct Stays(Vec<(Room, Stay)>, Signal);
+
+impl Drop for Stays {
+    fn drop(&mut self) {
+        self.1.tell();
+    }
+}
 
 impl Stays {
     fn place_of(&self, room: &Room) -> Result<usize, usize> {
@@ -52,7 +60,16 @@ impl Stays {
 
     /// Leaves the rooms of which `keep` does not say that it stays.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Room) -> bool) {
+        let before = self.0.len();
         self.0.retain(|(room, _)| keep(room));
+        if self.0.len() < before {
+            self.1.tell();
+        }
+    }
+
+    /// Told when rooms are left, or all of this is gone.
+    pub(super) const fn left(&self) -> &Signal {
+        &self.1
     }
 
     pub(super) fn rooms(&self) -> impl Iterator<Item = &Room> {
@@ -86,6 +103,21 @@ mod tests {
         stays.retain(|of| *of != room("m"));
         assert!(!stays.contains(&room("m")) && stays.len() == 2);
         assert_eq!(stays.get(&room("m")), None);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_room_to_be_left_is_told_of_each_way_out() {
+        let room = Room::Resource("a".into());
+        let mut stays = Stays::default();
+        stays.insert(room.clone(), Stay { number: 0, told: None });
+        let left = stays.left().next();
+        stays.retain(|of| *of == room);
+        assert!(stays.left().is_awaited(), "nothing was left");
+        stays.retain(|of| *of != room);
+        left.await;
+        let left = stays.left().next();
+        drop(stays);
+        left.await;
     }
 
     #[test]
