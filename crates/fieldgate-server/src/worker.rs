@@ -154,7 +154,7 @@ pub(crate) struct Told {
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     notify: Notify,
-    /// The number whose application the worker waits for; above every number if none.
+    /// The lowest number whose application the worker waits for; above every number if none.
     awaited: AtomicU64,
     overflow_count: AtomicU64,
     told: Mutex<Told>,
@@ -206,9 +206,10 @@ impl Inbox {
         self.notify.notify_one();
     }
 
-    /// The worker waits until the state has this number.
+    /// The worker waits until the state has this number. Once it has the lowest of those that are waited
+    /// for, whoever waits for another says so again.
     pub(crate) fn set_awaited(&self, seq: Seq) {
-        self.awaited.store(seq.0, Ordering::SeqCst);
+        self.awaited.fetch_min(seq.0, Ordering::SeqCst);
     }
 
     /// The state has everything up to `seq`: wakes the worker if it waits for that.

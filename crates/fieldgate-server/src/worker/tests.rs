@@ -1,11 +1,12 @@
 //! Workers that break, and links that hang.
 
+use fieldgate_core::id::Seq;
 use serde_json::json;
 
 use crate::{
     present::LinkRef,
     testing::{Gateway, until},
-    worker::Control,
+    worker::{Control, Inbox},
 };
 
 #[tokio::test]
@@ -107,4 +108,21 @@ async fn a_device_is_nobody_else_whatever_it_is_called() {
     device.send(json!({"type": "status", "data": {"t": 1}, "msgid": "one"})).await;
     assert_ne!(first, device.next_of("ack").await["seq"]);
     gateway.running.drain().await;
+}
+
+#[test]
+fn a_worker_is_told_of_the_lowest_number_that_it_waits_for() {
+    let inbox = Inbox::default();
+    let told = || std::mem::take(&mut *inbox.queue()).durable;
+    inbox.set_awaited(Seq(5));
+    inbox.set_awaited(Seq(9));
+    inbox.applied(Seq(4));
+    assert!(!told());
+    inbox.applied(Seq(5));
+    assert!(told());
+    inbox.set_awaited(Seq(9));
+    inbox.applied(Seq(12));
+    assert!(told());
+    inbox.applied(Seq(13));
+    assert!(!told(), "nobody waits");
 }
