@@ -2,7 +2,14 @@
 //!
 //! Invariant: of two links of one device the older has ended before the younger is looked at.
 
-use std::{io, ops::ControlFlow, rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{
+    future::{self, Future},
+    io,
+    ops::ControlFlow,
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use fieldgate_core::close::CloseReason;
 use fieldgate_dialects::{
@@ -24,7 +31,8 @@ use crate::{
 
 /// How long a peer may take to read the close frame.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
-/// How long a link whose unfinished frame is too much for now does not read.
+/// How long a link does not read whose frame is too much for now, or has to wait, before that is looked
+/// at again.
 const INPUT_WAIT: Duration = Duration::from_millis(20);
 /// So many frames of one link are obeyed before the rest of its worker has a turn.
 const TURN_FRAMES: u32 = 128;
@@ -155,7 +163,7 @@ async fn serve(hub: &Rc<Hub>, link: &Rc<Link>, mut read_ahead: Vec<u8>) -> Close
         let waiting_bytes = link.session.as_ref().map_or(0, |session| session.waiting_bytes());
         held.set(decoder.buffered_bytes() + waiting_bytes);
         if held.is_above(usize::MAX) || link.outbox.is_flooded() {
-            pause(hub, link).await;
+            pause(hub, link, future::pending()).await;
             continue;
         }
         tokio::select! {
@@ -184,13 +192,31 @@ impl Link {
     }
 }
 
-/// Does everything but read, for a while.
-async fn pause(hub: &Hub, link: &Link) {
-    if link.has_unsent() && link.drain(hub).is_err() {
-        link.close(CloseReason::PeerClosed);
-    }
+/// Does everything but read, until something has moved or the link ends, for a while at most.
+async fn pause(hub: &Hub, link: &Link, moved: impl Future<Output = ()>) {
+    let drained = async {
+        while !link.is_closing() {
+            tokio::select! {
+                biased;
+                // Whether there is something to send may be another now.
+                () = link.notify.notified() => (),
+                ready = link.socket.writable(), if link.has_unsent() => {
+                    if ready.is_err() || link.drain(hub).is_err() {
+                        link.close(CloseReason::PeerClosed);
+                    }
+                }
+            }
+        }
+    };
+    let wait = async {
+        tokio::select! {
+            biased;
+            () = drained => (),
+            () = moved => (),
+        }
+    };
     // Boxed, so that a link at rest has no room for it.
-    let _timed_out = Box::pin(tokio::time::timeout(INPUT_WAIT, link.notify.notified())).await;
+    let _timed_out = Box::pin(tokio::time::timeout(INPUT_WAIT, wait)).await;
 }
 
 /// Reads once into the worker's scratch, and obeys what can be obeyed there; false at the end of the
@@ -277,7 +303,7 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>) {
         // Who does not read its answers gets no more of them.
         while link.outbox.is_flooded() && !link.is_closing() {
             hub.flush();
-            pause(hub, link).await;
+            pause(hub, link, future::pending()).await;
         }
         let anonymous = link.principal.borrow().is_none();
         while !link.is_closing() {
@@ -304,8 +330,7 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, inbound: Vec<Inbound>) {
                         socketio::carry(hub, link, session);
                     }
                     hub.flush();
-                    let moved = hub.space.notified();
-                    let _timed_out = tokio::time::timeout(Duration::from_millis(20), moved).await;
+                    pause(hub, link, hub.space.notified()).await;
                 }
             }
         }
@@ -348,3 +373,6 @@ async fn finish(hub: &Hub, link: &Link, reason: CloseReason) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
