@@ -373,10 +373,7 @@ fn send(hub: &Rc<Hub>, link: &Rc<Link>, (seq, message, qos): (Seq, &Message, Qos
         link.delivered.set(seq);
     }
     let marks = Marks { qos, replay: way.mark, ..Marks::default() };
-    let frame = hub.encode_marked(seq, message, marks, way.form.unwrap_or(link.form.get()));
-    link.note_asked(&frame);
-    hub.touch(link);
-    link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+    hub.push_marked(link, (seq, message), marks, way.form.unwrap_or(link.form.get()));
     hub.shared.stats.delivered.fetch_add(1, Ordering::Relaxed);
 }
 

@@ -4,6 +4,7 @@
 
 mod deliver;
 mod documents;
+mod frames;
 mod paced;
 mod pending;
 mod push;
@@ -21,18 +22,12 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use fieldgate_core::{
     close::CloseReason,
-    dialect::{Answer, Delivery, GapReason, Marks},
+    dialect::{Answer, GapReason},
     id::{Seq, TenantId, UnixMs},
     index::Index,
-    message::Message,
     topic::Filter,
-};
-use fieldgate_dialects::{
-    socketio::Look,
-    wire::{Context, Form},
 };
 use fieldgate_store::{AppendError, Log, Record};
 
@@ -41,7 +36,7 @@ use crate::{
     documents::{Changed, follows},
     fabric::{Shared, now},
     link::Link,
-    outbox::{Item, Late, Tick, taken},
+    outbox::{Tick, taken},
     present::LinkRef,
     prove,
     sink::Writer,
@@ -54,9 +49,6 @@ use crate::{
 pub(crate) use paced::Paced;
 pub(crate) use pending::Then;
 pub(crate) use roll::{Client, RollCall};
-
-/// About what a frame has beside its payload.
-const FRAME_BYTES: usize = 256;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -243,57 +235,6 @@ impl Hub {
             self.follow(subscription, slot, false);
             self.shared.unsubscribe(&key.0, &key.1, (self.number, slot));
         }
-    }
-
-    /// One whole frame, header included.
-    pub(crate) fn encode_marked(
-        &self,
-        seq: Seq,
-        message: &Message,
-        marks: Marks<'_>,
-        form: Form,
-    ) -> Bytes {
-        let delivery = Delivery { position: self.shared.position(seq), message, marks };
-        let mut frame = Vec::with_capacity(FRAME_BYTES + message.payload.len());
-        self.write_delivery(form, &delivery, &mut frame);
-        frame.into()
-    }
-
-    /// Appends what a form says of a message.
-    fn write_delivery(&self, form: Form, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
-        let known =
-            |tenant: &TenantId, device: &str| thingsee_out::about(&self.shared, tenant, device);
-        let rooms = self.rooms_of(form);
-        let (kamea, things) = (&self.shared.config.kamea, self.shared.config.thethings.naming());
-        let (event, body, names) = (&kamea.event, &kamea.body, kamea.naming());
-        let look = Look { event, body, names, things };
-        let rooms = rooms.as_deref().map(|rooms| (rooms, look));
-        let context = Context { known: &known, things, rooms };
-        form.write_delivery(delivery, context, &mut self.text.borrow_mut(), out);
-    }
-
-    /// The frame of something that waited, now that its turn has come.
-    pub(crate) fn encode_item(&self, link: &Link, item: Item, ahead: bool) -> Bytes {
-        match item {
-            Item::Ready(bytes) | Item::Frame(_, bytes) => bytes,
-            Item::Late(late) => {
-                let Late { seq, qos, ref message, count, ahead: late_ahead } = *late;
-                let ahead = ahead || late_ahead;
-                let marks = Marks { qos, ahead, conflated_count: count, ..Marks::default() };
-                self.encode_marked(seq, message, marks, link.form.get())
-            }
-            Item::Gap(first, last) => self.encode_gap(link, first, last, GapReason::Overflow),
-        }
-    }
-
-    /// One whole frame, header included.
-    fn encode_gap(&self, link: &Link, first: Seq, last: Seq, reason: GapReason) -> Bytes {
-        let (from, to) = (self.shared.position(first), self.shared.position(last));
-        let mut frame = Vec::new();
-        let gap = Answer::Gap { from, to, reason };
-        link.note_hole();
-        link.form.get().write_answer(&gap, &mut self.text.borrow_mut(), &mut frame);
-        frame.into()
     }
 
     /// Tells every subscriber here of numbers that will not come.

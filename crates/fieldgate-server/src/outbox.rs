@@ -308,15 +308,16 @@ impl Outbox {
         self.byte_len() > self.bytes_max.saturating_mul(2) + ANSWERS_BYTES
     }
 
-    /// Adds a frame to what goes out at the end of this tick.
-    pub(crate) fn push_tick(&self, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds a frame to what goes out at the end of this tick; what `write` says of it.
+    pub(crate) fn push_tick<T>(&self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let mut tick = self.tick.borrow_mut();
         if let Tick::Own(bytes) = &mut *tick {
             return write(bytes);
         }
         let mut bytes = tick.as_slice().to_vec();
-        write(&mut bytes);
+        let said = write(&mut bytes);
         *tick = Tick::Own(bytes);
+        said
     }
 
     /// Adds frames that other links get too; nothing is copied while they are all there is.

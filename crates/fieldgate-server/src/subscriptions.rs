@@ -404,7 +404,6 @@ fn send_some(
 ) {
     let time = now();
     let (mut sent_bytes, mut expired_count) = (0, 0);
-    hub.touch(link);
     while sent_bytes < RETAINED_BYTES_MAX
         && let Some(entry) = left.next()
     {
@@ -419,9 +418,7 @@ fn send_some(
         }
         let qos = subscription.qos.min(message.qos);
         let marks = Marks { qos, retain: true, replay: mark, ..Marks::default() };
-        let frame = hub.encode_marked(entry.seq, message, marks, link.form.get());
-        sent_bytes += frame.len();
-        link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+        sent_bytes += hub.push_marked(link, (entry.seq, message), marks, link.form.get());
     }
     hub.note_lost(link, &subscription.tenant, DropReason::Expired, expired_count);
 }

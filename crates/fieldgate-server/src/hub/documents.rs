@@ -108,7 +108,7 @@ impl Hub {
                 frame
             });
             self.touch(link);
-            link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+            link.outbox.push_shared(frame);
         }
     }
 
@@ -229,10 +229,7 @@ impl Hub {
         marks: Marks<'_>,
     ) -> usize {
         let Some(document) = self.document(tenant, device) else { return NO_DOCUMENT_BYTES };
-        let frame = self.encode_marked(document.seq, &document.message, marks, link.form.get());
-        self.touch(link);
-        link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
-        frame.len()
+        self.push_marked(link, (document.seq, &document.message), marks, link.form.get())
     }
 
     /// What was last known of a device, in this form; nothing, where that has nothing to say.

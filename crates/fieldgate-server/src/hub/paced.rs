@@ -139,9 +139,7 @@ impl Hub {
         }
         let Late { seq, qos, ref message, count, ahead } = late;
         let marks = Marks { qos, ahead, conflated_count: count, ..Marks::default() };
-        let frame = self.encode_marked(seq, message, marks, link.form.get());
-        self.touch(link);
-        link.outbox.push_tick(|tick| tick.extend_from_slice(&frame));
+        self.push_marked(link, (seq, message), marks, link.form.get());
     }
 
     fn queue_late(self: &Rc<Self>, link: &Rc<Link>, subscription: &Subscription, late: Late) {
