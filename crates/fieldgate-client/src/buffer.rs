@@ -42,7 +42,7 @@ impl Frame {
         Self::Text(Bytes::from(text))
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Text(bytes) | Self::Binary(bytes) => bytes.len(),
         }
@@ -171,13 +171,10 @@ impl Outbox {
         None
     }
 
-    /// When [`Self::next`] may have something that it does not have now.
+    /// When [`Self::next`] may have something that it does not have now. Within a pause that is its
+    /// end, whatever is due before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let repeat = self.repeats.front().map(|(at, _)| *at);
-        match (repeat, self.pause) {
-            (Some(repeat), Some(pause)) => Some(repeat.min(pause)),
-            (repeat, pause) => repeat.or(pause),
-        }
+        self.pause.or_else(|| self.repeats.front().map(|(at, _)| *at))
     }
 
     /// An acknowledgement came; false if nothing waits for it.

@@ -21,12 +21,15 @@ use crate::{
     command::Command,
     endpoint::{Endpoint, Socket, Turn, turn},
     error::{ConnectError, End, may_return},
-    state::Shared,
+    state::{Shared, State},
     subscribe::{Event, Phase},
 };
 
 /// Frames queued in one turn before the socket is flushed.
 const FRAMES_PER_TURN_MAX: usize = 64;
+/// And so many bytes, but for the last frame: what a flush may take has to be little, since pings wait
+/// behind it and [`Habits::silence`] bounds it.
+const BYTES_PER_TURN_MAX: usize = 64 * 1024;
 /// How long the end of a connection may take once the close frame is out.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// A connection that lived this long starts the backoff anew.
@@ -38,7 +41,7 @@ pub(crate) struct Habits {
     pub(crate) backoff: Backoff,
     /// A ping at least this often.
     pub(crate) ping: Duration,
-    /// Silence after which the connection is dead.
+    /// Silence after which the connection is dead, and how long the peer may take for one flush.
     pub(crate) silence: Duration,
     /// How long a close waits for what is not acknowledged.
     pub(crate) drain: Duration,
@@ -50,7 +53,7 @@ enum Parting {
     Done,
     /// The server closed, with its code.
     Closed { code: u16, reason: String },
-    /// The socket failed, or nothing came for too long.
+    /// The socket failed, or nothing came or went for too long.
     Lost(String),
 }
 
@@ -197,8 +200,13 @@ impl Runner {
         if !state.closing {
             return false;
         }
-        let until = *self.drain_until.get_or_insert_with(|| Instant::now() + self.habits.drain);
-        (state.outbox.is_empty() && state.control.is_empty()) || Instant::now() >= until
+        self.drain_until.get_or_insert_with(|| Instant::now() + self.habits.drain);
+        (state.outbox.is_empty() && state.control.is_empty()) || self.is_late()
+    }
+
+    /// Whether the close that was asked for has had its time.
+    fn is_late(&self) -> bool {
+        self.drain_until.is_some_and(|until| Instant::now() >= until)
     }
 
     fn disconnected(&mut self) {
@@ -213,22 +221,24 @@ impl Runner {
     }
 
     async fn serve(&mut self, mut socket: Socket) -> Parting {
+        let silence = self.habits.silence;
         let mut heard = Instant::now();
         let mut ping_at = heard + self.habits.ping;
-        let mut dirty = false;
+        // Until when what is written has to be out; none if it is.
+        let mut flush_by = None;
         loop {
-            if !dirty {
+            if flush_by.is_none() {
                 match self.write(&mut socket) {
-                    Ok(wrote) => dirty = wrote,
+                    Ok(wrote) => flush_by = wrote.then(|| Instant::now() + silence),
                     Err(error) => return Parting::Lost(error.to_string()),
                 }
             }
-            if !dirty && self.is_over() {
+            if self.is_over() && (flush_by.is_none() || self.is_late()) {
                 return close(&mut socket).await;
             }
             let reading = self.handoff.is_empty();
-            let dead_at = heard + self.habits.silence;
-            let deadline = self.deadline(ping_at, reading.then_some(dead_at));
+            let dead_at = reading.then(|| heard + silence);
+            let deadline = self.deadline(ping_at, flush_by, dead_at);
             tokio::select! {
                 biased;
                 // Handing out goes first: it is what makes reading possible again.
@@ -236,8 +246,8 @@ impl Runner {
                     self.hand_out();
                     heard = Instant::now();
                 }
-                turned = turn(&mut socket, dirty, reading) => match turned {
-                    Turn::Flushed => dirty = false,
+                turned = turn(&mut socket, flush_by.is_some(), reading) => match turned {
+                    Turn::Flushed => flush_by = None,
                     Turn::Read(Some(Ok(message))) => {
                         heard = Instant::now();
                         if let Some(parting) = self.on_message(&message) {
@@ -251,38 +261,44 @@ impl Runner {
                 () = self.shared.woken() => (),
                 () = sleep_until(deadline) => {
                     let now = Instant::now();
-                    if reading && now >= dead_at {
-                        return Parting::Lost("nothing came from the server for too long".to_owned());
+                    if let Some(parting) = lost(now, flush_by, dead_at) {
+                        return parting;
                     }
                     if now >= ping_at {
                         ping_at = now + self.habits.ping;
                         if let Err(error) = socket.start_send_unpin(Message::ping("")) {
                             return Parting::Lost(error.to_string());
                         }
-                        dirty = true;
+                        flush_by.get_or_insert(now + silence);
                     }
                 }
             }
         }
     }
 
-    fn deadline(&self, ping_at: Instant, dead_at: Option<Instant>) -> Instant {
-        let state = self.shared.lock();
-        let again = state.tracked.iter().filter_map(|tracked| tracked.not_before).min();
-        let others = [state.outbox.deadline(), again, dead_at, self.drain_until];
-        others.into_iter().flatten().fold(ping_at, Instant::min)
+    /// When there is something to do without anything happening.
+    fn deadline(
+        &self,
+        ping_at: Instant,
+        flush_by: Option<Instant>,
+        dead_at: Option<Instant>,
+    ) -> Instant {
+        // What is due before the flush has to wait for it: nothing is written till then.
+        let due = flush_by.or_else(|| self.shared.lock().deadline());
+        [due, dead_at, self.drain_until].into_iter().flatten().fold(ping_at, Instant::min)
     }
 
     /// Queues what may go out now; says whether there was anything.
     fn write(&self, socket: &mut Socket) -> Result<bool, tokio_websockets::Error> {
         let now = Instant::now();
-        let mut wrote = false;
-        for _ in 0..FRAMES_PER_TURN_MAX {
+        let (mut frame_count, mut byte_count) = (0, 0);
+        while frame_count < FRAMES_PER_TURN_MAX && byte_count < BYTES_PER_TURN_MAX {
             let Some(frame) = next_frame(&self.shared, now) else { break };
+            frame_count += 1;
+            byte_count += frame.len();
             socket.start_send_unpin(self.endpoint.message(frame))?;
-            wrote = true;
         }
-        Ok(wrote)
+        Ok(frame_count > 0)
     }
 
     fn hand_out(&mut self) {
@@ -295,18 +311,42 @@ impl Runner {
     }
 }
 
-/// Acks, then subscriptions one at a time, then messages.
+impl State {
+    /// When [`next_frame`] may have something that it does not have now. What was refused for now is
+    /// not asked for while another answer is to come, and then that answer is a turn of its own.
+    fn deadline(&self) -> Option<Instant> {
+        let postponed = self.tracked.iter().filter_map(|t| t.not_before).min();
+        let again = postponed.filter(|_| !self.is_asking());
+        [self.outbox.deadline(), again].into_iter().flatten().min()
+    }
+
+    /// Whether a subscription was asked for and not answered: they are asked for one at a time.
+    fn is_asking(&self) -> bool {
+        self.tracked.iter().any(|t| t.phase == Phase::Asked)
+    }
+}
+
+/// Acks, then subscriptions, then messages.
 fn next_frame(shared: &Shared, now: Instant) -> Option<Frame> {
     let mut state = shared.lock();
     if let Some(control) = state.control.pop_front() {
         return Some(Frame::text(control));
     }
-    let asked = state.tracked.iter().any(|t| t.phase == Phase::Asked);
-    let due = state.tracked.iter_mut().find(|t| !asked && t.is_due(now));
+    let asking = state.is_asking();
+    let due = state.tracked.iter_mut().find(|t| !asking && t.is_due(now));
     match due {
         Some(tracked) => Some(Frame::text(tracked.encode(shared.next_msgid()))),
         None => state.outbox.next(now),
     }
+}
+
+/// Why the connection is given up at this time, if it is.
+fn lost(now: Instant, flush_by: Option<Instant>, dead_at: Option<Instant>) -> Option<Parting> {
+    if dead_at.is_some_and(|at| now >= at) {
+        return Some(Parting::Lost("nothing came from the server for too long".to_owned()));
+    }
+    let stuck = flush_by.is_some_and(|by| now >= by);
+    stuck.then(|| Parting::Lost("the server took nothing for too long".to_owned()))
 }
 
 /// An error with everything that caused it.

@@ -93,6 +93,20 @@ fn a_temporary_refusal_keeps_the_message_and_then_sends_one_at_a_time() {
 }
 
 #[test]
+fn a_pause_is_waited_out_however_early_a_repeat_is_due() {
+    let now = Instant::now();
+    let mut outbox = outbox(10);
+    let _a = push(&mut outbox, "a", Some("1")).unwrap();
+    let _b = push(&mut outbox, "b", Some("2")).unwrap();
+    assert!(next(&mut outbox, now).is_some() && next(&mut outbox, now).is_some());
+    let refused = now + REPEAT / 2;
+    assert!(outbox.refused("2", "queue_full", "full", refused));
+    assert_eq!(outbox.deadline(), Some(refused + REPEAT), "\"a\" is due before, and has to wait");
+    assert_eq!(next(&mut outbox, now + REPEAT), None);
+    assert_eq!(next(&mut outbox, refused + REPEAT).as_deref(), Some("a"));
+}
+
+#[test]
 fn a_refusal_for_good_reaches_the_caller() {
     let now = Instant::now();
     let mut outbox = outbox(10);

@@ -2,6 +2,8 @@
 //!
 //! Real sockets on ports that the system chooses. No sleeps: every wait is for a frame or a state.
 
+mod stuck;
+
 use std::time::Duration;
 
 use crate::{Backoff, BufferLimits, Builder, Client, ConnectError, End, Event, SendError, Since};
