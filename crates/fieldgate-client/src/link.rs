@@ -22,7 +22,7 @@ use crate::{
     endpoint::{Endpoint, Socket, Turn, turn},
     error::{ConnectError, End, may_return},
     state::{Shared, State},
-    subscribe::{Event, Phase},
+    subscribe::{Event, Leaving, Phase, Tracked},
 };
 
 /// Frames queued in one turn before the socket is flushed.
@@ -214,6 +214,7 @@ impl Runner {
         state.outbox.disconnected();
         // Acks name deliveries of the connection that is gone.
         state.control.clear();
+        state.leaving.clear();
         for tracked in &mut state.tracked {
             tracked.phase = Phase::Unsent;
             tracked.not_before = None;
@@ -317,7 +318,8 @@ impl State {
     fn deadline(&self) -> Option<Instant> {
         let postponed = self.tracked.iter().filter_map(|t| t.not_before).min();
         let again = postponed.filter(|_| !self.is_asking());
-        [self.outbox.deadline(), again].into_iter().flatten().min()
+        let leave = self.leaving.iter().filter_map(Leaving::not_before).min();
+        [self.outbox.deadline(), again, leave].into_iter().flatten().min()
     }
 
     /// Whether a subscription was asked for and not answered: they are asked for one at a time.
@@ -326,17 +328,22 @@ impl State {
     }
 }
 
-/// Acks, then subscriptions, then messages.
+/// Acks, then filters that are left, then subscriptions, then messages.
 fn next_frame(shared: &Shared, now: Instant) -> Option<Frame> {
     let mut state = shared.lock();
     if let Some(control) = state.control.pop_front() {
         return Some(Frame::text(control));
     }
+    if let Some(leaving) = state.leaving.iter_mut().find(|l| l.is_due(now)) {
+        return Some(Frame::text(leaving.encode(shared.next_msgid())));
+    }
     let asking = state.is_asking();
-    let due = state.tracked.iter_mut().find(|t| !asking && t.is_due(now));
+    let State { tracked, leaving, outbox, .. } = &mut *state;
+    let is_left = |t: &Tracked| leaving.iter().any(|l| l.filter == t.ask.filter);
+    let due = tracked.iter_mut().find(|t| !asking && t.is_due(now) && !is_left(t));
     match due {
         Some(tracked) => Some(Frame::text(tracked.encode(shared.next_msgid()))),
-        None => state.outbox.next(now),
+        None => outbox.next(now),
     }
 }
 

@@ -19,14 +19,16 @@ use crate::{
     command::{CommandUpdate, Inbox},
     error::{End, SendError},
     publish::Receipt,
-    subscribe::Tracked,
+    subscribe::{Leaving, Tracked},
 };
 
 pub(crate) struct State {
     pub(crate) outbox: Outbox,
-    /// Acks and unsubscribes. Bounded by what the server delivers unacknowledged.
+    /// Acks. Bounded by what the server delivers unacknowledged.
     pub(crate) control: VecDeque<String>,
     pub(crate) tracked: Vec<Tracked>,
+    /// Each filter at most once.
+    pub(crate) leaving: Vec<Leaving>,
     /// By the command's `msgid`.
     pub(crate) lives: HashMap<String, mpsc::Sender<CommandUpdate>>,
     pub(crate) inbox: Inbox,
@@ -58,6 +60,7 @@ impl Shared {
             outbox,
             control: VecDeque::new(),
             tracked: Vec::new(),
+            leaving: Vec::new(),
             lives: HashMap::new(),
             inbox: Inbox::default(),
             end: None,
@@ -125,6 +128,7 @@ impl Shared {
         }
         // Dropping the senders is how the streams learn of the end.
         state.tracked.clear();
+        state.leaving.clear();
         state.lives.clear();
         state.inbox.end();
     }

@@ -224,12 +224,14 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        // One that was refused has no record: that of its filter may be of who opened it anew, and
+        // reads another queue.
+        self.events.close();
         let mut state = self.shared.lock();
-        let Some(at) = state.tracked.iter().position(|t| t.ask.filter == self.filter) else {
-            return;
-        };
+        let mine = |t: &Tracked| t.ask.filter == self.filter && t.sender.is_closed();
+        let Some(at) = state.tracked.iter().position(mine) else { return };
         if state.tracked.swap_remove(at).phase != Phase::Unsent {
-            state.control.push_back(wire::encode_unsubscribe(self.filter.as_str()));
+            state.leaving.push(Leaving::new(self.filter.clone()));
             drop(state);
             self.shared.wake();
         }
@@ -307,11 +309,11 @@ impl Tracked {
         }
     }
 
-    /// The server answered that it stands.
+    /// The server answered that it stands. Where a replay stands, only its own frames tell.
     pub(crate) fn stands(&mut self, position: Option<Position>) {
         let replays = self.since().is_some();
         self.phase = if replays { Phase::Replaying } else { Phase::Live { fresh: true } };
-        if self.position.is_none() {
+        if !replays && self.position.is_none() {
             self.position = position;
         }
         if let Some(opened) = self.opened.take() {
@@ -359,6 +361,48 @@ impl Tracked {
         if self.position.is_none_or(|p| p.epoch != to.epoch || p.seq < to.seq) {
             self.position = Some(to);
         }
+    }
+}
+
+/// A filter that is being left. Until the server said that it is, what comes of it is nobody's, and it
+/// is not asked for anew: `subscribed`, `caught_up` and replayed frames name their filter alone.
+pub(crate) struct Leaving {
+    pub(crate) filter: Filter,
+    /// What a refusal of the frame that leaves it names; none if that is not sent.
+    reference: Option<String>,
+    /// After a temporary refusal: not sent again before this time.
+    not_before: Option<Instant>,
+}
+
+impl Leaving {
+    const fn new(filter: Filter) -> Self {
+        Self { filter, reference: None, not_before: None }
+    }
+
+    /// The frame that leaves it.
+    pub(crate) fn encode(&mut self, msgid: String) -> String {
+        let frame = wire::encode_unsubscribe(self.filter.as_str(), &msgid);
+        (self.reference, self.not_before) = (Some(msgid), None);
+        frame
+    }
+
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.reference.is_none() && self.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// When it is due after a temporary refusal.
+    pub(crate) const fn not_before(&self) -> Option<Instant> {
+        self.not_before
+    }
+
+    /// Whether a refusal that names this is of its frame.
+    pub(crate) fn is_named(&self, reference: &str) -> bool {
+        self.reference.as_deref() == Some(reference)
+    }
+
+    /// The server refused it for now.
+    pub(crate) fn postpone(&mut self, again: Instant) {
+        (self.reference, self.not_before) = (None, Some(again));
     }
 }
 

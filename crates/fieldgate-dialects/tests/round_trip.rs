@@ -66,7 +66,7 @@ fn requests_arrive_as_they_were_meant() {
     assert_eq!(ask(&client::encode_cancel("k3f9:1")), Ask::Cancel("k3f9:1".parse().unwrap()));
     assert_eq!(ask(&client::encode_ack("k3f9:1")), Ask::Ack("k3f9:1".parse().unwrap()));
     assert_eq!(ask(&client::encode_ping()), Ask::Ping);
-    assert_eq!(ask(&client::encode_unsubscribe("#")), Ask::Unsubscribe("#".parse().unwrap()));
+    assert_eq!(ask(&client::encode_unsubscribe("#", "u")), Ask::Unsubscribe("#".parse().unwrap()));
     let Ask::Reply { ok, payload, .. } = ask(&client::encode_reply("k3f9:1", false, Some("{}")))
     else {
         panic!()

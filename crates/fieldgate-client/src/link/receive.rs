@@ -48,18 +48,20 @@ impl Runner {
             }
             ServerFrame::Subscribed { topic, position } => {
                 let mut state = self.shared.lock();
-                if let Some(tracked) = state.asked(&topic) {
+                if let Some(tracked) = state.in_phase(Phase::Asked, &topic) {
                     tracked.stands(position);
                 }
             }
             ServerFrame::CaughtUp { topic, position } => {
                 let mut state = self.shared.lock();
-                let found = state.tracked.iter_mut().find(|t| t.ask.filter.as_str() == topic);
-                if let Some(tracked) = found {
+                if let Some(tracked) = state.in_phase(Phase::Replaying, &topic) {
                     tracked.caught_up(position);
                     let handoff = Handoff::Event(tracked.sender.clone(), Event::CaughtUp);
                     self.handoff.push_back(handoff);
                 }
+            }
+            ServerFrame::Unsubscribed { topic } => {
+                self.shared.lock().leaving.retain(|leaving| leaving.filter.as_str() != topic);
             }
             ServerFrame::Gap { from, to, reason } => self.on_gap(&Gap { from, to, reason }),
             ServerFrame::CommandState { reference, device, state, payload } => {
@@ -74,7 +76,6 @@ impl Runner {
             }
             ServerFrame::Auth { .. }
             | ServerFrame::Ack { .. }
-            | ServerFrame::Unsubscribed { .. }
             | ServerFrame::Pong
             | ServerFrame::Other
             | _ => (),
@@ -109,6 +110,9 @@ impl Runner {
             return;
         }
         let again = now + state.outbox.repeat();
+        if reference.is_some_and(|reference| state.leave_refused(reference, code, again)) {
+            return;
+        }
         let named = |t: &Tracked| t.phase == Phase::Asked && Some(&*t.reference) == reference;
         let Some(at) = state.tracked.iter().position(named) else {
             tracing::warn!(code, message, "the server refused something");
@@ -159,7 +163,22 @@ impl Runner {
 }
 
 impl State {
-    fn asked(&mut self, topic: &str) -> Option<&mut Tracked> {
-        self.tracked.iter_mut().find(|t| t.phase == Phase::Asked && t.ask.filter.as_str() == topic)
+    /// The subscription to this filter, if it is in this phase.
+    fn in_phase(&mut self, phase: Phase, topic: &str) -> Option<&mut Tracked> {
+        self.tracked.iter_mut().find(|t| t.phase == phase && t.ask.filter.as_str() == topic)
+    }
+
+    /// A refusal came: false if it is not of a filter that is being left. One for good says that there
+    /// is nothing to leave.
+    fn leave_refused(&mut self, reference: &str, code: &str, again: Instant) -> bool {
+        let Some(leaving) = self.leaving.iter_mut().find(|l| l.is_named(reference)) else {
+            return false;
+        };
+        if is_temporary(code) {
+            leaving.postpone(again);
+        } else {
+            self.leaving.retain(|l| !l.is_named(reference));
+        }
+        true
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Real sockets on ports that the system chooses. No sleeps: every wait is for a frame or a state.
 
+mod reopen;
 mod stuck;
 
 use std::time::Duration;

@@ -67,6 +67,17 @@ fn during_a_replay_only_its_own_frames_count() {
 }
 
 #[test]
+fn where_a_replay_stands_is_told_by_its_own_frames_alone() {
+    let (mut tracked, _events) = tracked(Some(Since::All));
+    tracked.encode("s".into());
+    // As the answer to one that was given up says it, if it comes this late.
+    tracked.stands(at("e:7"));
+    let replayed = Received { replay: Some("devices/+/telemetry".into()), ..frame(1) };
+    assert!(takes(&mut tracked, &replayed));
+    assert_eq!(tracked.position, at("e:1"));
+}
+
+#[test]
 fn retained_and_overtaking_messages_do_not_move_the_position() {
     let (mut tracked, _events) = tracked(None);
     tracked.encode("s".into());

@@ -352,10 +352,11 @@ pub fn encode_subscribe(ask: &Subscribe, msgid: &str) -> String {
     finish(out)
 }
 
-/// An `unsubscribe` frame.
+/// An `unsubscribe` frame; a refusal names its `msgid`.
 #[must_use]
-pub fn encode_unsubscribe(filter: &str) -> String {
+pub fn encode_unsubscribe(filter: &str, msgid: &str) -> String {
     let mut out = start("unsubscribe");
+    text(&mut out, "msgid", msgid);
     text(&mut out, "topic", filter);
     finish(out)
 }
