@@ -3,9 +3,10 @@
 //! In: a token that nobody has looked at yet, and a request. Out: a [`Verdict`]. Absent: Socket.IO, and
 //! what a client is sent. Invariant: nobody sees a device for whom nobody said yes, now.
 
+mod pace;
 mod service;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use fieldgate_core::{
     access::{Grant, Identity, Principal, Verb},
@@ -38,7 +39,7 @@ pub(crate) enum Verdict {
     /// They may not: `access_denied`, and the end of the connection.
     Denied,
     /// Nobody can tell: `internal_server_error` with this message, and the connection stays. What was
-    /// open is open no longer.
+    /// open is shut until somebody can.
     Failed(String),
 }
 
@@ -57,13 +58,15 @@ pub(crate) struct Room {
 /// Decides whether who shows `bearer` may see what `request` names.
 ///
 /// `address` is the client's: its wrong tokens count, and too many fail. None for what was allowed
-/// before and is asked again. A tenant that is not configured is denied as one that is not theirs.
+/// before and is asked again. `patience` is how long a question to a service may wait for its turn; `None`
+/// is as long as the question itself may take. A tenant that is not configured is denied as one that is not theirs.
 /// Waits for other systems where they are asked: not for a worker's thread.
 pub(crate) async fn authorize(
     shared: &Shared,
     bearer: Option<&str>,
     address: Option<IpAddr>,
     request: &Request,
+    patience: Option<Duration>,
 ) -> Verdict {
     let config = &shared.config.kamea;
     let Some(token) = bearer else { return Verdict::Denied };
@@ -78,7 +81,10 @@ pub(crate) async fn authorize(
     let known = request.devices().find(|id| shared.state.device(&tenant, id).is_some());
     let device = known.unwrap_or_else(|| request.device.clone());
     if config.authorization.is_asked() {
-        by_service(shared, token, address, request, (tenant, device)).await
+        let own = Duration::from_millis(config.authorization.timeout_ms);
+        let patience = patience.unwrap_or(own);
+        let asked = (token, request, patience);
+        by_service(shared, asked, address, (tenant, device)).await
     } else {
         by_rights(shared, token, address, (tenant, device)).await
     }
@@ -125,9 +131,8 @@ async fn by_rights(
 /// By the answer of another service, which is handed the token as it came.
 async fn by_service(
     shared: &Shared,
-    token: &str,
+    (token, request, patience): (&str, &Request, Duration),
     address: Option<IpAddr>,
-    request: &Request,
     (tenant, device): (TenantId, DeviceId),
 ) -> Verdict {
     let config = &shared.config.kamea.authorization;
@@ -136,7 +141,7 @@ async fn by_service(
         device_id: request.device.as_str(),
         permission: &config.permission,
     };
-    match shared.kamea.ask(config, token, &question).await {
+    match shared.kamea.ask(config, token, &question, patience).await {
         Answer::Allowed => {
             let filters = filters(&device);
             let principal = guest(tenant, token, &filters);

@@ -72,6 +72,8 @@ pub(crate) struct Session {
     carried: OnceCell<TenantId>,
     /// The end was said to the namespace that it is the fault of.
     is_parted: Cell<bool>,
+    /// Nobody could tell whether it may see what it asked for: it may come back for that.
+    is_undecided: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +134,7 @@ impl Session {
             second: OnceCell::new(),
             carried: OnceCell::new(),
             is_parted: Cell::new(false),
+            is_undecided: Cell::new(false),
         }
     }
 
@@ -458,14 +461,14 @@ pub(crate) fn say_farewell(link: &Link, reason: CloseReason) {
             | CloseReason::RightsWithdrawn
             | CloseReason::Disconnected
     );
-    if !is_final {
+    let is_nobodys = reason == CloseReason::AuthTimeout;
+    if !is_final || (is_nobodys && session.is_undecided.get()) {
         return;
     }
     // Of two namespaces the other one may come back, unless nobody is in either.
     if let Some(session) = link.carrier().and_then(|carrier| carrier.session.as_ref()) {
         session.is_parted.set(true);
     }
-    let is_nobodys = reason == CloseReason::AuthTimeout;
     let second = session.second.get().filter(|_| is_nobodys).map(|second| second.name);
     for namespace in session.namespace().into_iter().chain(second) {
         let mut text = Vec::new();

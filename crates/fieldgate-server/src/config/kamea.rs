@@ -67,9 +67,9 @@ section! {
         /// Where in its answer true or false must stand: a member, or a JSON Pointer. Empty: a good
         /// status is a yes, unless the body is false or has "authorized" as false.
         answer: String = String::new(),
-        /// How long it may take, in ms: at most 60000.
+        /// How long an answer may take, in ms: at most 60000.
         timeout_ms: u64 = 3_000,
-        /// How often it is asked again about what is open, in seconds: 1 to 86400.
+        /// After how many seconds at the latest it is asked again about what is open: 1 to 86400.
         recheck_s: u64 = 60,
     }
 }

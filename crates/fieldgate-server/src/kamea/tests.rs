@@ -25,7 +25,7 @@ fn request(tenant: &str, device: &str) -> Request {
 }
 
 async fn ask(gateway: &Gateway, token: &str, request: &Request) -> Verdict {
-    authorize(gateway.shared(), Some(token), ADDRESS, request).await
+    authorize(gateway.shared(), Some(token), ADDRESS, request, None).await
 }
 
 async fn made(gateway: &Gateway, path: &str, body: serde_json::Value) -> serde_json::Value {
@@ -71,7 +71,7 @@ async fn nobody_sees_what_is_not_theirs() {
         (Some(&*key), request(&TENANT.replace('1', "2"), "lamp-1"), "a tenant of nobody"),
         (Some(&*token), request(TENANT, "lamp-2"), "another device"),
     ] {
-        let found = authorize(gateway.shared(), token, ADDRESS, &request).await;
+        let found = authorize(gateway.shared(), token, ADDRESS, &request, None).await;
         assert_eq!(found, Verdict::Denied, "{why}");
     }
     assert!(matches!(ask(&gateway, &token, &lamp).await, Verdict::Allowed(_)), "its own");
@@ -112,7 +112,7 @@ async fn who_guesses_tokens_is_not_answered_for_a_while() {
     }
     assert!(matches!(ask(&gateway, &key, &a).await, Verdict::Failed(why) if why.contains("many")));
     // What is open is asked about all the same.
-    let again = authorize(gateway.shared(), Some(&key), None, &a).await;
+    let again = authorize(gateway.shared(), Some(&key), None, &a, None).await;
     assert!(matches!(again, Verdict::Allowed(_)));
 }
 
@@ -299,9 +299,9 @@ async fn a_slow_service_holds_a_bounded_number_of_questions_for_a_bounded_time()
     let gateway = service.gateway(&["kamea.authorization.timeout_ms=60000"]).await;
     let asking = (0..64).map(|_| {
         let shared = Arc::clone(gateway.shared());
-        tokio::spawn(
-            async move { authorize(&shared, Some("t"), None, &request(TENANT, "a")).await },
-        )
+        tokio::spawn(async move {
+            authorize(&shared, Some("t"), None, &request(TENANT, "a"), None).await
+        })
     });
     let asking: Vec<_> = asking.collect();
     let asked = || service.asked.lock().unwrap().len();

@@ -1,7 +1,9 @@
 //! The namespace `/devices` of Kamea: `telemetries`, and what it is answered (`wire.md` 3).
 //!
 //! Who may see a device may be another system's to say: until it has, what the client sends behind its
-//! request waits. Rooms that such a system let in are asked for again.
+//! request waits. Rooms that such a system decides about are asked for again (`kamea/again.rs`).
+
+mod again;
 
 use std::{
     rc::Rc,
@@ -14,6 +16,8 @@ use fieldgate_dialects::{
     socketio::{Namespace, Room},
 };
 use serde_json::json;
+
+pub(super) use again::on_tick;
 
 use super::{Call, Session, acknowledge, emit, rooms};
 use crate::{
@@ -31,17 +35,15 @@ const GRANTS_MAX: usize = 3_072;
 pub(super) struct Asked {
     /// The verdict on the request in hand, once there is one.
     pending: Option<Arc<Mutex<Option<Verdict>>>>,
-    /// What it may see, and under which name here.
-    open: Vec<(Request, Room)>,
-    /// When all of that was asked for again, in ms of its link, and whether it still is.
-    asked_ms: u64,
-    is_asking: bool,
+    /// What it wants to see, and how many rooms it ever did.
+    wanted: Vec<again::Wanted>,
+    wanted_count: u64,
 }
 
 impl Asked {
-    /// Its client has left: nothing is open any more.
+    /// Its client has left: nothing is wanted any more.
     pub(super) fn forget(&mut self) {
-        self.open.clear();
+        self.wanted.clear();
     }
 }
 
@@ -122,9 +124,32 @@ fn on_request(
             tell_error(hub, link, call, 403, ACCESS_DENIED);
             deny(hub, link);
         }
-        Verdict::Failed(why) => refuse(hub, link, call, &why),
+        Verdict::Failed(why) => {
+            keep(hub, link, session, &request);
+            refuse(hub, link, call, &why);
+        }
     }
     Outcome::Done
+}
+
+/// Nobody could tell whether a client may see a device: it is asked for again. Who is nobody for that
+/// reason alone is not sent away for good.
+fn keep(hub: &Hub, link: &Link, session: &Session, request: &Request) {
+    if !hub.shared.config.kamea.authorization.is_asked() {
+        return;
+    }
+    let count_max = hub.shared.config.limits.topics_per_connection_max;
+    let mut state = session.state.borrow_mut();
+    let is_new =
+        state.joined.as_mut().is_some_and(|joined| joined.kamea.shut(link, request, count_max));
+    if is_new {
+        // It was an honest request, as far as anybody can tell; of these there are no more than rooms.
+        session.anonymous_count.set(session.anonymous_count.get().saturating_sub(1));
+    }
+    session.is_undecided.set(true);
+    if let Some(carrier) = link.carrier().and_then(|carrier| carrier.session.as_ref()) {
+        carrier.is_undecided.set(true);
+    }
 }
 
 /// Has somebody decide, away from this thread's other work.
@@ -140,7 +165,7 @@ fn ask(hub: &Rc<Hub>, session: &Session, link: &Link, request: Request) {
     tokio::task::spawn_local(async move {
         let shared = Arc::clone(&hub.shared);
         let decided = hub.shared.runtime.spawn(async move {
-            authorize(&shared, bearer.as_deref(), Some(peer), &request).await
+            authorize(&shared, bearer.as_deref(), Some(peer), &request, None).await
         });
         let broken = || Verdict::Failed("the question could not be asked".to_owned());
         let verdict = decided.await.unwrap_or_else(|_| broken());
@@ -193,84 +218,16 @@ fn admit(
         if joined.tenant_id().is_none() {
             joined.namespace = Namespace::Kamea(request.tenant.as_str().into());
         }
-        joined.kamea.open.retain(|(_, room)| *room != entered);
-        joined.kamea.open.push((request, entered.clone()));
+        joined.kamea.open(link, request, entered.clone());
     }
     rooms::enter(hub, link, session, entered);
     Ok(())
 }
 
-/// Asks again for what is open, from time to time.
-pub(super) fn on_tick(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
-    let authorization = &hub.shared.config.kamea.authorization;
-    let (open, bearer) = {
-        let mut state = session.state.borrow_mut();
-        let Some(joined) = &mut state.joined else { return };
-        let now = link.age_ms();
-        let is_due = now >= joined.kamea.asked_ms + authorization.recheck_s.saturating_mul(1_000);
-        let is_idle = joined.kamea.open.is_empty() || joined.kamea.is_asking;
-        if !authorization.is_asked() || is_idle || !is_due {
-            return;
-        }
-        (joined.kamea.asked_ms, joined.kamea.is_asking) = (now, true);
-        (joined.kamea.open.clone(), joined.bearer.clone())
-    };
-    let (hub, link) = (Rc::clone(hub), Rc::clone(link));
-    tokio::task::spawn_local(async move {
-        for (request, room) in open {
-            ask_again(&hub, &link, bearer.clone(), request, &room).await;
-            hub.flush();
-        }
-        let Some(session) = &link.session else { return };
-        if let Some(joined) = &mut session.state.borrow_mut().joined {
-            joined.kamea.is_asking = false;
-        }
-    });
-}
-
-async fn ask_again(
-    hub: &Rc<Hub>,
-    link: &Rc<Link>,
-    bearer: Option<Arc<str>>,
-    request: Request,
-    room: &Room,
-) {
-    let is_there = |session: &Session| !link.is_closing() && is_open(session, room);
-    let Some(session) = link.session.as_deref().filter(|session| is_there(session)) else { return };
-    let shared = Arc::clone(&hub.shared);
-    let asking = async move { authorize(&shared, bearer.as_deref(), None, &request).await };
-    let decided = hub.shared.runtime.spawn(asking).await;
-    // It may have left meanwhile.
-    if !is_there(session) {
-        return;
-    }
-    match decided {
-        Ok(Verdict::Allowed(_)) => (),
-        Ok(Verdict::Denied) => deny(hub, link),
-        Ok(Verdict::Failed(why)) => {
-            fail(hub, link, &why);
-            close(hub, link, session, room);
-        }
-        Err(_) => close(hub, link, session, room),
-    }
-}
-
-fn is_open(session: &Session, room: &Room) -> bool {
-    let state = session.state.borrow();
-    state.joined.as_ref().is_some_and(|joined| joined.kamea.open.iter().any(|(_, of)| of == room))
-}
-
 /// A client wants to see a device no more.
 fn leave(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, device: &DeviceId) {
     if let Some(joined) = &mut session.state.borrow_mut().joined {
-        joined.kamea.open.retain(|(_, room)| *room != Room::Telemetries(device.clone()));
+        joined.kamea.drop_device(device);
     }
     rooms::leave(hub, link, session, device.as_str());
-}
-
-/// Nobody says that a client may still see a device: it does not.
-fn close(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, room: &Room) {
-    if let Room::Telemetries(device) = room {
-        leave(hub, link, session, device);
-    }
 }

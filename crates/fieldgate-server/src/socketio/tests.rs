@@ -168,3 +168,21 @@ async fn a_panic_in_either_namespace_ends_the_connection_and_leaves_nothing() {
     authenticate(&mut session(&gateway, &["/v2"], "").await, &key).await;
     gateway.running.drain().await;
 }
+
+#[tokio::test]
+async fn who_could_not_be_decided_about_in_45_seconds_may_come_back() {
+    // Nobody listens there.
+    let service = ["kamea.authorization.mode=http", "kamea.authorization.url=http://127.0.0.1:9"];
+    let gateway = Gateway::start(&[&CALM[..], &service].concat(), 1).await;
+    for namespaces in [&["/devices"][..], &["/devices", "/v2"], &["/v2", "/devices"]] {
+        let mut client = session(&gateway, namespaces, "t").await;
+        say(&mut client, TELEMETRIES).await;
+        told(&mut client, r#"43/devices,1[{"code":500"#).await;
+        pass(&gateway, 45_000).await;
+        // Behind a disconnect packet it would not.
+        assert_eq!(end(&mut client).await, (vec![], Some(4401)), "{namespaces:?}");
+        drop(client);
+        until("its place", || gateway.shared().throttle.open_count() == 0).await;
+    }
+    gateway.running.drain().await;
+}

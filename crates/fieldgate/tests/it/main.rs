@@ -42,6 +42,7 @@ mod idempotency;
 mod integrations;
 mod issuers;
 mod kamea;
+mod kamea_service;
 mod kept;
 mod lanes;
 mod lesson;
