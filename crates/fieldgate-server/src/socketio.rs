@@ -201,7 +201,7 @@ pub(crate) fn open(hub: &Hub, link: &Rc<Link>) {
         upgrades: if is_polling { &["websocket"] } else { &[] },
         ping_interval,
         ping_timeout,
-        max_payload: shared.config.limits.frame_bytes_max,
+        max_payload: max_payload(shared, is_polling),
     };
     write_opening(&mut text, &opening);
     send(hub, link, &text);
@@ -213,6 +213,14 @@ pub(crate) fn open(hub: &Hub, link: &Rc<Link>) {
         // Where its requests find it; nobody else has set this.
         let _first = polling.exchange().link.set(hub.link_ref(link));
     }
+}
+
+/// Most bytes that a client is to send at once. Of a body these are what it may send before it is known
+/// who it is: clients put together what waits, up to so many.
+fn max_payload(shared: &Shared, is_polling: bool) -> usize {
+    let limits = &shared.config.limits;
+    let first_max = if is_polling { limits.unauthenticated_frame_bytes_max } else { usize::MAX };
+    limits.frame_bytes_max.min(first_max)
 }
 
 /// How often a ping comes, and how long its answer may take, in ms.

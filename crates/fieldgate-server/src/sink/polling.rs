@@ -58,6 +58,8 @@ struct State {
     is_ended: bool,
     /// The session is somebody's.
     is_known: bool,
+    /// Its client showed a credential, whoever's that is.
+    has_shown: bool,
 }
 
 /// What becomes of another transport that asks for a session.
@@ -170,6 +172,16 @@ impl Exchange {
     /// Whether the session is somebody's.
     pub(crate) fn is_known(&self) -> bool {
         self.state().is_known
+    }
+
+    /// Its client showed a credential, whoever's that is.
+    pub(crate) fn note_shown(&self) {
+        self.state().has_shown = true;
+    }
+
+    /// Whether it did.
+    pub(crate) fn has_shown(&self) -> bool {
+        self.state().has_shown
     }
 
     /// Waits for what the link says. One request at a time. `on_known` is called while the session is

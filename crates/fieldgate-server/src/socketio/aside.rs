@@ -19,7 +19,7 @@ use super::{Message, Session, deal};
 use crate::{asks::Outcome, hub::Hub, link::Link};
 
 /// So many bytes may lie aside.
-const BYTES_MAX: usize = 64 * 1024;
+pub(super) const BYTES_MAX: usize = 64 * 1024;
 /// What one costs beside its bytes.
 const MESSAGE_BYTES: usize = size_of::<Kept>();
 /// So many are dealt with before the rest of the worker has a turn.

@@ -30,8 +30,9 @@ use fieldgate_dialects::{
 use fieldgate_store::secret::random_text;
 use serde_json::json;
 
-use super::Handshake;
+use super::{Handshake, aside};
 use crate::{
+    config,
     fabric::Shared,
     http::{Caller, Joining, Offer, Problem, refuse},
     rest::query::parameters,
@@ -273,6 +274,10 @@ fn begin(caller: &Caller, request: &Request, asked: &Asked) -> Result<Arc<Exchan
     let silence = Duration::from_millis(shared.config.heartbeat.silence_ms);
     let (sid, exchange) = (random_sid()?, Arc::new(Exchange::new(silence)));
     shared.sessions.enter(&sid, &exchange);
+    let session = handshake(asked.engine, &sid, request.headers(), request.uri());
+    if session.bearer.is_some() {
+        exchange.note_shown();
+    }
     shared.hand_over(Handover {
         sink: Sink::Polling(Arc::clone(&exchange)),
         read_ahead: Bytes::new(),
@@ -281,7 +286,7 @@ fn begin(caller: &Caller, request: &Request, asked: &Asked) -> Result<Arc<Exchan
         peer: client,
         permit,
         stream: None,
-        session: Some(handshake(asked.engine, &sid, request.headers(), request.uri())),
+        session: Some(session),
     });
     Ok(exchange)
 }
@@ -377,6 +382,23 @@ async fn post(caller: &Caller, exchange: &Exchange, asked: &Asked, request: Requ
     take_body(shared, exchange, asked, request).await
 }
 
+/// How long a body may be, and what a longer one is told.
+fn body_max(limits: &config::Limits, exchange: &Exchange) -> (usize, &'static str) {
+    let first_max = limits.unauthenticated_frame_bytes_max;
+    if exchange.is_known() {
+        let text = "the body is above limits.frame_bytes_max, or took too long";
+        (limits.frame_bytes_max, text)
+    } else if exchange.has_shown() {
+        // What waits for another system to decide lies aside, as far as that. Clients of the older version
+        // put all together that they have.
+        let text = "the body is above 64 KiB before anybody decided, or took too long";
+        (aside::BYTES_MAX.max(first_max).min(limits.frame_bytes_max), text)
+    } else {
+        let text = "the body is above limits.unauthenticated_frame_bytes_max, or took too long";
+        (first_max.min(limits.frame_bytes_max), text)
+    }
+}
+
 async fn take_body(
     shared: &Shared,
     exchange: &Exchange,
@@ -388,13 +410,7 @@ async fn take_body(
     let is_bytes = content.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet"));
     let encoding = if is_bytes { Encoding::Bytes } else { Encoding::Text };
     let wait = Duration::from_millis(limits.handshake_ms);
-    let (bytes_max, text) = if exchange.is_known() {
-        let text = "the body is above limits.frame_bytes_max, or took too long";
-        (limits.frame_bytes_max, text)
-    } else {
-        let text = "the body is above limits.unauthenticated_frame_bytes_max, or took too long";
-        (limits.unauthenticated_frame_bytes_max.min(limits.frame_bytes_max), text)
-    };
+    let (bytes_max, text) = body_max(limits, exchange);
     let read = to_bytes(request.into_body(), bytes_max);
     let Ok(Ok(body)) = tokio::time::timeout(wait, read).await else {
         break_off(shared, exchange);

@@ -4,7 +4,7 @@
 //! query behind its name. Out: whether it is joined, and as what. Absent: who the client is, which its
 //! events say.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use axum::{extract::Query, http::Uri};
 use fieldgate_core::id::Position;
@@ -13,7 +13,7 @@ use fieldgate_store::secret::random_text;
 use serde::Deserialize;
 
 use super::{Joined, Session, http::SID_LEN, refuse, rooms, second, send_packet, window::Window};
-use crate::{hub::Hub, link::Link};
+use crate::{hub::Hub, link::Link, sink::Socket};
 
 /// What the handshake of a namespace may say.
 #[derive(Debug, Default, Deserialize)]
@@ -24,12 +24,11 @@ struct Auth {
     offset: Option<String>,
     token: Option<String>,
     /// It acknowledges each event.
-    #[serde(default)]
-    ack: Flag,
+    ack: Option<Flag>,
 }
 
 /// Yes or no, also where a query can only say it in letters.
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "Said")]
 struct Flag(bool);
 
@@ -65,6 +64,14 @@ impl Auth {
         let uri = format!("/?{query}").parse::<Uri>().ok();
         let read = uri.and_then(|uri| Query::try_from_uri(&uri).ok());
         read.map(|Query(auth)| auth).ok_or("query: position and token once, ack=true or ack=false")
+    }
+
+    /// The token, also where it is written as in a header; an empty one is none.
+    fn bearer(&self) -> Option<Arc<str>> {
+        let token = self.token.as_deref()?.trim();
+        let bare = token.split_once(' ').filter(|(word, _)| word.eq_ignore_ascii_case("bearer"));
+        let token = bare.map_or(token, |(_, token)| token.trim());
+        (!token.is_empty() && !token.eq_ignore_ascii_case("bearer")).then(|| token.into())
     }
 }
 
@@ -112,9 +119,14 @@ pub(super) fn on_connect(
     let Ok(since) = told.filter(|told| !told.is_empty()).map(str::parse).transpose() else {
         return refuse(hub, link, name, "auth: a position is epoch:seq, as events name it");
     };
-    let bearer = auth.token.map(Into::into).or_else(|| session.handshake.bearer.clone());
+    let bearer = auth.bearer().or_else(|| session.handshake.bearer.clone());
+    let socket = &link.carrier().unwrap_or(link).socket;
+    if let (Some(_), Socket::Polling(polling)) = (&bearer, socket) {
+        polling.exchange().note_shown();
+    }
     let inflight_max = hub.shared.config.limits.inflight_max;
-    session.set_window(auth.ack.0.then(|| Window::new(inflight_max)));
+    let asks = auth.ack.is_some_and(|Flag(asks)| asks);
+    session.set_window(asks.then(|| Window::new(inflight_max)));
     let before = session.state.borrow_mut().joined.take();
     let (rooms, kamea) = before.map(|before| (before.rooms, before.kamea)).unwrap_or_default();
     session.state.borrow_mut().joined = Some(Joined {
@@ -122,7 +134,7 @@ pub(super) fn on_connect(
         has_left: false,
         owes_credential: link.principal().is_some(),
         positions,
-        asks: auth.ack.0,
+        asks,
         since,
         since_until_ms: None,
         base: None,

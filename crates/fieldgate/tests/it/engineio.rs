@@ -18,21 +18,21 @@ fn gateway() -> Gateway {
 #[test]
 fn a_session_opens_with_what_its_client_has_to_know() {
     let gateway = gateway();
-    let told = |opening: &Value, upgrades: &Value| {
+    let told = |opening: &Value, upgrades: &Value, bytes_max: usize| {
         assert_eq!(&opening["upgrades"], upgrades);
         assert_eq!(
             (&opening["pingInterval"], &opening["pingTimeout"]),
             (&300.into(), &1_200.into())
         );
-        assert_eq!(opening["maxPayload"], 262_144);
+        assert_eq!(opening["maxPayload"], bytes_max);
         assert!(opening["sid"].as_str().unwrap().len() >= 20);
     };
     for engine in [3, 4] {
         let (_, opening) = Polling::open(&gateway, engine);
-        told(&opening, &serde_json::json!(["websocket"]));
+        told(&opening, &serde_json::json!(["websocket"]), 16_384);
         let mut wire = open(&gateway, &format!("EIO={engine}&transport=websocket")).unwrap();
         let text = wire.text();
-        told(&serde_json::from_str(&text[1..]).unwrap(), &serde_json::json!([]));
+        told(&serde_json::from_str(&text[1..]).unwrap(), &serde_json::json!([]), 262_144);
     }
 }
 

@@ -192,6 +192,30 @@ fn who_comes_again_sees_nothing_as_somebody_else() {
 }
 
 #[test]
+fn a_token_is_shown_as_clients_write_it() {
+    let (gateway, key) = gateway(&[]);
+    publish(&gateway, &key, &json!({"temp": 1}));
+    let header = format!("Authorization: Bearer {key}");
+    for (headers, auth) in [
+        (&[][..], json!({"token": format!("Bearer {key}")})),
+        (&[], json!({"token": format!(" bearer  {key} "), "ack": null})),
+        (&[&*header], json!({"token": "", "ack": false})),
+        (&[&*header], json!({"token": "Bearer "})),
+        (&[&*header], json!({"token": null})),
+    ] {
+        let path = "/socket.io/?EIO=4&transport=websocket";
+        let mut wire = Wire::open(&gateway.address, path, headers).unwrap().into_text();
+        wire.text();
+        wire.send_text(&format!("40/devices,{auth}"));
+        let told = wire.text();
+        assert!(told.starts_with("40/devices,{"), "{auth}: {told}");
+        ask(&mut wire, DEVICE);
+        let told = wire.text();
+        assert!(told.contains("\"temp\":1"), "{auth}: {told}");
+    }
+}
+
+#[test]
 fn a_service_decides_and_is_asked_again() {
     let service = Service::start();
     let url = format!("kamea.authorization.url=http://{}", service.address);

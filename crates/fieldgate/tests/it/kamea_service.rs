@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Gateway, Wire, post,
-    sessions::{PATH, TENANT, next},
+    sessions::{PATH, Polling, TENANT, next},
     wait_for,
 };
 
@@ -259,4 +259,34 @@ fn a_service_that_is_down_is_not_stormed_and_sends_nobody_away() {
     assert!((4..=6 + turns).contains(&asked), "{asked} in {:?}", started.elapsed());
     service.says(Says::Yes);
     seen_again(&mut wire, &devices);
+}
+
+#[test]
+fn who_polls_asks_for_many_devices_before_the_first_answer() {
+    let service = Service::start();
+    let (gateway, _) = service.gateway(&[]);
+    let devices = names(200);
+    let all: Vec<_> = devices.iter().map(|device| telemetries(device)).collect();
+    let all = all.join("\u{1e}");
+    assert!((16_385..65_536).contains(&all.len()), "{}", all.len());
+    for (auth, is_taken) in [(json!({"token": "t"}), true), (json!({}), false)] {
+        service.says(Says::Nothing);
+        let (session, _) = Polling::open(&gateway, 4);
+        assert_eq!(session.post(&format!("40/devices,{auth}")).1, "ok");
+        assert!(session.next().starts_with("40/devices,"));
+        if !is_taken {
+            assert_eq!(session.post(&all).0, 413);
+            continue;
+        }
+        let before = service.asked_count();
+        assert_eq!(session.post(&telemetries("first")).1, "ok");
+        wait_for("the first question", || (service.asked_count() > before).then_some(()));
+        let (status, told) = session.post(&all);
+        assert_eq!((status, &*told), (200, "ok"));
+        service.says(Says::Yes);
+        wait_for("all questions", || {
+            let asked = service.asked.lock().unwrap();
+            devices.iter().all(|device| asked.contains(device)).then_some(())
+        });
+    }
 }
