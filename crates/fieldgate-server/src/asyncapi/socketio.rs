@@ -131,7 +131,7 @@ pub(super) fn kamea(config: &Kamea) -> Interface {
             Message::new(
                 "internal_server_error",
                 Way::Sub,
-                "A request could not be answered, or what was open is no more; the connection stays.",
+                "A request could not be answered, or what was open is shut for a while; the connection stays.",
                 object(&[Field("message", "string", "What was wrong.")]),
             )
             .named(kamea::INTERNAL_SERVER_ERROR)

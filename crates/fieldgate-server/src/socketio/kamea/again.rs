@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long it is until what is shut is asked for again.
-const PAUSES: Backoff = Backoff { first: Duration::from_secs(2), max: Duration::from_secs(8) };
+const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(8) };
 /// How long the next look at a session may be away, in ms.
 const LOOK_MS: u64 = 500;
 
