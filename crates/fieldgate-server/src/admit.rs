@@ -7,12 +7,16 @@ use fieldgate_core::{
     access::{Identity, Principal},
     dialect::{Draft, Target},
     fault::{Code, Fault},
-    id::{DeviceId, MsgId, Seq, UnixMs},
+    id::{DeviceId, MsgId, UnixMs},
     message::{Kind, Message, Priority},
     reading::{Stamp, decide_time},
     topic::Topic,
 };
-use fieldgate_store::{AppendError, Log, Record, log::LocalLog, state::Admit};
+use fieldgate_store::{
+    AppendError, Log, Record,
+    log::LocalLog,
+    state::{Admit, joined},
+};
 
 use crate::{asks::Refused, fabric::Shared};
 
@@ -149,8 +153,8 @@ pub(crate) fn append_once(
     Ok(admit_once(shared, principal, reference, time, append)?.range())
 }
 
-/// Appends messages that each stand alone, in runs that are a group of the log each; the newest number
-/// of them, those that were stored before too.
+/// Appends messages that each stand alone, in runs that are a group of the log each; the oldest and the
+/// newest number of them, those that were stored before too.
 ///
 /// # Errors
 ///
@@ -161,7 +165,7 @@ pub(crate) fn append_each(
     principal: &Principal,
     records: Vec<Record>,
     time: UnixMs,
-) -> Result<Seq, AppendError> {
+) -> Result<Option<RangeInclusive<u64>>, AppendError> {
     let append_run = |run: Vec<Record>| {
         shared.state.window().admit_each(
             &principal.tenant,
@@ -172,17 +176,18 @@ pub(crate) fn append_each(
             |fresh| shared.log.append(fresh, time),
         )
     };
-    let (mut newest, mut run, mut bytes) = (Seq(0), Vec::new(), 0);
+    let (mut spans, mut run, mut bytes) = (Vec::new(), Vec::new(), 0);
     for record in records {
         let more = record.memory_bytes();
         if run.len() >= GROUP_LEN_MAX || bytes + more > GROUP_BYTES_MAX && !run.is_empty() {
-            newest = newest.max(append_run(std::mem::take(&mut run))?);
+            spans.extend(append_run(std::mem::take(&mut run))?);
             bytes = 0;
         }
         bytes += more;
         run.push(record);
     }
-    Ok(newest.max(append_run(run)?))
+    spans.extend(append_run(run)?);
+    Ok(spans.into_iter().fold(None, joined))
 }
 
 /// As [`append_once`], for who does more with what is new.

@@ -212,7 +212,8 @@ fn take(
             Err(fault) => taken.refused.push((index, fault)),
         }
     }
-    taken.last = append_each(shared, principal, records, time)?;
+    let appended = append_each(shared, principal, records, time)?;
+    taken.last = appended.map_or(Seq(0), |range| Seq(*range.end()));
     while !moved.is_empty() {
         let rest = moved.split_off(moved.len().min(BROUGHT_LEN_MAX));
         if let Err(error) = shared.log.append(std::mem::replace(&mut moved, rest), time) {

@@ -1,6 +1,6 @@
 //! Messages over HTTP: the frames of the native dialect, one in each request.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, ops::RangeInclusive};
 
 use axum::{Json, http::StatusCode};
 use fieldgate_core::{
@@ -33,9 +33,10 @@ pub(super) fn router() -> OpenApiRouter {
 /// What was stored.
 #[derive(Debug, Serialize, ToSchema)]
 struct Published {
-    /// Its number in the log; of a batch the last one's.
+    /// Its number in the log; of a batch the first one's, also where it is a repeat.
     seq: u64,
-    /// Its position, `epoch:seq`: what its deliveries carry as `msgid`.
+    /// Its position, `epoch:seq`: what its deliveries carry as `msgid`. Who goes on behind that of a
+    /// batch gets the other elements of it.
     #[schema(examples("k3f9:1042"))]
     position: String,
     /// How many elements of a batch were accepted; 1 for a single message.
@@ -77,7 +78,7 @@ async fn publish(
     Text(text): Text,
 ) -> Result<(StatusCode, Json<Published>), Problem> {
     let mut tries = 0;
-    let (seq, outgoing, accepted) = loop {
+    let (range, outgoing, accepted) = loop {
         let decoded = native::decode_text_as("publish", &text, &limits_of(&asker.shared));
         let ask = decoded.map_err(|refusal| refusal.fault)?;
         // What found no room is decoded again: that is rare, and copies of all messages are not.
@@ -86,15 +87,16 @@ async fn publish(
         let records = std::mem::take(&mut outgoing.records);
         let accepted = records.len();
         match append(&asker, outgoing.reference.as_ref(), records) {
-            Ok(seq) => break (seq, outgoing, accepted),
+            Ok(range) => break (range, outgoing, accepted),
             Err(AppendError::Full) if tries < FULL_TRIES => tokio::time::sleep(FULL_WAIT).await,
             Err(error) => return Err(append_fault(&error).into()),
         }
         tries += 1;
     };
-    asker.shared.settled(seq, outgoing.retain).await?;
-    let position = asker.shared.position(seq).to_string();
-    let published = Published { seq: seq.0, position, accepted, refused: outgoing.refused };
+    asker.shared.settled(Seq(*range.end()), outgoing.retain).await?;
+    let seq = *range.start();
+    let position = asker.shared.position(Seq(seq)).to_string();
+    let published = Published { seq, position, accepted, refused: outgoing.refused };
     Ok((StatusCode::CREATED, Json(published)))
 }
 
@@ -156,20 +158,21 @@ fn outgoing(
     Ok(outgoing)
 }
 
-/// Appends, unless the log has it; returns the last number.
+/// Appends, unless the log has it: the numbers to answer with, of a repeat the first one.
 fn append(
     asker: &Asker,
     reference: Option<&MsgId>,
     records: Vec<Record>,
-) -> Result<Seq, AppendError> {
+) -> Result<RangeInclusive<u64>, AppendError> {
     let (shared, principal, time) = (&asker.shared, &asker.principal, now());
-    let last = match reference {
+    let range = match reference {
         Some(reference) => {
             let append = |log: &LocalLog| log.append(records, time);
-            Seq(*append_once(shared, principal, reference, time, append)?.end())
+            append_once(shared, principal, reference, time, append)?
         }
-        None => append_each(shared, principal, records, time)?,
+        // What had none was refused before.
+        None => append_each(shared, principal, records, time)?.unwrap_or(0..=0),
     };
     shared.log.announce();
-    Ok(last)
+    Ok(range)
 }

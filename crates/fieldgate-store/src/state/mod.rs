@@ -53,7 +53,7 @@ pub use registered::TenantCounts;
 pub use scenes::SCENE_DEVICES_MAX;
 pub use sign_ins::SignedIn;
 pub use things::{ACCOUNTS_PER_ADDRESS_MAX, SETTINGS_BYTES_MAX, THINGS_MAX};
-pub use window::{Admit, Window};
+pub use window::{Admit, Window, joined};
 
 use crate::{
     registry::{ApiKey, Device},

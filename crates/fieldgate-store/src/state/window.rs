@@ -160,8 +160,8 @@ impl Window {
     }
 
     /// Takes records of one sender, of which each stands alone and those that are acknowledged have an
-    /// id or none: `append` gives numbers to those that are new, in their order. Returns the newest
-    /// number of them all, those that were there before too.
+    /// id or none: `append` gives numbers to those that are new, in their order. Returns the oldest and
+    /// the newest number of them all, those that were there before too; nothing if there are none.
     ///
     /// # Errors
     ///
@@ -174,19 +174,19 @@ impl Window {
         now: UnixMs,
         is_refused: impl Fn(Seq) -> bool,
         append: impl FnOnce(Vec<Record>) -> Result<RangeInclusive<u64>, AppendError>,
-    ) -> Result<Seq, AppendError> {
+    ) -> Result<Option<RangeInclusive<u64>>, AppendError> {
         let of_sender = self.of_sender(tenant, sender);
         let sender = of_sender.finish();
         self.with(sender, |window, share| {
             window.forget(now);
-            let (mut newest, mut count) = (Seq(0), 0);
+            let (mut span, mut count) = (None, 0);
             let mut new = Vec::with_capacity(records.len());
             let mut twice = HashSet::<u128, BuildHasherDefault<Hashed>>::default();
             records.retain(|record| {
                 if let Some((_, msgid)) = record.repeatable() {
                     let id = id_of(of_sender, msgid);
                     if let Some(seq) = window.seq_of(id).filter(|seq| !is_refused(*seq)) {
-                        newest = newest.max(seq);
+                        span = joined(span.take(), seq.0..=seq.0);
                         return false;
                     }
                     if !twice.insert(id) {
@@ -198,14 +198,14 @@ impl Window {
                 true
             });
             if records.is_empty() {
-                return Ok(newest);
+                return Ok(span);
             }
             let range = append(records)?;
             for (id, nth) in new {
                 let seq = Seq(*range.start() + nth);
                 window.insert(KnownId { sender, id, seq, arrived: now }, share);
             }
-            Ok(newest.max(Seq(*range.end())))
+            Ok(joined(span, range))
         })
     }
 
@@ -327,6 +327,16 @@ impl Window {
         self.sender_count.fetch_add(senders.len() - before, Ordering::Relaxed);
         answer
     }
+}
+
+/// From the oldest to the newest number of both.
+#[must_use]
+pub fn joined(
+    one: Option<RangeInclusive<u64>>,
+    other: RangeInclusive<u64>,
+) -> Option<RangeInclusive<u64>> {
+    let (oldest, newest) = one.unwrap_or_else(|| other.clone()).into_inner();
+    Some(oldest.min(*other.start())..=newest.max(*other.end()))
 }
 
 fn id_of(mut of_sender: SipHasher13, msgid: &MsgId) -> u128 {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, exchange, wait_for};
+use crate::support::{Gateway, exchange, post, wait_for};
 
 /// Status, whether it was told before, and body.
 type Told = (u16, bool, Value);
@@ -111,6 +111,34 @@ fn a_message_that_is_sent_twice_is_stored_once_also_after_a_kill() {
     let (status, _, other) = publish(&gateway, "k-2", &frame(true));
     assert_eq!(status, 201);
     assert!(other["seq"].as_u64() > first["seq"].as_u64(), "{other}");
+}
+
+#[test]
+fn a_batch_that_is_sent_twice_is_told_the_same_numbers() {
+    let mut gateway = Gateway::start();
+    gateway.device("lamp");
+    let key = gateway.key("admin");
+    let element = |n: u64| json!({"type": "status", "deviceId": "lamp", "data": {"n": n}});
+    let elements: Vec<_> = (0..5).map(element).collect();
+    let named = json!({"type": "batch", "msgid": "b-1", "data": elements});
+    let each = |n: u64| json!({"type": "status", "deviceId": "lamp", "msgid": format!("e-{n}"), "data": {"n": n}});
+    let each = json!({"type": "batch", "data": (0..5).map(each).collect::<Vec<_>>()});
+    let publish = |gateway: &Gateway, body: &Value| {
+        let (status, told) = post(&gateway.address, "/v1/publish", &key, &body.to_string());
+        assert_eq!(status, 201, "{told}");
+        told
+    };
+    for body in [&named, &each] {
+        let first = publish(&gateway, body);
+        assert_eq!(first["accepted"], 5, "{first}");
+        assert_eq!(publish(&gateway, body), first);
+        gateway.kill();
+        gateway.up();
+        assert_eq!(publish(&gateway, body), first);
+        // The next message follows its five.
+        let next = publish(&gateway, &json!({"topic": "house/door", "payload": 1}));
+        assert!(next["seq"].as_u64() >= first["seq"].as_u64().map(|seq| seq + 5), "{next}");
+    }
 }
 
 #[test]

@@ -56,22 +56,22 @@ fn of_several_each_is_taken_once() {
         };
         let is_refused = |seq| seq == Seq(refused);
         let records = ids.iter().map(|id| record(id)).collect();
-        let newest = window.admit_each(&tenant, "a", records, UnixMs(0), is_refused, append);
-        (newest.unwrap().0, appended.join(" "))
+        let span = window.admit_each(&tenant, "a", records, UnixMs(0), is_refused, append);
+        (span.unwrap(), appended.join(" "))
     };
-    let told = |newest, appended: &str| (newest, appended.to_owned());
-    assert_eq!(admit(&["a", "", "b", "a", ""], 1, 0), told(4, "a  b "));
-    assert_eq!(admit(&["b", "c", "", "a"], 5, 0), told(6, "c "));
-    assert_eq!(admit(&["a", "b"], 7, 0), told(3, ""));
-    assert_eq!(admit(&["c"], 7, 0), told(5, ""));
-    assert_eq!(admit(&[], 7, 0), told(0, ""));
+    let told = |span, appended: &str| (Some(span), appended.to_owned());
+    assert_eq!(admit(&["a", "", "b", "a", ""], 1, 0), told(1..=4, "a  b "));
+    assert_eq!(admit(&["b", "c", "", "a"], 5, 0), told(1..=6, "c "));
+    assert_eq!(admit(&["a", "b"], 7, 0), told(1..=3, ""));
+    assert_eq!(admit(&["c"], 7, 0), told(5..=5, ""));
+    assert_eq!(admit(&[], 7, 0), (None, String::new()));
     // One that was refused is stored when it comes again; so is all of what found no room.
-    assert_eq!(admit(&["a", "b"], 7, 3), told(7, "b"));
+    assert_eq!(admit(&["a", "b"], 7, 3), told(1..=7, "b"));
     let records = vec![record("d")];
     let full = |_| Err(AppendError::Full);
     let full = window.admit_each(&tenant, "a", records, UnixMs(0), |_| false, full);
     assert_eq!(full, Err(AppendError::Full));
-    assert_eq!(admit(&["d"], 8, 0), told(8, "d"));
+    assert_eq!(admit(&["d"], 8, 0), told(8..=8, "d"));
     // What one call knows, the other does too.
     let id = "d".parse().unwrap();
     let alone = window.admit(&tenant, &Arc::from("a"), &id, UnixMs(0), |_| false, || Ok(9..=9));
