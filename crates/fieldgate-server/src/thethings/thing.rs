@@ -205,7 +205,7 @@ async fn all_resources(thing: Thing) -> Response {
 }
 
 fn last_of(thing: &Thing) -> Vec<Item> {
-    values::last(thing.visitor.shared(), &thing.principal.tenant, &thing.device, None)
+    values::last(thing.visitor.shared(), &thing.principal.tenant, &thing.device)
 }
 
 /// Writes what a thing says of itself: the resource `description`.

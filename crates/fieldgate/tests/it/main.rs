@@ -79,6 +79,7 @@ mod takeover;
 mod tenants;
 mod thethings;
 mod thethings_apps;
+mod thethings_reads;
 mod thingsee_down;
 mod thingsee_faults;
 mod thingsee_in;

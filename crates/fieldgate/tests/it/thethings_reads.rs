@@ -1,0 +1,119 @@
+//! What clients of thethings.iO read: the newest value first, however it was written, and what the log
+//! has where the state has no room for it.
+
+use serde_json::{Value, json};
+
+use crate::{
+    support::Gateway,
+    thethings::{ask, get, post, thing},
+};
+
+/// A thing and somebody who sees it.
+struct Reader {
+    gateway: Gateway,
+    token: String,
+    key: String,
+}
+
+impl Reader {
+    fn new(settings: &[&str]) -> Self {
+        let gateway = Gateway::with(settings);
+        let (token, key) = (thing(&gateway, "a"), gateway.key("viewer"));
+        Self { gateway, token, key }
+    }
+
+    fn write(&self, values: &[Value]) {
+        let body = json!({"values": values}).to_string();
+        let path = format!("/v2/things/{}", self.token);
+        assert_eq!(post(&self.gateway, &path, &body).0, 201, "{body}");
+    }
+
+    /// Status, and the values alone.
+    fn read(&self, query: &str) -> (u16, Vec<Value>) {
+        let path = format!("/v2/things/{}/resources/{query}", self.token);
+        values(&get(&self.gateway, &path))
+    }
+
+    fn me(&self, path: &str) -> (u16, Value) {
+        let header = format!("Authorization: {}\r\n", self.key);
+        ask(&self.gateway, "GET", &format!("/v2/me/resources/{path}"), &header, "")
+    }
+}
+
+fn values((status, told): &(u16, Value)) -> (u16, Vec<Value>) {
+    let items = told.as_array().into_iter().flatten();
+    (*status, items.map(|item| item["value"].clone()).collect())
+}
+
+fn value(key: &str, value: impl Into<Value>) -> Value {
+    json!({"key": key, "value": value.into()})
+}
+
+fn at(key: &str, said: impl Into<Value>, time: &str) -> Value {
+    json!({"key": key, "value": said.into(), "datetime": time})
+}
+
+#[test]
+fn what_is_read_alone_is_the_first_of_the_list() {
+    let reader = Reader::new(&[]);
+    reader.write(&[value("late", "now")]);
+    reader.write(&[at("late", 2015, "20150520120000")]);
+    reader.write(&[value("batch", "now"), at("batch", 2015, "20150520120000")]);
+    reader.write(&[at("given", 2016, "20160520120000"), at("given", 2015, "20150520120000")]);
+    reader.write(&[value("live", 1), value("live", 2)]);
+    reader.write(&[at("then", 2015, "20150520120000"), value("then", "now")]);
+    for (key, newest, older) in [
+        ("late", json!("now"), json!(2015)),
+        ("batch", json!("now"), json!(2015)),
+        ("given", json!(2016), json!(2015)),
+        ("live", json!(2), json!(1)),
+        ("then", json!("now"), json!(2015)),
+    ] {
+        let both = vec![newest.clone(), older];
+        assert_eq!(reader.read(&format!("{key}?limit=2")), (200, both), "{key}");
+        let alone = (200, vec![newest.clone()]);
+        assert_eq!(reader.read(key), alone, "{key}");
+        assert_eq!(values(&reader.me(&format!("{key}/a"))), alone, "{key}");
+        let by_thing = reader.me(key).1;
+        assert_eq!(values(&(200, by_thing["a"].clone())), alone, "{key}");
+    }
+}
+
+#[test]
+fn what_the_state_has_no_room_for_is_read_from_the_log() {
+    let reader = Reader::new(&["limits.resources_per_device_max=2"]);
+    let long = "y".repeat(140_000);
+    reader.write(&[value("big", "v0")]);
+    reader.write(&[value("big", long.as_str())]);
+    assert_eq!(reader.read("big"), (200, vec![json!(long)]));
+    assert_eq!(reader.read("big?limit=2"), (200, vec![json!(long), json!("v0")]));
+    // What is remembered as removed leaves room for one more.
+    for (key, n) in [("first", 1), ("second", 2), ("third", 3)] {
+        reader.write(&[value(key, n)]);
+    }
+    let names = get(&reader.gateway, &format!("/v2/things/{}/resources", reader.token)).1;
+    assert!(!names.to_string().contains("third"), "{names}");
+    assert_eq!(reader.read("third"), (200, vec![json!(3)]));
+    assert_eq!(values(&reader.me("third/a?limit=5")), (200, vec![json!(3)]));
+    for query in ["none", "none?limit=5", "third?limit=5&endDate=20150520120000"] {
+        let (status, values) = reader.read(query);
+        let expected = if query.starts_with("none") { 404 } else { 200 };
+        assert_eq!((status, values), (expected, Vec::new()), "{query}");
+    }
+}
+
+#[test]
+fn what_a_device_removed_is_still_in_its_history() {
+    let gateway = Gateway::start();
+    let own = gateway.device("a");
+    let made = gateway.admin(&["device", "credential", "add", "a", "--type", "thing"]);
+    let token = made["token"].as_str().unwrap().to_owned();
+    let key = gateway.key("viewer");
+    let reader = Reader { gateway, token, key };
+    reader.write(&[value("h", 10), value("h", 11)]);
+    let mut device = reader.gateway.as_device("a", &own);
+    device.send(&json!({"type": "state", "reported": {"h": null}, "msgid": "1"}));
+    device.next_of("ack");
+    assert_eq!(reader.read("h?limit=10"), (200, vec![json!(11), json!(10)]));
+    assert_eq!(reader.me("h").1, json!({}), "it is no resource that there is");
+}
