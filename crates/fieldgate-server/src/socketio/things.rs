@@ -37,6 +37,7 @@ struct Reply<'a> {
 type Refused = (u16, &'static str);
 
 const ANONYMOUS: Refused = (401, "Invalid session token");
+const NO_THING: Refused = (404, "there is no such thing");
 
 pub(super) fn on_event(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, call: &Call<'_>) {
     let argument = call.arguments.first().copied().unwrap_or_default();
@@ -141,9 +142,10 @@ fn thing_of(
     match thing_of_token(shared, &principal.tenant, token) {
         ThingOf::Ours(device) if devices_of(shared, principal).has(&device) => Ok(device),
         ThingOf::Ours(_) => Err((403, "this thing is not yours: link it with POST /v2/me/things")),
+        ThingOf::Malformed => Err(NO_THING),
         ThingOf::Foreign | ThingOf::Unknown => {
             shared.wrong_credential(link.peer, principal.tenant.clone(), String::new());
-            Err((404, "there is no such thing"))
+            Err(NO_THING)
         }
     }
 }

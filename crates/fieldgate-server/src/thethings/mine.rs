@@ -109,21 +109,22 @@ impl Person {
     /// The device that an address names, by its id or its token, if they may see it.
     fn device(&self, name: &str) -> Result<DeviceId, Refused> {
         let (shared, tenant) = (self.visitor.shared(), &self.principal.tenant);
-        let by_id = name.parse::<DeviceId>().ok();
-        let by_id = by_id.filter(|id| shared.state.device(tenant, id).is_some());
-        let found = match by_id {
+        let is_seen = |id: &DeviceId| self.may_read(id);
+        let by_id = name.parse::<DeviceId>().ok().filter(is_seen);
+        // Whose id it is but not theirs is answered as nobody's: nobody learns what there is.
+        let found = match by_id.filter(|id| shared.state.device(tenant, id).is_some()) {
             Some(id) => Some(id),
-            None => self.by_token(name)?,
+            None => self.by_token(name)?.filter(is_seen),
         };
-        let seen = found.filter(|id| self.may_read(id));
-        seen.ok_or_else(|| Refused::not_found(NO_THING))
+        found.ok_or_else(|| Refused::not_found(NO_THING))
     }
 
-    /// The device of a thing's token. A wrong one counts against the address of whoever asks.
+    /// The device of a thing's token. A guess counts against the address of whoever asks.
     fn by_token(&self, token: &str) -> Result<Option<DeviceId>, Refused> {
         self.visitor.may_try()?;
         match thing_of_token(self.visitor.shared(), &self.principal.tenant, token) {
             ThingOf::Ours(id) => Ok(Some(id)),
+            ThingOf::Malformed => Ok(None),
             ThingOf::Foreign | ThingOf::Unknown => {
                 let _counted = self.visitor.wrong(NO_THING);
                 Ok(None)

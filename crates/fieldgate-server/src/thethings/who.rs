@@ -7,6 +7,7 @@ use fieldgate_core::{
     id::{DeviceId, TenantId},
     topic::{Filter, Topic},
 };
+use fieldgate_store::secret::is_thing_token;
 
 use crate::fabric::{Shared, now};
 
@@ -20,8 +21,10 @@ pub(crate) enum ThingOf {
     Ours(DeviceId),
     /// It is of a device of another tenant: to them as good as none.
     Foreign,
-    /// It is nobody's.
+    /// It is nobody's: a guess.
     Unknown,
+    /// It has not the form of one, so it is no guess: an id, or a slip.
+    Malformed,
 }
 
 /// The devices that somebody sees.
@@ -56,6 +59,9 @@ pub(crate) fn session_principal(shared: &Shared, token: &str) -> Option<Principa
 
 /// The device that a thing's token is of, seen from a tenant.
 pub(crate) fn thing_of_token(shared: &Shared, tenant: &TenantId, token: &str) -> ThingOf {
+    if !is_thing_token(token) {
+        return ThingOf::Malformed;
+    }
     let Some(found) = thing_principal(shared, token) else { return ThingOf::Unknown };
     match found.identity {
         Identity::Device { id, .. } if found.tenant == *tenant => ThingOf::Ours(id),

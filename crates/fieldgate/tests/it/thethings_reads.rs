@@ -117,3 +117,43 @@ fn what_a_device_removed_is_still_in_its_history() {
     assert_eq!(reader.read("h?limit=10"), (200, vec![json!(11), json!(10)]));
     assert_eq!(reader.me("h").1, json!({}), "it is no resource that there is");
 }
+
+#[test]
+fn an_id_that_is_nobodys_is_no_guess_at_a_token() {
+    let reader = Reader::new(&["limits.auth_failures_per_minute_max=3"]);
+    reader.write(&[value("k", 1)]);
+    for _ in 0..5 {
+        assert_eq!(reader.me("k/removed").0, 404);
+    }
+    assert_eq!(reader.me("k/a").0, 200);
+    for _ in 0..3 {
+        assert_eq!(reader.me(&format!("k/{}", "x".repeat(43))).0, 404);
+    }
+    assert_eq!(reader.me("k/a").0, 429);
+}
+
+#[test]
+fn a_device_that_is_not_theirs_is_answered_as_none() {
+    const OPEN: &str = r#"thethings.apps={"open"={tenant="default",register=true}}"#;
+    let gateway = Gateway::with(&[OPEN, "limits.auth_failures_per_minute_max=5"]);
+    // An id that looks like a token, too.
+    let shaped = "d".repeat(43);
+    gateway.device("other");
+    gateway.device(&shaped);
+    let body = json!({"email": "a@b.cc", "password": "correct horse", "app": "open"});
+    let (status, told) = post(&gateway, "/v2/register", &body.to_string());
+    assert_eq!(status, 201, "{told}");
+    let header = format!("Authorization: {}\r\n", told["token"].as_str().unwrap());
+    let read = |name: &str| {
+        let path = format!("/v2/me/resources/k/{name}");
+        ask(&gateway, "GET", &path, &header, "")
+    };
+    let nobody = read("nobody");
+    assert_eq!(nobody.0, 404);
+    assert_eq!(read("other"), nobody);
+    // The registration counted once; each of these does, whether there is such a device or not.
+    for name in [&shaped, &"e".repeat(43), &shaped, &shaped] {
+        assert_eq!(read(name), nobody, "{name}");
+    }
+    assert_eq!(read("nobody").0, 429);
+}
