@@ -132,11 +132,16 @@ pub(crate) fn clip(text: &str) -> &str {
 
 /// Turns a parser's error into a refusal: `bad_json` for the syntax, `bad_value` for the content.
 pub(crate) fn fault_of(error: &serde_json::Error) -> Fault {
+    fault_in("frame", error)
+}
+
+/// The same, of what is called otherwise than a frame.
+pub(crate) fn fault_in(whole: &str, error: &serde_json::Error) -> Fault {
     let text = error.to_string();
     if error.is_data() || text.starts_with("number out of range") {
         return Fault::new(Code::BadValue, clip(&text).to_owned());
     }
-    Fault::new(Code::BadJson, format!("the frame is not JSON: {}", clip(&text)))
+    Fault::new(Code::BadJson, format!("the {whole} is not JSON: {}", clip(&text)))
 }
 
 /// Reads one JSON object. (A derived struct alone would take a list too, field by field.)

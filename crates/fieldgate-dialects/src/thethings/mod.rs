@@ -13,4 +13,4 @@ pub use items::{compact, each_item, write_item, write_items};
 /// What a stream of values begins with.
 pub const SUBSCRIBED: &[u8] = br#"{"status":"success","message":"subscribed"}"#;
 
-pub use write::{Limits, Value, Written, messages, read_values};
+pub use write::{Limits, Value, Written, messages, read_value, read_values};

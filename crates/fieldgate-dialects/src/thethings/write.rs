@@ -21,6 +21,7 @@ use crate::{
 
 /// The name under which the place of a value is kept, beside it.
 const PLACE: &str = "geo";
+const NOT_FINITE: &str = "a number is not finite";
 
 /// Bounds on a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub fn read_values<'a>(
     limits: &Limits,
 ) -> Result<Vec<Value<'a>>, Fault> {
     json::check_depth(text, limits.json_depth_max)?;
-    let body: Body<'a> = json::from_object(text).map_err(|error| json::fault_of(&error))?;
+    let body: Body<'a> = json::from_object(text).map_err(|error| not_json(&error))?;
     let values = body.values.filter(|values| !values.is_empty());
     let missing = "values is missing: send {\"values\":[{\"key\":…,\"value\":…}]}";
     let values = values.ok_or_else(|| Fault::new(Code::MissingField, missing))?;
@@ -103,8 +104,26 @@ pub fn read_values<'a>(
     values.iter().enumerate().map(read).collect()
 }
 
+fn not_json(error: &serde_json::Error) -> Fault {
+    json::fault_in("body", error)
+}
+
+/// Reads a body that is one value itself.
+///
+/// # Errors
+///
+/// It is no JSON, nests too deep, or holds a number that is not finite.
+pub fn read_value<'a>(text: &'a str, key: &'a str, limits: &Limits) -> Result<Value<'a>, Fault> {
+    json::check_depth(text, limits.json_depth_max)?;
+    let value: &RawValue = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    if !json::numbers_are_finite(value.get()) {
+        return Err(bad(NOT_FINITE));
+    }
+    Ok(Value { key: key.into(), text: value.get(), time: None, place: None })
+}
+
 fn one<'a>(text: &'a str, key: Option<&'a str>) -> Result<Value<'a>, Fault> {
-    let item: Item<'a> = json::from_object(text).map_err(|error| json::fault_of(&error))?;
+    let item: Item<'a> = json::from_object(text).map_err(|error| not_json(&error))?;
     let missing = |field: &str| Fault::new(Code::MissingField, format!("{field} is missing"));
     let key = key.map(Into::into).or(item.key.map(|key| key.0)).ok_or_else(|| missing("key"))?;
     if !is_name(&key) {
@@ -113,7 +132,7 @@ fn one<'a>(text: &'a str, key: Option<&'a str>) -> Result<Value<'a>, Fault> {
     let value = item.value.ok_or_else(|| missing("value"))?.get();
     let place = item.geo.map(RawValue::get).filter(|place| *place != "null");
     if !json::numbers_are_finite(value) || !place.is_none_or(json::numbers_are_finite) {
-        return Err(bad("a number is not finite"));
+        return Err(bad(NOT_FINITE));
     }
     if place.is_some_and(|place| !place.starts_with('{')) {
         return Err(bad("geo is {\"lat\":…,\"long\":…}"));
@@ -236,6 +255,20 @@ mod tests {
     fn where_the_address_names_the_resource_values_need_none() {
         let values = read_values(r#"{"values":[{"value":"ON"}]}"#, Some("led"), &LIMITS).unwrap();
         assert_eq!((&*values[0].key, values[0].text), ("led", "\"ON\""));
+    }
+
+    #[test]
+    fn a_body_that_is_a_value_is_one_value_and_nothing_beside_it() {
+        let read = |text: &str| {
+            let value = read_value(text, "d", &LIMITS).map_err(|fault| fault.code)?;
+            Ok(messages(&[value]).into_iter().map(|one| one.payload).collect::<Vec<_>>())
+        };
+        assert_eq!(read(r#" {"a": 1.50} "#), Ok(vec![r#"{"d":{"a": 1.50}}"#.into()]));
+        for text in ["", "nul", r#"1,"datetime":"20150520120000""#, r#"1},{"value":2"#, "1 2"] {
+            assert_eq!(read(text), Err(Code::BadJson), "{text}");
+        }
+        assert_eq!(read("[1e999]"), Err(Code::BadValue));
+        assert_eq!(read("[[[[[[[[[1]]]]]]]]]"), Err(Code::BadJson), "too deep");
     }
 
     #[test]

@@ -35,6 +35,7 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 const FIELDS_MAX: usize = 32;
 /// How many fields of a form a value has, with those of its place.
 const FIELDS_PER_VALUE: usize = 6;
+const FORM: &str = "application/x-www-form-urlencoded";
 const NO_SESSION: &str = "Invalid session token";
 const NO_THING: &str = "Invalid thing token";
 
@@ -212,7 +213,9 @@ async fn document<S: Sync>(
     let text = String::from_utf8(bytes.into());
     let text = text.map_err(|_| Fault::new(Code::BadJson, "the body is not UTF-8"))?;
     let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let is_form = kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    // Names of types are the same in any case; parameters may follow.
+    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+    let is_form = kind.is_some_and(|kind| kind.eq_ignore_ascii_case(FORM));
     // Tools send JSON under this type, too, unless they are told another.
     if is_form && !text.trim_start().starts_with(['{', '[']) {
         let pairs_max = shared.config.limits.batch_len_max * FIELDS_PER_VALUE + FIELDS_MAX;

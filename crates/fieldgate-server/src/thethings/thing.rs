@@ -223,14 +223,9 @@ async fn describe(
         return Err(Refused::not_found("only the description is put: post values to the thing"));
     }
     let shared = thing.visitor.shared();
-    let wrapped = format!("{{\"values\":[{{\"value\":{body}}}]}}");
-    // The same checks as for any other value; what it is wrapped in nests three deep.
-    let mut limits = limits_of(shared);
-    let thethings::Limits { json_depth_max, .. } = &mut limits;
-    *json_depth_max += 3;
     let written: Vec<Written> = {
-        let values = thethings::read_values(&wrapped, Some(DESCRIPTION), &limits)?;
-        thethings::messages(&values)
+        let value = thethings::read_value(&body, DESCRIPTION, &limits_of(shared))?;
+        thethings::messages(&[value])
     };
     thing.visitor.pay(&thing.principal, 1, body.len())?;
     values::write(shared, &thing.principal, &thing.device, &written).await?;

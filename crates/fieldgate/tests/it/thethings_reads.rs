@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    support::Gateway,
+    support::{Gateway, exchange},
     thethings::{ask, get, post, thing},
 };
 
@@ -156,4 +156,26 @@ fn a_device_that_is_not_theirs_is_answered_as_none() {
         assert_eq!(read(name), nobody, "{name}");
     }
     assert_eq!(read("nobody").0, 429);
+}
+
+#[test]
+fn a_description_is_one_value_and_a_form_has_a_type_in_any_case() {
+    let reader = Reader::new(&[]);
+    let path = format!("/v2/things/{}/resources/description", reader.token);
+    let put = |body: &str| ask(&reader.gateway, "PUT", &path, "", body);
+    for body in [r#"1,"datetime":"20150520120000""#, r#"1},{"value":2"#, r#"1}],"x":[{"y":2"#] {
+        let (status, told) = put(body);
+        let message = told["message"].as_str().unwrap();
+        assert_eq!(status, 400, "{body}: {message}");
+        assert!(message.starts_with("the body is not JSON"), "{message}");
+    }
+    assert_eq!(reader.read("description").0, 404, "nothing was stored");
+    assert_eq!(put(r#" {"a": 1} "#).0, 200);
+    assert_eq!(reader.read("description"), (200, vec![json!({"a": 1})]));
+    let form = "Content-Type: APPLICATION/X-WWW-Form-Urlencoded ; charset=UTF-8\r\n";
+    let path = format!("/v2/things/{}", reader.token);
+    let body = "values[0][key]=LED&values[0][value]=ON";
+    let answer = exchange(&reader.gateway.address, "POST", &path, form, body);
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    assert_eq!(reader.read("LED"), (200, vec![json!("ON")]));
 }
