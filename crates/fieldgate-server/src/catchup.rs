@@ -66,7 +66,10 @@ pub(crate) async fn tell_past(
     let tenant = Some(principal.tenant.clone());
     let filter = ReadFilter { tenant, filters, ..ReadFilter::default() };
     let next = Cell::new(start.next);
-    let qos_of = |_: Seq, message: &Message| Some(message.qos);
+    // Filters are of the rights that the reader began with; those may have ended meanwhile.
+    let qos_of = |_: Seq, message: &Message| {
+        link.principal().filter(|now| now.may_receive(&message.topic)).map(|_| message.qos)
+    };
     let way = Way { mark: None, form: Some(form) };
     let routed = follow(hub, link, &next, || filter.clone(), way, &qos_of, done).await;
     Ok(routed.map(|routed| routed.max(next.get().prev())))

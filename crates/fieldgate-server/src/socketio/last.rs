@@ -7,8 +7,14 @@
 use std::{collections::BTreeSet, rc::Rc};
 
 use bytes::Bytes;
-use fieldgate_core::id::{DeviceId, Seq};
-use fieldgate_dialects::socketio::{Positions, Room, Rooms};
+use fieldgate_core::{
+    id::{DeviceId, Seq},
+    topic::Topic,
+};
+use fieldgate_dialects::{
+    socketio::{Positions, Room, Rooms},
+    wire::Form,
+};
 
 use super::{
     Session,
@@ -106,7 +112,7 @@ async fn tell(
                     return;
                 }
             }
-            let Some(frame) = hub.last_values(link, device, held.form()) else { continue };
+            let Some(frame) = values(hub, link, room, device, held.form()) else { continue };
             let (room, device) = (room.clone(), device.clone());
             let before = kept.replace(Kept { room, number, device, frame: Some(frame) });
             push(hub, link, session, before, None);
@@ -118,6 +124,20 @@ async fn tell(
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// The last values of a device that may still be seen: rights may have ended since the devices of its
+/// room were listed.
+fn values(hub: &Hub, link: &Link, room: &Room, device: &DeviceId, form: Form) -> Option<Bytes> {
+    let is_seen = match room {
+        Room::Thing(..) | Room::Resource(_) => {
+            let topic = Topic::of_device(device, "telemetry");
+            link.principal().is_some_and(|principal| principal.may_receive(&topic))
+        }
+        // Who may no longer see it is sent away.
+        Room::Telemetries(_) => true,
+    };
+    if is_seen { hub.last_values(link, device, form) } else { None }
 }
 
 fn is_there(session: &Session, link: &Link, room: &Room, number: u64) -> bool {
@@ -140,7 +160,7 @@ fn push(
         let one = alone(link, session, &room, Seq(0))?;
         let positions = end.unwrap_or(Positions::Silent);
         let held = hub.hold_rooms(Rooms { positions, ..one });
-        hub.last_values(link, &device, held.form())
+        values(hub, link, &room, &device, held.form())
     });
     if let Some(frame) = frame {
         link.note_asked(&frame);

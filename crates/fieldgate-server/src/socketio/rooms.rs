@@ -78,11 +78,8 @@ const fn subscribe(filter: Filter) -> Subscribe {
 /// What the events of a room are made of, as far as this principal may see it.
 fn filters(hub: &Hub, principal: &Principal, room: &Room) -> Vec<Filter> {
     match room {
-        Room::Thing(device, _) => filters_of(device).into(),
-        Room::Telemetries(device) => {
-            let all = kamea::filters(device).into_iter();
-            all.filter(|filter| principal.may_subscribe(filter)).collect()
-        }
+        Room::Thing(device, _) => permitted(principal, filters_of(device)),
+        Room::Telemetries(device) => permitted(principal, kamea::filters(device)),
         Room::Resource(_) => match devices_of(&hub.shared, principal) {
             Seen::All => EVERY.clone(),
             Seen::Only(devices) => devices.iter().flat_map(filters_of).collect(),
@@ -90,9 +87,15 @@ fn filters(hub: &Hub, principal: &Principal, room: &Room) -> Vec<Filter> {
     }
 }
 
+fn permitted(principal: &Principal, filters: impl IntoIterator<Item = Filter>) -> Vec<Filter> {
+    filters.into_iter().filter(|filter| principal.may_subscribe(filter)).collect()
+}
+
 /// The devices that a room is about now.
 pub(super) fn devices(hub: &Hub, principal: &Principal, room: &Room) -> Vec<DeviceId> {
     match room {
+        // Who may not see it any more stays in its room, as in those of resources.
+        Room::Thing(..) if filters(hub, principal, room).is_empty() => Vec::new(),
         Room::Thing(device, _) | Room::Telemetries(device) => vec![device.clone()],
         Room::Resource(_) => {
             let seen = devices_of(&hub.shared, principal);
@@ -217,7 +220,13 @@ async fn tell_past(hub: &Rc<Hub>, link: &Rc<Link>, room: Room, number: u64, afte
     let waiting = Some(Stay { number, told: None });
     let Some(one) = alone(link, session, &room, Seq(0)) else { return };
     let held = hub.hold_rooms(one);
-    let wanted = (filters(hub, &principal, &room), held.form());
+    let filters = filters(hub, &principal, &room);
+    if filters.is_empty() {
+        // Who sees no device missed nothing; a reader without filters would be told of all.
+        let routed = hub.shared.routing().routed;
+        return enter_from(hub, link, session, &room, number, routed);
+    }
+    let wanted = (filters, held.form());
     let done = || link.is_closing() || stay_in(session, &room) != waiting;
     let told = tokio::select! {
         biased;
@@ -299,24 +308,18 @@ pub(super) fn leave_all(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session) {
     follow(hub, link, session);
 }
 
-/// The rights of a session's principal changed: it may see other devices.
+/// The rights of a session's principal changed: its rooms are of the devices that it may see now, and
+/// of those again that it may see again.
 pub(crate) fn on_rights(hub: &Rc<Hub>, link: &Rc<Link>) {
-    let (Some(session), Some(principal)) = (&link.session, link.principal()) else { return };
-    {
-        let mut state = session.state.borrow_mut();
-        let Some(joined) = &mut state.joined else { return };
-        if joined.namespace != Namespace::Things {
-            // Who may no longer see a device of Kamea is sent away.
-            return;
-        }
-        let seen = devices_of(&hub.shared, &principal);
-        joined.rooms.rooms.retain(|room| match room {
-            Room::Thing(device, _) => seen.has(device),
-            Room::Resource(_) | Room::Telemetries(_) => true,
-        });
-        settle(hub, link, joined);
+    let Some(session) = &link.session else { return };
+    let is_of_things = {
+        let state = session.state.borrow();
+        state.joined.as_ref().is_some_and(|joined| joined.namespace == Namespace::Things)
+    };
+    // Who may no longer see a device of Kamea is sent away.
+    if is_of_things {
+        follow(hub, link, session);
     }
-    follow(hub, link, session);
 }
 
 /// Looks at a session twice a second.

@@ -45,33 +45,29 @@ pub(super) fn on_event(hub: &Rc<Hub>, link: &Rc<Link>, session: &Session, call: 
     let done = match call.name {
         "authenticate" => authenticate(hub, link, member(argument, "sessionToken")).map(|()| {
             session.settle_credential();
-            ""
+            ("", None)
         }),
         "subscribe" if session.owes_credential() => Err(ANONYMOUS),
         "subscribe" => room_of(hub, link, resource.as_deref()).and_then(|room| {
             rooms::may_enter(hub, link, session, &room)?;
-            Ok("subscribed")
+            Ok(("subscribed", Some(room)))
         }),
         // Who is in no such room has left it.
-        "unsubscribe" => Ok("unsubscribed"),
+        "unsubscribe" => Ok(("unsubscribed", None)),
         _ => Err((404, "there is no such event: authenticate, subscribe and unsubscribe")),
     };
-    let (status, code, message) = match done {
-        Ok(message) => ("success", None, message),
-        Err((code, message)) => ("error", Some(code), message),
+    let (status, code, message) = match &done {
+        Ok((message, _)) => ("success", None, *message),
+        Err((code, message)) => ("error", Some(*code), *message),
     };
     let reply = Reply { status, code, message, resource: resource.as_deref() };
     let reply = serde_json::to_vec(&reply).unwrap_or_default();
     emit(hub, link, call.name, &reply);
     acknowledge(hub, link, call.id, &reply);
-    let Some(resource) = resource.as_deref() else { return };
-    match (call.name, done) {
-        ("subscribe", Ok(_)) => {
-            if let Ok(room) = room_of(hub, link, Some(resource)) {
-                rooms::enter(hub, link, session, room);
-            }
-        }
-        ("unsubscribe", _) => rooms::leave(hub, link, session, resource),
+    // What a room begins with comes behind the answer.
+    match (call.name, done, resource) {
+        (_, Ok((_, Some(room))), _) => rooms::enter(hub, link, session, room),
+        ("unsubscribe", _, Some(resource)) => rooms::leave(hub, link, session, &resource),
         _ => (),
     }
 }

@@ -239,6 +239,71 @@ fn what_is_written_to_a_linked_thing_comes_over_socket_io() {
 }
 
 #[test]
+fn a_room_of_a_thing_is_there_again_when_it_is_linked_again() {
+    let gateway = Gateway::with(&[OPEN]);
+    let mine = thing(&gateway, "mine");
+    let ada = register(&gateway, "ada@example.com");
+    link(&gateway, &ada, &mine);
+    let mut wire = socketio::join(&gateway, "");
+    socketio::event(&mut wire, "authenticate", &json!({"sessionToken": ada}));
+    let room = format!("/things/{mine}");
+    let told = socketio::event(&mut wire, "subscribe", &json!({"resource": room}));
+    assert!(told.contains(r#""status":"success""#), "{told}");
+    let key = gateway.key("admin");
+    let is_told = |value: u32| {
+        let body = json!({"values": [{"key": "k", "value": value}]}).to_string();
+        assert_eq!(post(&gateway, &format!("/v2/things/{mine}"), &body).0, 201);
+    };
+    let follows = |count: usize| {
+        wait_for("what the connection follows", || {
+            let (_, listed) = gateway.get("/v1/clients", Some(&key));
+            let listed: Value = serde_json::from_str(&listed).unwrap();
+            (listed["items"][0]["subscriptions"] == count).then_some(())
+        });
+    };
+    follows(2);
+    is_told(1);
+    assert!(next(&mut wire).contains("\"value\":1,"));
+    assert_eq!(me(&gateway, "DELETE", "/things/mine", &ada, "").0, 200);
+    follows(0);
+    is_told(2);
+    link(&gateway, &ada, &mine);
+    follows(2);
+    is_told(3);
+    let told = next(&mut wire);
+    assert!(told.contains("\"value\":3,"), "what came between is not told: {told}");
+}
+
+#[test]
+fn who_comes_back_and_sees_no_thing_is_told_of_none() {
+    let gateway = Gateway::with(&[OPEN]);
+    let (mine, other) = (thing(&gateway, "mine"), thing(&gateway, "other"));
+    let key = gateway.key("admin");
+    let door = json!({"topic": "house/door", "payload": 1}).to_string();
+    let (_, published) = support::post(&gateway.address, "/v1/publish", &key, &door);
+    let write = |token: &str, value: u32| {
+        let body = json!({"values": [{"key": "k", "value": value}]}).to_string();
+        assert_eq!(post(&gateway, &format!("/v2/things/{token}"), &body).0, 201);
+    };
+    write(&other, 1);
+    let ada = register(&gateway, "ada@example.com");
+    let mut wire =
+        socketio::join(&gateway, &json!({"position": published["position"]}).to_string());
+    socketio::event(&mut wire, "authenticate", &json!({"sessionToken": ada}));
+    let told = socketio::event(&mut wire, "subscribe", &json!({"resource": "/me/resources/k"}));
+    assert!(told.contains(r#""status":"success""#), "{told}");
+    link(&gateway, &ada, &mine);
+    wait_for("what the connection follows", || {
+        let (_, listed) = gateway.get("/v1/clients", Some(&key));
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        (listed["items"][0]["subscriptions"] == 2).then_some(())
+    });
+    write(&mine, 2);
+    let told = next(&mut wire);
+    assert!(told.contains("\"value\":2,"), "{told}");
+}
+
+#[test]
 fn what_the_profile_lets_be_written_is_set_by_a_command() {
     let gateway = Gateway::with(&[OPEN]);
     let made = gateway.admin(&["device", "add", "lamp", "--kind", "light"]);
