@@ -132,7 +132,8 @@ impl Builder {
         self
     }
 
-    /// A ping this often (25 s), and dead after this much silence (75 s).
+    /// A ping this often (25 s), and dead after this much silence (75 s), or where what is written to
+    /// the socket takes as long to go out.
     pub const fn heartbeat(mut self, ping: Duration, silence: Duration) -> Self {
         self.habits.ping = ping;
         self.habits.silence = silence;
