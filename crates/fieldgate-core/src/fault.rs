@@ -69,7 +69,7 @@ codes! {
         "send less at once, or raise the limit that the message names";
     /// No right.
     NotAllowed = "not_allowed", 403, false,
-        "take a key with the right: fieldgate key add NAME --grant VERB:FILTER";
+        "the message names what may not be done; where a right is missing, take a key that has it: fieldgate key add NAME --grant VERB:FILTER";
     /// No such thing, or none that this principal may know of.
     NotFound = "not_found", 404, false,
         "fieldgate device list, key list, user list and tenant list show what there is";
@@ -93,7 +93,7 @@ codes! {
         "sign each message with a nonce of its own";
     /// The condition of the request does not hold.
     Conflict = "conflict", 409, false,
-        "it is there already, or it changed meanwhile: read it again, take another name, or remove it first";
+        "the message names what stands against it: change that, or ask for something else";
     /// It came after its time.
     Expired = "expired", 410, false,
         "is the device connected? a longer expires gives it more time";
