@@ -49,7 +49,7 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// `--set KEY=VALUE`.
     pub set: Vec<String>,
-    /// What other flags set, after all else: the flag, and KEY=VALUE.
+    /// What other flags set: the flag, and KEY=VALUE. `--set` must not set the same.
     pub flags: Vec<(&'static str, String)>,
 }
 
@@ -98,6 +98,14 @@ pub fn load_all(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     for (name, value) in &sources.environment {
         if let Some(path) = name.strip_prefix("FIELDGATE__") {
             reader.pair(&path.to_lowercase().replace("__", "."), value, name);
+        }
+    }
+    let path_of = |pair: &str| pair.split_once('=').map(|(path, _)| path.trim().to_owned());
+    for (flag, pair) in &sources.flags {
+        if let Some(path) = path_of(pair)
+            && sources.set.iter().any(|other| path_of(other).as_ref() == Some(&path))
+        {
+            reader.wrong(flag, format!("this and --set both set `{path}`: give one"));
         }
     }
     let set = sources.set.iter().map(|pair| ("--set", pair));

@@ -99,6 +99,18 @@ fn a_file_that_is_no_toml_is_told_with_its_place() {
 }
 
 #[test]
+fn a_flag_and_a_setting_of_the_same_are_refused() {
+    let told = |set: &str| {
+        let flags = vec![("--listen", "listen.http=[\"127.0.0.1:2\"]".to_owned())];
+        load(&Sources { set: vec![set.to_owned()], flags, ..Sources::default() })
+    };
+    let errors = told("listen.http = 127.0.0.1:1").unwrap_err();
+    let expected = "--listen: this and --set both set `listen.http`: give one";
+    assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    assert_eq!(told("drain.grace_ms=4").unwrap().listen.http, ["127.0.0.1:2"]);
+}
+
+#[test]
 fn each_value_is_told_with_where_it_was_set() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("f.toml");
@@ -106,7 +118,7 @@ fn each_value_is_told_with_where_it_was_set() {
     let sources = Sources {
         file: Some(file.clone()),
         environment: vec![("FIELDGATE__LIMITS__AUTH_MS".to_owned(), "3".to_owned())],
-        set: vec!["drain.grace_ms=4".to_owned(), "listen.http=[\"127.0.0.1:1\"]".to_owned()],
+        set: vec!["drain.grace_ms=4".to_owned()],
         flags: vec![("--listen", "listen.http=[\"127.0.0.1:2\"]".to_owned())],
     };
     let rows = load_all(&sources).unwrap().rows();
