@@ -14,7 +14,7 @@ use std::{
 use fieldgate_core::id::DeviceId;
 use fieldgate_dialects::native::client::{self as wire, ServerFrame, Signer};
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Uri, header};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::{
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 
-use crate::{buffer::Frame, error::ConnectError};
+use crate::{buffer::Frame, error::ConnectError, upgrade::Said};
 
 /// The subprotocol that this SDK speaks.
 pub(crate) const SUBPROTOCOL: &str = "fieldgate.v1.json";
@@ -110,10 +110,22 @@ impl Endpoint {
         };
         let host = uri.host().filter(|h| !h.is_empty());
         let host = host.ok_or_else(|| bad(format!("{url:?} names no host")))?.to_owned();
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        // Credentials in the address would end in logs; the token has its own place.
+        let authority = uri.authority().map_or("", |a| a.as_str());
+        if authority.contains('@') {
+            return Err(bad("no credentials belong into the address: it ends in logs".to_owned()));
+        }
+        let port =
+            port_of(&uri).ok_or_else(|| bad(format!("{url:?} has no port of 1 to 65535")))?;
+        let port = port.unwrap_or(if secure { 443 } else { 80 });
         let Credential { token, device, hmac, tenant } = credential;
         let device = device.as_deref().map(str::parse::<DeviceId>).transpose();
         let device = device.map_err(|e| bad(e.to_string()))?;
+        // It stands in a header; the token of a device does not.
+        let is_visible = |token: &String| token.bytes().all(|byte| byte.is_ascii_graphic());
+        if device.is_none() && !token.as_ref().is_none_or(is_visible) {
+            return Err(bad("the token holds more than visible ASCII characters".to_owned()));
+        }
         let tenant = tenant.unwrap_or_else(|| "default".to_owned());
         let signer = match (hmac, &device, &token) {
             (None, _, _) => None,
@@ -128,11 +140,6 @@ impl Endpoint {
         let path = uri.path_and_query().map_or("/", |p| p.as_str());
         let path = if path == "/" { "/ws" } else { path };
         let scheme = if secure { "wss" } else { "ws" };
-        let authority = uri.authority().map_or("", |a| a.as_str());
-        // Credentials in the address would end in logs; the token has its own place.
-        if authority.contains('@') {
-            return Err(bad("a token belongs to token(), not into the address".to_owned()));
-        }
         let uri = format!("{scheme}://{authority}{path}");
         let uri = uri.parse().map_err(|e| bad(format!("{url:?} is no URL: {e}")))?;
         Ok(Self { uri, host, port, tls, token, device, signer, timeout })
@@ -170,8 +177,12 @@ impl Endpoint {
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
         let failed = |error: io::Error| {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            let Some(reason) = inner.map(ToString::to_string) else { return unreachable(error) };
-            ConnectError::Tls { address: self.address(), reason }
+            let address = self.address();
+            match inner {
+                None => unreachable(error),
+                Some(rustls::Error::InvalidMessage(_)) => ConnectError::NoTls { address },
+                Some(inner) => ConnectError::Tls { address, reason: inner.to_string() },
+            }
         };
         let tls = connector.connect(name, tcp).await.map_err(failed)?;
         Ok(Box::new(tls))
@@ -199,8 +210,10 @@ impl Endpoint {
         for (name, value) in headers {
             builder = builder.add_header(name, value).map_err(|e| self.failed(e))?;
         }
-        let (mut socket, response) =
-            builder.connect_on(stream).await.map_err(|e| self.failed(e))?;
+        let said = Said::default();
+        let connected = builder.connect_on(said.of(stream)).await;
+        let (mut socket, response) = connected.map_err(|e| self.not_upgraded(&said, e))?;
+        drop(said);
         let spoken = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
         if spoken.is_none_or(|p| p != SUBPROTOCOL) {
             return Err(ConnectError::Protocol(format!("it does not offer {SUBPROTOCOL}")));
@@ -232,7 +245,7 @@ impl Endpoint {
             if let Some((code, reason)) = message.as_close() {
                 let (code, reason) = (u16::from(code), reason.to_owned());
                 return Err(if code == 4403 {
-                    ConnectError::Refused { status: None, reason }
+                    ConnectError::Refused { status: None, code: None, reason }
                 } else {
                     ConnectError::Closed { code, reason }
                 });
@@ -242,6 +255,7 @@ impl Endpoint {
                 Ok(ServerFrame::Auth { ok: true, epoch }) => Ok(epoch),
                 Ok(ServerFrame::Auth { ok: false, .. }) => Err(ConnectError::Refused {
                     status: None,
+                    code: None,
                     reason: "Authentication failed".to_owned(),
                 }),
                 _ => Err(ConnectError::Protocol("it did not begin with auth_response".to_owned())),
@@ -270,12 +284,17 @@ impl Endpoint {
         }
     }
 
-    fn failed(&self, error: tokio_websockets::Error) -> ConnectError {
+    fn not_upgraded(&self, said: &Said, error: tokio_websockets::Error) -> ConnectError {
         use tokio_websockets::{Error, upgrade};
-        if let Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) = error {
-            return refused(status);
+        match error {
+            Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) => said.refused(status),
+            _ if said.is_tls_alert() => ConnectError::OnlyTls { address: self.address() },
+            error => self.failed(error),
         }
-        if let Error::Io(cause) = error {
+    }
+
+    fn failed(&self, error: tokio_websockets::Error) -> ConnectError {
+        if let tokio_websockets::Error::Io(cause) = error {
             let (address, cause) = (self.address(), Arc::new(cause));
             return ConnectError::Unreachable { address, cause };
         }
@@ -293,14 +312,13 @@ fn nonce() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-fn refused(status: u16) -> ConnectError {
-    if status == 429 || status >= 500 {
-        return ConnectError::Busy { status };
-    }
-    let known = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
-    ConnectError::Refused {
-        status: Some(status),
-        reason: format!("HTTP {status} {}", known.unwrap_or_default()),
+/// The port that an address names, if it names one; nothing if what it names is none.
+fn port_of(uri: &Uri) -> Option<Option<u16>> {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let behind = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
+    match behind.split_once(':') {
+        None | Some((_, "")) => Some(None),
+        Some(_) => uri.port_u16().filter(|port| *port > 0).map(Some),
     }
 }
 
@@ -330,7 +348,7 @@ fn roots_of(pem: &[u8]) -> Result<RootCertStore, ConnectError> {
 }
 
 fn system_roots() -> Result<RootCertStore, ConnectError> {
-    let chosen = std::env::var_os("SSL_CERT_FILE");
+    let chosen = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
     let bundle = match &chosen {
         Some(path) => Some(Path::new(path)),
         None => SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists()),
@@ -370,4 +388,44 @@ pub(crate) async fn turn(socket: &mut Socket, dirty: bool, reading: bool) -> Tur
         Poll::Pending
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(url: &str, token: Option<&str>) -> Result<Endpoint, ConnectError> {
+        let credential = Credential { token: token.map(str::to_owned), ..Credential::default() };
+        Endpoint::new(url, credential, &Trust::System, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_port_is_what_the_address_says_or_the_schemes_own() {
+        let port = |url: &str| endpoint(url, None).ok().map(|endpoint| endpoint.port);
+        for (url, expected) in [
+            ("http://h", Some(80)),
+            ("http://h:", Some(80)),
+            ("http://h:8080", Some(8_080)),
+            ("ws://[::1]", Some(80)),
+            ("ws://[::1]:65535/ws", Some(65_535)),
+            ("http://127.0.0.1:99999", None),
+            ("http://[::1]:65536", None),
+            ("http://h:0", None),
+            ("http://h:x", None),
+            ("http://me:secret@h", None),
+        ] {
+            assert_eq!(port(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_header_takes_is_refused_before_anything_is_sent() {
+        assert!(endpoint("http://h", Some("fg_k_1")).is_ok());
+        for token in ["a b", "a\n", "\u{e4}", "\u{7f}"] {
+            assert!(
+                matches!(endpoint("http://h", Some(token)), Err(ConnectError::Address(_))),
+                "{token:?}"
+            );
+        }
+    }
 }

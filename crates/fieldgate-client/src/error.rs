@@ -29,6 +29,8 @@ pub enum ConnectError {
     Refused {
         /// The HTTP status, if it was refused before the upgrade.
         status: Option<u16>,
+        /// The stable code, if the server told one.
+        code: Option<String>,
         /// For people.
         reason: String,
     },
@@ -39,6 +41,18 @@ pub enum ConnectError {
         address: String,
         /// What was wrong.
         reason: String,
+    },
+    /// The address asks for TLS, and what answers there speaks none.
+    #[error("{address} does not speak TLS: try http:// or ws://")]
+    NoTls {
+        /// Host and port.
+        address: String,
+    },
+    /// The address asks for plain text, and what answers there speaks TLS.
+    #[error("{address} speaks TLS: try https:// or wss://")]
+    OnlyTls {
+        /// Host and port.
+        address: String,
     },
     /// The server is there but cannot serve now.
     #[error("the server is busy (HTTP {status})")]
@@ -66,7 +80,12 @@ impl ConnectError {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Busy { .. } => true,
             Self::Closed { code, .. } => may_return(*code),
-            Self::Address(_) | Self::Tls { .. } | Self::Refused { .. } | Self::Protocol(_) => false,
+            Self::Address(_)
+            | Self::Tls { .. }
+            | Self::NoTls { .. }
+            | Self::OnlyTls { .. }
+            | Self::Refused { .. }
+            | Self::Protocol(_) => false,
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{endpoint::Endpoint, error::ConnectError};
+use crate::{endpoint::Endpoint, error::ConnectError, upgrade::is_tls_alert};
 
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
@@ -72,12 +72,15 @@ impl Endpoint {
             Err(error) if answer.is_empty() => return Err(failed(error)),
             Ok(_) | Err(_) => (),
         }
+        if is_tls_alert(&answer) {
+            return Err(ConnectError::OnlyTls { address: self.address() });
+        }
         parse(&answer).ok_or_else(|| ConnectError::Protocol("its answer is no HTTP".to_owned()))
     }
 }
 
 /// Splits an answer; nothing if it is none, or shorter than it says.
-fn parse(answer: &[u8]) -> Option<Answer> {
+pub(crate) fn parse(answer: &[u8]) -> Option<Answer> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(answer.get(..end)?).ok()?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;

@@ -31,6 +31,7 @@ mod payload;
 mod publish;
 mod state;
 mod subscribe;
+mod upgrade;
 
 pub use crate::http::Answer;
 pub use buffer::BufferLimits;

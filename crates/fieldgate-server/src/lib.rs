@@ -188,7 +188,11 @@ pub async fn start(
         }
     }
     let stop = CancellationToken::new();
-    admin::serve(Arc::clone(&fabric.shared), &folder, stop.clone()).await?;
+    if let Err(error) = admin::serve(Arc::clone(&fabric.shared), &folder, stop.clone()).await {
+        // A log that is left open looks like a crash to the next start.
+        fabric.drain(Duration::ZERO).await;
+        return Err(error.into());
+    }
     if let Some(tls) = &tls {
         tokio::spawn(Arc::clone(tls).watch(CERTIFICATE_WATCH, stop.clone()));
     }

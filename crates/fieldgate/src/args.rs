@@ -7,7 +7,7 @@ mod deconz;
 mod integration;
 mod registry;
 
-use std::{num::NonZeroU16, path::PathBuf, time::Duration};
+use std::{ffi::OsString, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -131,8 +131,8 @@ pub(crate) struct Place {
 /// A data folder that is looked into.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Folder {
-    /// The data folder.
-    #[arg(long, value_name = "DIR", default_value = "fieldgate-data", env = "FIELDGATE_DATA")]
+    /// The data folder; else FIELDGATE_DATA, else ./fieldgate-data.
+    #[arg(long, value_name = "DIR", default_value_os_t = folder(), hide_default_value = true)]
     pub(crate) data: PathBuf,
     /// The tenant; the log is of all.
     #[arg(long, value_name = "NAME", default_value = "default")]
@@ -144,13 +144,8 @@ pub(crate) struct Folder {
 /// Where a command that sends or receives finds the gateway. The token is in FIELDGATE_TOKEN.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remote {
-    /// The gateway's address.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "FIELDGATE_URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
+    /// The gateway's address; else FIELDGATE_URL, else http://127.0.0.1:8080.
+    #[arg(long, value_name = "URL", default_value_t = url(), hide_default_value = true)]
     pub(crate) url: String,
     /// The data folder of a gateway that runs on this machine; no token is needed.
     #[arg(long, value_name = "DIR")]
@@ -168,8 +163,8 @@ pub(crate) struct Remote {
 /// What makes a configuration.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConfigSources {
-    /// The configuration file.
-    #[arg(short = 'c', long = "config", value_name = "FILE", env = "FIELDGATE_CONFIG")]
+    /// The configuration file; else FIELDGATE_CONFIG.
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// One setting, as TOML; beats the environment and the file.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -180,8 +175,8 @@ pub(crate) struct ConfigSources {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) sources: ConfigSources,
-    /// The data folder.
-    #[arg(long, value_name = "DIR", default_value = "fieldgate-data", env = "FIELDGATE_DATA")]
+    /// The data folder; else FIELDGATE_DATA, else ./fieldgate-data.
+    #[arg(long, value_name = "DIR", default_value_os_t = folder(), hide_default_value = true)]
     pub(crate) data: PathBuf,
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
@@ -229,7 +224,7 @@ pub(crate) struct Place2 {
 
 #[derive(Debug, Args)]
 pub(crate) struct Named {
-    /// Its id or name.
+    /// Its id.
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) place: Place,
@@ -237,7 +232,7 @@ pub(crate) struct Named {
 
 #[derive(Debug, Args)]
 pub(crate) struct NamedYes {
-    /// Its id or name.
+    /// Its id.
     pub(crate) id: String,
     /// Do not ask.
     #[arg(long)]
@@ -349,6 +344,26 @@ pub(crate) struct ConfigArgs {
     pub(crate) sources: ConfigSources,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// A variable of the environment; one that is empty is not set.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The data folder, if none is named.
+pub(crate) fn folder() -> PathBuf {
+    variable("FIELDGATE_DATA").unwrap_or_else(|| "fieldgate-data".into()).into()
+}
+
+/// The gateway's address that the environment names.
+pub(crate) fn url_variable() -> Option<String> {
+    // What is no text is no address, and is told as one that nobody can reach.
+    variable("FIELDGATE_URL").map(|url| url.to_string_lossy().into_owned())
+}
+
+fn url() -> String {
+    url_variable().unwrap_or_else(|| "http://127.0.0.1:8080".to_owned())
 }
 
 /// Reads a promise that this release keeps.

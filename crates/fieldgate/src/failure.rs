@@ -111,9 +111,19 @@ impl From<ConnectError> for Failure {
         let message = chain(&error);
         match error {
             ConnectError::Address(_) => Self::usage(message),
-            ConnectError::Refused { .. } | ConnectError::Closed { code: 4403, .. } => {
+            ConnectError::Refused { status: None | Some(401 | 403), .. }
+            | ConnectError::Closed { code: 4403, .. } => {
                 Self::new(Exit::Refused, "not_authenticated", message)
             }
+            ConnectError::Refused { status, code, .. } => {
+                let exit =
+                    if matches!(status, Some(400 | 422)) { Exit::Usage } else { Exit::Failed };
+                Self::new(exit, code.as_deref().unwrap_or("refused"), message)
+            }
+            ConnectError::NoTls { .. } => Self::new(Exit::Unreachable, "unreachable", message)
+                .hint("does it speak TLS? try http://"),
+            ConnectError::OnlyTls { .. } => Self::new(Exit::Unreachable, "unreachable", message)
+                .hint("does it speak TLS? try https://"),
             ConnectError::Tls { .. } => Self::new(Exit::Unreachable, "untrusted", message),
             ConnectError::Protocol(_) => Self::new(Exit::Failed, "protocol", message),
             ConnectError::Unreachable { .. }
@@ -134,6 +144,8 @@ impl From<End> for Failure {
             End::ByServer { code: 4403, .. } => {
                 Self::new(Exit::Refused, "not_authenticated", message)
             }
+            End::ByServer { code: 1009, .. } => Self::new(Exit::Failed, "too_large", message)
+                .hint("limits.frame_bytes_max bounds a frame"),
             End::Closed | End::ByServer { .. } | _ => Self::new(Exit::Failed, "closed", message),
         }
     }

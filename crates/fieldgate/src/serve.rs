@@ -32,6 +32,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     flags.extend(ws_port.map(|pair| ("--ws-port", pair)));
     let sources = config::sources(&args.sources, &flags);
     let config = config::read(&sources)?;
+    args.ready_file.as_deref().map_or(Ok(()), check_ready_file)?;
     let set_level = log(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
@@ -46,8 +47,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
             "ready"
         );
         announce(&running, weakened);
-        if let Some(path) = &args.ready_file {
-            ready(path, &running, started.elapsed())?;
+        if let Some(path) = &args.ready_file
+            && let Err(failure) = ready(path, &running, started.elapsed())
+        {
+            // A log that is left open looks like a crash to the next start.
+            running.drain().await;
+            return Err(failure);
         }
         // Fails where nobody waits for it, which is everywhere but under systemd.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -133,11 +138,25 @@ pub(crate) fn ready(path: &Path, running: &Running, took: Duration) -> Result<()
             }
         }
     }
-    write_whole(path, &ready.to_string()).map_err(|error| {
-        let text = format!("--ready-file {} cannot be written: {error}", path.display());
-        Failure::new(Exit::Failed, "io", text)
-            .hint("name a file in a folder that is there and that this user may write to")
-    })
+    write_whole(path, &ready.to_string()).map_err(|error| not_written(path, &error))
+}
+
+/// Looks whether the ready file can be made, before anything is opened.
+fn check_ready_file(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let found = std::fs::metadata(folder.unwrap_or(Path::new(".")));
+    let found = found.map_err(|error| not_written(path, &error))?;
+    if found.is_dir() {
+        Ok(())
+    } else {
+        Err(not_written(path, &io::ErrorKind::NotADirectory.into()))
+    }
+}
+
+fn not_written(path: &Path, error: &io::Error) -> Failure {
+    let text = format!("--ready-file {} cannot be written: {error}", path.display());
+    Failure::new(Exit::Failed, "io", text)
+        .hint("name a file in a folder that is there and that this user may write to")
 }
 
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {

@@ -110,12 +110,30 @@ fn warn_of_small_disk(config: &Config, folder: &Path) {
     }
 }
 
+/// Longest path of a socket, in bytes: `sun_path` of Linux holds 108, the last of which is 0.
+const SOCKET_BYTES_MAX: usize = 107;
+
+/// Whether the path of the folder's `admin.sock` is one that a socket can have.
+pub(crate) fn check_socket(folder: &Path) -> Result<(), Failure> {
+    let socket = folder.join("admin.sock");
+    let len = socket.as_os_str().len();
+    if len <= SOCKET_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is {len} bytes, a socket's path may have {SOCKET_BYTES_MAX}: choose a shorter --data",
+        socket.display()
+    );
+    Err(Failure::usage(text).hint("a path from the working folder on is shorter, too"))
+}
+
 /// Starts a gateway.
 pub(crate) async fn start(
     config: Config,
     folder: &Path,
     options: StartOptions,
 ) -> Result<Running, Failure> {
+    check_socket(folder)?;
     if let Some(key) = &config.security.master_key_file {
         link_key(folder, key)?;
     }

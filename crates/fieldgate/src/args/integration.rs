@@ -39,6 +39,9 @@ pub(crate) enum IntegrationCommand {
         /// A position `epoch:seq`, an RFC 3339 time, `-10m`, `all`; or `now`: pass over what waits.
         #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
         from: String,
+        /// Do not ask before messages that wait are passed over.
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -49,8 +52,14 @@ pub(crate) enum IntegrationCommand {
     #[command(after_help = "Example: fieldgate integration retry warehouse k3f9:4711")]
     Retry(Aside),
     /// Forget a message that was set aside.
-    #[command(after_help = "Example: fieldgate integration drop warehouse k3f9:4711")]
-    Drop(Aside),
+    #[command(after_help = "Example: fieldgate integration drop warehouse k3f9:4711 --yes")]
+    Drop {
+        #[command(flatten)]
+        aside: Aside,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Remove an integration.
     #[command(after_help = "Example: fieldgate integration remove warehouse --yes")]
     Remove(NamedYes),

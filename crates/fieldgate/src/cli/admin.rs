@@ -20,7 +20,7 @@ use super::{
     session::{token, trusting},
 };
 use crate::{
-    args::Place,
+    args::{Place, folder, url_variable},
     failure::{Exit, Failure},
     wire,
 };
@@ -74,6 +74,7 @@ impl Admin {
 
     /// Finds the running gateway of the folder.
     pub(crate) fn running(folder: &Path, tenant: &str) -> Result<Self, Failure> {
+        wire::check_socket(folder)?;
         match UnixStream::connect(socket(folder)) {
             Ok(_) => Self::of(Way::Socket(folder.to_owned()), tenant),
             Err(error) => Err(Failure::new(
@@ -184,15 +185,10 @@ enum Whereabouts {
 impl Whereabouts {
     /// A flag beats the environment; an address there beats a folder there.
     fn of(place: &Place) -> Self {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let url = || set("FIELDGATE_URL").and_then(|url| url.into_string().ok());
         match (&place.url, &place.data) {
             (Some(url), _) => Self::Url(url.clone()),
             (None, Some(folder)) => Self::Folder(folder.clone()),
-            (None, None) => url().map_or_else(
-                || Self::Folder(set("FIELDGATE_DATA").map_or("fieldgate-data".into(), Into::into)),
-                Self::Url,
-            ),
+            (None, None) => url_variable().map_or_else(|| Self::Folder(folder()), Self::Url),
         }
     }
 }
@@ -272,7 +268,9 @@ fn unchunk(mut raw: &[u8]) -> Option<Vec<u8>> {
 fn refusal(status: u16, body: &Value) -> Failure {
     let inner = body.get("error").filter(|e| e.is_object()).unwrap_or(body);
     let text = |name: &str| inner.get(name).and_then(Value::as_str);
-    let code = text("code").unwrap_or("refused");
+    // The gateway's word for it is that of a missing right, which another key would not mend.
+    let is_unknown = status == 401;
+    let code = if is_unknown { "not_authenticated" } else { text("code").unwrap_or("refused") };
     let message = text("message").or_else(|| text("detail")).or_else(|| text("title"));
     let message = message.map_or_else(|| format!("the gateway answered {status}"), str::to_owned);
     let exit = match status {
@@ -280,7 +278,7 @@ fn refusal(status: u16, body: &Value) -> Failure {
         400 | 422 => Exit::Usage,
         _ => Exit::Failed,
     };
-    let hint = text("hint").unwrap_or_default();
+    let hint = text("hint").filter(|_| !is_unknown).unwrap_or_default();
     Failure::new(exit, code, message).hint(hint)
 }
 

@@ -6,7 +6,7 @@ use fieldgate_server::config::{Config, ConfigError, Sources, load_all, schema, t
 use serde_json::json;
 
 use crate::{
-    args::{ConfigCommand, ConfigSources},
+    args::{ConfigCommand, ConfigSources, variable},
     failure::{Exit, Failure},
     output,
 };
@@ -32,16 +32,17 @@ pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
     }
 }
 
-/// The sources of a run: the file named, else the first default one; environment; `--set`, with the
-/// flags' own settings last.
+/// The sources of a run: the file named, else the first default one; environment, of which what is
+/// empty is not set; `--set`, and the flags' own settings.
 pub(crate) fn sources(args: &ConfigSources, flags: &[(&'static str, String)]) -> Sources {
     let file = args
         .file
         .clone()
+        .or_else(|| variable("FIELDGATE_CONFIG").map(PathBuf::from))
         .or_else(|| DEFAULT_FILES.iter().map(PathBuf::from).find(|file| file.exists()));
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("FIELDGATE__"))
+        .filter(|(name, value)| name.starts_with("FIELDGATE__") && !value.is_empty())
         .collect();
     Sources { file, environment, set: args.set.clone(), flags: flags.to_vec() }
 }

@@ -1,5 +1,6 @@
 //! `fieldgate integration`: what flows in from other systems, and out to them.
 
+use fieldgate_client::Since;
 use serde_json::{Value, json};
 
 use super::{
@@ -7,9 +8,10 @@ use super::{
     device::rows,
     now_ms,
     prompt::{confirm, secret_from_stdin},
+    subscribe::parse_since,
 };
 use crate::{
-    args::{IntegrationAdd, IntegrationCommand, Named, Place, duration},
+    args::{IntegrationAdd, IntegrationCommand, Named, Place},
     failure::{Exit, Failure},
     output,
 };
@@ -52,7 +54,7 @@ pub(crate) fn run(command: IntegrationCommand) -> Result<(), Failure> {
             let made = admin.post(&path(&args.id, "/rotate"), &json!({}))?;
             show_secrets(&made, args.place.output.json)
         }
-        IntegrationCommand::Replay { id, from, place } => replay(&id, &from, &place),
+        IntegrationCommand::Replay { id, from, yes, place } => replay(&id, &from, yes, &place),
         IntegrationCommand::SetAside(args) => {
             let list = Admin::open(&args.place)?.list(&path(&args.id, "/set-aside"))?;
             let fields = ["position", "time", "retry", "reason"];
@@ -64,7 +66,8 @@ pub(crate) fn run(command: IntegrationCommand) -> Result<(), Failure> {
             output::note(&format!("{} is tried once more", args.position));
             Ok(())
         }
-        IntegrationCommand::Drop(args) => {
+        IntegrationCommand::Drop { aside: args, yes } => {
+            confirm(&format!("Forget {} of {} for good?", args.position, args.id), yes)?;
             let rest = format!("/set-aside/{}", segment(&args.position));
             Admin::open(&args.place)?.delete(&path(&args.id, &rest))?;
             output::note(&format!("{} is forgotten", args.position));
@@ -114,9 +117,19 @@ fn show(args: &Named) -> Result<(), Failure> {
     Ok(())
 }
 
-fn replay(id: &str, from: &str, place: &Place) -> Result<(), Failure> {
+fn replay(id: &str, from: &str, yes: bool, place: &Place) -> Result<(), Failure> {
     let body = json!({"from": moment(from)?});
-    let shown = Admin::open(place)?.post(&path(id, "/replay"), &body)?;
+    let admin = Admin::open(place)?;
+    if from != "all" && !yes {
+        let shown = admin.get(&path(id, ""))?;
+        let behind = shown.pointer("/progress/behind").and_then(Value::as_u64).unwrap_or_default();
+        if behind > 0 {
+            let question =
+                format!("{behind} messages wait for {id}. Pass over those before {from}?");
+            confirm(&question, yes)?;
+        }
+    }
+    let shown = admin.post(&path(id, "/replay"), &body)?;
     if place.output.json {
         return Ok(output::line(&shown.to_string())?);
     }
@@ -204,10 +217,13 @@ fn test(args: &Named) -> Result<(), Failure> {
 
 /// When something begins, as the gateway reads it: a time that is told from now on is reckoned here.
 fn moment(text: &str) -> Result<String, Failure> {
-    let Some(ago) = text.strip_prefix('-') else { return Ok(text.to_owned()) };
-    let ago = duration(ago).map_err(Failure::usage)?;
-    let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-    Ok(now_ms().saturating_sub(ago).to_string())
+    if text == "now" {
+        return Ok(text.to_owned());
+    }
+    match parse_since(text, now_ms(), "now, all")? {
+        Since::Time(time) if text.starts_with('-') => Ok(time.0.to_string()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -222,7 +238,10 @@ mod tests {
         let before = now_ms();
         let told: u64 = moment("-10s").unwrap().parse().unwrap();
         assert!((before - 10_000..=now_ms() - 10_000).contains(&told));
-        assert!(moment("-yesterday").is_err());
+        for text in ["-yesterday", "foo"] {
+            let told = moment(text).unwrap_err().message;
+            assert!(told.contains(text) && told.contains("now, all") && told.contains("-10m"));
+        }
     }
 
     #[test]

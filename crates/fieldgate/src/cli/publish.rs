@@ -42,8 +42,9 @@ async fn repeats(session: &Session, args: &PublishArgs) -> Result<(), Failure> {
     let mut ticks = tokio::time::interval(args.every);
     for _ in 0..args.repeat {
         ticks.tick().await;
-        let receipt = enqueue(session, args, args.payload.as_deref().unwrap_or("null"))?;
-        settle(receipt, args).await?;
+        let text = args.payload.as_deref().unwrap_or("null");
+        let sent = async { settle(enqueue(session, args, text)?, args).await };
+        sent.await.map_err(|failure| told_size(failure, "the payload", text.len()))?;
     }
     Ok(())
 }
@@ -51,19 +52,56 @@ async fn repeats(session: &Session, args: &PublishArgs) -> Result<(), Failure> {
 async fn lines(session: &Session, args: &PublishArgs) -> Result<(), Failure> {
     let mut lines = stdin_lines();
     let mut pending = VecDeque::new();
+    let mut longest = Longest::default();
+    let mut number = 0_u64;
     while let Some(line) = lines.recv().await {
-        let line = line?;
+        number += 1;
+        let line = line.map_err(|error| unreadable(number, error))?;
+        longest = longest.max(Longest { len: line.len(), number });
         if pending.len() >= PENDING_MAX
             && let Some(oldest) = pending.pop_front()
         {
-            settle(oldest, args).await?;
+            settle(oldest, args).await.map_err(|failure| longest.told(failure))?;
         }
-        pending.push_back(enqueue(session, args, &line)?);
+        let receipt = enqueue(session, args, &line).map_err(Failure::from);
+        pending.push_back(receipt.map_err(|failure| longest.told(failure))?);
     }
     for receipt in pending {
-        settle(receipt, args).await?;
+        settle(receipt, args).await.map_err(|failure| longest.told(failure))?;
     }
     Ok(())
+}
+
+fn unreadable(number: u64, error: std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::InvalidData {
+        return Failure::usage(format!("line {number} of stdin is not UTF-8"))
+            .hint("a message is JSON or text");
+    }
+    error.into()
+}
+
+/// The longest line so far. A frame that is too large ends the connection without a word about which
+/// one it was, and no other is it sooner than the longest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Longest {
+    len: usize,
+    number: u64,
+}
+
+impl Longest {
+    fn told(self, failure: Failure) -> Failure {
+        told_size(failure, &format!("line {}", self.number), self.len)
+    }
+}
+
+/// A failure of what is too large, with what that is.
+fn told_size(failure: Failure, what: &str, len: usize) -> Failure {
+    if failure.code != "too_large" {
+        return failure;
+    }
+    let bound = "limits.frame_bytes_max bounds a frame";
+    let message = format!("{what} has {len} bytes; {bound} ({})", failure.message);
+    Failure { message, hint: None, ..failure }
 }
 
 /// Waits for the acknowledgement, and tells it.

@@ -93,7 +93,10 @@ pub(crate) fn trusting(builder: Builder, ca: Option<&Path>) -> Result<Builder, F
 }
 
 pub(crate) fn token() -> Result<String, Failure> {
-    let token = std::env::var("FIELDGATE_TOKEN").unwrap_or_default();
+    let token = std::env::var_os("FIELDGATE_TOKEN").unwrap_or_default();
+    let token = token.into_string();
+    let token =
+        token.map_err(|_| Failure::usage("FIELDGATE_TOKEN is no token: it is not UTF-8"))?;
     if token.is_empty() {
         return Err(Failure::new(Exit::Refused, "not_authenticated", "there is no token").hint(
             "set FIELDGATE_TOKEN, or use --data with the folder of a gateway that runs here",

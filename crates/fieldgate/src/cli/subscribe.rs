@@ -14,7 +14,7 @@ const ROWS_MAX: usize = 20;
 const REDRAW: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(args: SubscribeArgs) -> Result<(), Failure> {
-    let since = args.since.as_deref().map(|text| parse_since(text, now_ms())).transpose()?;
+    let since = args.since.as_deref().map(|text| parse_since(text, now_ms(), "all")).transpose()?;
     block_on(async move {
         let session = Session::open(&args.remote).await?;
         let (sender, events) = mpsc::channel(256);
@@ -159,25 +159,27 @@ fn rows(newest: &BTreeMap<String, (u64, Message)>, seen: u64, gaps: u64, rate: f
     lines
 }
 
-/// Reads `all`, `epoch:seq`, an RFC 3339 time, or `-10m`.
-fn parse_since(text: &str, now_ms: u64) -> Result<Since, Failure> {
+/// Reads `all`, `epoch:seq`, an RFC 3339 time, or `-10m`. `words` are those that may stand there.
+pub(super) fn parse_since(text: &str, now_ms: u64, words: &str) -> Result<Since, Failure> {
     if text == "all" {
         return Ok(Since::All);
     }
     if let Some(ago) = text.strip_prefix('-') {
-        let ago = crate::args::duration(ago).map_err(Failure::usage)?;
+        let ago = crate::args::duration(ago).map_err(|_| no_place(text, words))?;
         let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
         return Ok(Since::Time(UnixMs(now_ms.saturating_sub(ago))));
     }
     if let Ok(position) = text.parse() {
         return Ok(Since::After(position));
     }
-    let time = text.parse::<jiff::Timestamp>().map_err(|_| {
-        Failure::usage(format!(
-            "{text:?} is no place to start: write all, epoch:seq, 2026-11-21T10:00:00Z or -10m"
-        ))
-    })?;
+    let time = text.parse::<jiff::Timestamp>().map_err(|_| no_place(text, words))?;
     Ok(Since::Time(UnixMs(u64::try_from(time.as_millisecond()).unwrap_or(0))))
+}
+
+fn no_place(text: &str, words: &str) -> Failure {
+    Failure::usage(format!(
+        "{text:?} is no place to start: write {words}, epoch:seq, 2026-11-21T10:00:00Z or -10m"
+    ))
 }
 
 #[cfg(test)]
@@ -186,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_start_is_a_position_a_time_or_all() {
-        let parse = |text| parse_since(text, 1_000_000).ok();
+        let parse = |text| parse_since(text, 1_000_000, "all").ok();
         assert_eq!(parse("all"), Some(Since::All));
         assert_eq!(parse("-10s"), Some(Since::Time(UnixMs(990_000))));
         assert_eq!(parse("1970-01-01T00:00:05Z"), Some(Since::Time(UnixMs(5_000))));

@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::{
     args::DemoArgs,
     cli::admin::Admin,
-    failure::Failure,
+    failure::{Exit, Failure},
     output,
     serve::{self, Signals},
     wire,
@@ -51,7 +51,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let running = wire::start(config, &folder, StartOptions::default()).await?;
+        let running = wire::start(config, &folder, StartOptions::default()).await;
+        let running = running.map_err(told_for_demo)?;
         let shown = tokio::select! {
             biased;
             () = signals.stop() => Ok(()),
@@ -65,6 +66,16 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         output::note("the demo's data is removed; `fieldgate serve` keeps yours");
     }
     result
+}
+
+/// The demo has none of the flags that a gateway beyond this machine takes.
+fn told_for_demo(failure: Failure) -> Failure {
+    if (failure.exit, failure.code.as_str()) != (Exit::Usage, "start") {
+        return failure;
+    }
+    let text = "the demo serves this machine alone, without TLS";
+    Failure { message: text.to_owned(), ..failure }
+        .hint("give --listen an address such as 127.0.0.1:0; fieldgate serve takes others")
 }
 
 /// The address named; else the usual one; else, if somebody has it, any free one.
@@ -121,7 +132,7 @@ async fn register(folder: PathBuf, target: String) -> Result<Tokens, Failure> {
     };
     tokio::task::spawn_blocking(register)
         .await
-        .map_err(|e| Failure::new(crate::failure::Exit::Failed, "demo", e.to_string()))?
+        .map_err(|e| Failure::new(Exit::Failed, "demo", e.to_string()))?
 }
 
 /// Makes an integration, in the place of one of a demo before.

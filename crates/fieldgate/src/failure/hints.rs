@@ -12,6 +12,7 @@ pub(super) fn hint_of(code: &str) -> Option<&'static str> {
     Some(match code {
         "usage" => "--help tells what the command takes",
         "configuration" => "fieldgate config template prints every key",
+        "refused" => "is it a gateway, and does the address name its root?",
         "not_authenticated" => "is FIELDGATE_TOKEN a key or token of this gateway?",
         "untrusted" => "--ca FILE trusts the certificates of a PEM file",
         "unreachable" => "is the gateway running? --url names its address, --data its folder",
@@ -22,9 +23,7 @@ pub(super) fn hint_of(code: &str) -> Option<&'static str> {
         "storage" => {
             "--data names the folder; is it one of a gateway, and yours to read and write?"
         }
-        "start" => {
-            "the message names what could not be had; fieldgate config print tells where it was set"
-        }
+        "start" => "the message names what could not be had",
         "failed" => "the device refused it: its answer says why",
         "cancelled" => "nothing was done; --yes answers a question beforehand",
         _ => return None,

@@ -378,9 +378,10 @@ fn the_shell_does_all_of_it_also_on_a_folder_without_a_gateway() {
     assert!(rows[1].starts_with("cloud  thingsee-in  waiting"), "{table}");
     assert!(rows[2].starts_with("out    rest         waiting  devices/+/telemetry"), "{table}");
     assert_eq!(gateway.admin(&["integration", "set-aside", "out"]), Value::Null);
-    for (command, code) in
-        [(&["drop", "out", "x:1"], "bad_value"), (&["retry", "no", "1:1"], "bad_value")]
-    {
+    for (command, code) in [
+        (&["drop", "out", "x:1", "--yes"][..], "bad_value"),
+        (&["retry", "no", "1:1"], "bad_value"),
+    ] {
         let arguments = [&["integration"][..], command].concat();
         let refused = run(&arguments, &gateway.data());
         let error: Value = serde_json::from_slice(&refused.stderr).unwrap();

@@ -47,6 +47,7 @@ mod kept;
 mod lanes;
 mod lesson;
 mod limits;
+mod mistakes;
 mod native;
 mod operate;
 mod oracle;
