@@ -4,6 +4,10 @@
 //   FIELDGATE_TOKEN=… node backend.mjs lamp-1 '{"set":{"on":true}}' [http://127.0.0.1:8080]
 
 const [device, payload, url = "http://127.0.0.1:8080"] = process.argv.slice(2);
+if (!device || !payload || !process.env.FIELDGATE_TOKEN) {
+  console.error("usage: FIELDGATE_TOKEN=… node backend.mjs DEVICE JSON [URL]");
+  process.exit(2);
+}
 const headers = { authorization: `Bearer ${process.env.FIELDGATE_TOKEN}` };
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -15,7 +19,8 @@ async function ask(path, options = {}) {
     const again = !response.status || response.status === 429 || response.status === 503;
     if (!again || attempt === 5) {
       const problem = response.status ? await response.json() : { code: "unreachable", detail: response.message };
-      throw new Error(`${problem.code}: ${problem.detail}`);
+      console.error(`refused: ${problem.code}: ${problem.detail}`);
+      process.exit(1);
     }
     const wait = Number(response.headers?.get("retry-after") ?? 2 ** attempt);
     await pause(wait * 1000 * (0.5 + Math.random() / 2));

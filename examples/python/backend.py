@@ -6,6 +6,8 @@
 import json, os, random, sys, time, urllib.error, urllib.parse, urllib.request
 
 topic, url = (sys.argv[1:] + ["devices/+/telemetry", "http://127.0.0.1:8080"][len(sys.argv) - 1:])[:2]
+if not os.environ.get("FIELDGATE_TOKEN"):
+    sys.exit("usage: FIELDGATE_TOKEN=… python backend.py [FILTER] [URL]")
 position: str | None = None         # the last one handled: keep it with the data it led to
 
 
