@@ -2,7 +2,7 @@
 //!
 //! What an address means is the system's to say; here it is looked at as text.
 
-use std::{error::Error as _, net::Ipv6Addr};
+use std::{collections::BTreeSet, error::Error as _, net::Ipv6Addr};
 
 use super::{ConfigError, Listen, Loaded, Plaintext};
 use crate::{forwarded::Networks, tls};
@@ -22,6 +22,19 @@ fn is_address(text: &str) -> bool {
     is_host && is_port
 }
 
+/// Whether a text is a host alone: no scheme, no port, no path.
+fn is_host(text: &str) -> bool {
+    let is_foreign = |c: char| ":/[]".contains(c) || c.is_whitespace();
+    (!text.is_empty() && !text.contains(is_foreign)) || text.parse::<Ipv6Addr>().is_ok()
+}
+
+/// Whether a text is what browsers send as `Origin`, or `same`.
+fn is_origin(text: &str) -> bool {
+    let place = text.split_once("://").filter(|(scheme, _)| !scheme.is_empty());
+    let is_place = place.is_some_and(|(_, place)| !place.is_empty() && !place.contains('/'));
+    is_place || text == "same" || text == "null"
+}
+
 impl Listen {
     /// What is wrong: the key, and why.
     pub(super) fn wrong(&self) -> Vec<(&'static str, String)> {
@@ -38,6 +51,22 @@ impl Listen {
             })
         });
         let mut wrong: Vec<_> = addresses.collect();
+        let mut seen = BTreeSet::new();
+        let each = lists.into_iter().flat_map(|(key, list)| list.iter().map(move |one| (key, one)));
+        // Of port 0 each is another one.
+        for (key, twice) in each.filter(|(_, one)| !one.ends_with(":0")) {
+            if !seen.insert(twice) {
+                wrong.push((key, format!("has {twice:?}, which is listened on already")));
+            }
+        }
+        for text in self.hosts.iter().filter(|text| !is_host(text)) {
+            let why = "write a name or an address alone, such as \"gw.example.com\"";
+            wrong.push(("listen.hosts", format!("cannot have {text:?}: {why}")));
+        }
+        for text in self.origins.iter().filter(|text| !is_origin(text)) {
+            let why = "write \"same\", or an origin such as \"https://app.example.com\"";
+            wrong.push(("listen.origins", format!("cannot have {text:?}: {why}")));
+        }
         match (&self.tls.cert, &self.tls.key) {
             (Some(_), None) => {
                 wrong.push(("listen.tls.cert", "needs `listen.tls.key` beside it".to_owned()));
@@ -85,6 +114,27 @@ impl Loaded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_origins_and_addresses_that_no_start_could_use_are_told() {
+        let wrong =
+            |listen: Listen| -> Vec<_> { listen.wrong().into_iter().map(|(key, _)| key).collect() };
+        let texts = |texts: &[&str]| -> Vec<String> {
+            texts.iter().map(|text| (*text).to_owned()).collect()
+        };
+        let hosts = |list: &[&str]| wrong(Listen { hosts: texts(list), ..Listen::default() });
+        assert!(hosts(&["gw.example.com", "10.0.0.1", "::1"]).is_empty());
+        assert_eq!(hosts(&["http://foo", "foo:80", "", "a b", "[::1]"]), ["listen.hosts"; 5]);
+        let origins = |list: &[&str]| wrong(Listen { origins: texts(list), ..Listen::default() });
+        assert!(origins(&["same", "null", "https://a.example:8443"]).is_empty());
+        assert_eq!(origins(&["foo", "https://a/", "://a", ""]), ["listen.origins"; 4]);
+        let both = |http: &str, metrics: &str| {
+            let (http, metrics) = (texts(&[http]), texts(&[metrics]));
+            wrong(Listen { http, metrics, ..Listen::default() })
+        };
+        assert_eq!(both("127.0.0.1:1", "127.0.0.1:1"), ["listen.metrics"]);
+        assert!(both("127.0.0.1:0", "127.0.0.1:0").is_empty());
+    }
 
     #[test]
     fn an_address_is_a_host_and_a_port() {
