@@ -286,11 +286,13 @@ impl Endpoint {
 
     fn not_upgraded(&self, said: &Said, error: tokio_websockets::Error) -> ConnectError {
         use tokio_websockets::{Error, upgrade};
-        match error {
-            Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) => said.refused(status),
-            _ if said.is_tls_alert() => ConnectError::OnlyTls { address: self.address() },
-            error => self.failed(error),
+        if let Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)) = error {
+            return said.refused(status);
         }
+        if said.is_tls_alert() {
+            return ConnectError::OnlyTls { address: self.address() };
+        }
+        self.failed(error)
     }
 
     fn failed(&self, error: tokio_websockets::Error) -> ConnectError {

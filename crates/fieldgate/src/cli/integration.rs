@@ -220,10 +220,11 @@ fn moment(text: &str) -> Result<String, Failure> {
     if text == "now" {
         return Ok(text.to_owned());
     }
-    match parse_since(text, now_ms(), "now, all")? {
-        Since::Time(time) if text.starts_with('-') => Ok(time.0.to_string()),
-        _ => Ok(text.to_owned()),
+    let since = parse_since(text, now_ms(), "now, all")?;
+    if let (Since::Time(time), true) = (since, text.starts_with('-')) {
+        return Ok(time.0.to_string());
     }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
