@@ -130,10 +130,9 @@ mod tests {
     fn a_refusal_has_the_code_and_the_words_of_its_problem() {
         let told = |said: &str, status| {
             let said = Said(Arc::new(Mutex::new(said.as_bytes().to_vec())));
-            match said.refused(status) {
-                ConnectError::Refused { code, reason, .. } => (code, reason),
-                other => panic!("{other:?}"),
-            }
+            let refused = said.refused(status);
+            let ConnectError::Refused { code, reason, .. } = refused else { panic!("{refused:?}") };
+            (code, reason)
         };
         let problem = r#"{"code":"not_found","detail":"no such tenant"}"#;
         let whole =

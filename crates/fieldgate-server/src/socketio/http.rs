@@ -32,7 +32,6 @@ use serde_json::json;
 
 use super::{Handshake, aside};
 use crate::{
-    config,
     fabric::Shared,
     http::{Caller, Joining, Offer, Problem, refuse},
     rest::query::parameters,
@@ -383,7 +382,8 @@ async fn post(caller: &Caller, exchange: &Exchange, asked: &Asked, request: Requ
 }
 
 /// How long a body may be, and what a longer one is told.
-fn body_max(limits: &config::Limits, exchange: &Exchange) -> (usize, &'static str) {
+fn body_max(shared: &Shared, exchange: &Exchange) -> (usize, &'static str) {
+    let limits = &shared.config.limits;
     let first_max = limits.unauthenticated_frame_bytes_max;
     if exchange.is_known() {
         let text = "the body is above limits.frame_bytes_max, or took too long";
@@ -410,7 +410,7 @@ async fn take_body(
     let is_bytes = content.is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet"));
     let encoding = if is_bytes { Encoding::Bytes } else { Encoding::Text };
     let wait = Duration::from_millis(limits.handshake_ms);
-    let (bytes_max, text) = body_max(limits, exchange);
+    let (bytes_max, text) = body_max(shared, exchange);
     let read = to_bytes(request.into_body(), bytes_max);
     let Ok(Ok(body)) = tokio::time::timeout(wait, read).await else {
         break_off(shared, exchange);
