@@ -148,7 +148,7 @@ fn the_status_from_afar_needs_a_right_and_a_trusted_certificate() {
     };
     let narrow = narrow["key"].as_str();
     assert_eq!(failed(from_afar(&url, narrow, &ca)), (4, "not_allowed".into()));
-    assert_eq!(failed(from_afar(&url, Some("guess"), &ca)), (4, "not_allowed".into()));
+    assert_eq!(failed(from_afar(&url, Some("guess"), &ca)), (4, "not_authenticated".into()));
     assert_eq!(failed(from_afar(&url, None, &ca)), (4, "not_authenticated".into()));
     assert_eq!(failed(from_afar(&url, Some(&viewer), &[])), (3, "untrusted".into()));
     assert_eq!(failed(from_afar("http://127.0.0.1:1", Some("x"), &[])), (3, "unreachable".into()));
@@ -312,7 +312,7 @@ fn devices_users_and_keys_are_administered_from_afar_with_the_right() {
     };
     let operator = gateway.key("operator");
     assert_eq!(failed(Some(&operator), "key list"), (4, "not_allowed".into()));
-    assert_eq!(failed(Some("guess"), "device add x"), (4, "not_allowed".into()));
+    assert_eq!(failed(Some("guess"), "device add x"), (4, "not_authenticated".into()));
     assert_eq!(failed(None, "device add x"), (4, "not_authenticated".into()));
     assert_eq!(failed(key, "device show x"), (1, "not_found".into()));
     assert_eq!(failed(key, "device add a/b"), (2, "bad_value".into()));
