@@ -412,4 +412,4 @@ pub(crate) fn share(received: Box<Received>) -> Message {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

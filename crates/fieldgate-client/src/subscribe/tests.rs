@@ -3,9 +3,14 @@
 use super::*;
 
 fn tracked(since: Option<Since>) -> (Tracked, mpsc::Receiver<Event>) {
+    tracked_of("devices/+/telemetry", since)
+}
+
+/// One that was not sent yet, and where its events come.
+pub(crate) fn tracked_of(filter: &str, since: Option<Since>) -> (Tracked, mpsc::Receiver<Event>) {
     let (sender, events) = mpsc::channel(4);
     let ask = Subscribe {
-        filter: "devices/+/telemetry".parse().unwrap(),
+        filter: filter.parse().unwrap(),
         qos: Qos::AtLeastOnce,
         since,
         slow: None,

@@ -23,12 +23,12 @@ use tokio::{
 use tokio_websockets::ClientBuilder;
 
 use crate::{
-    Backoff, BufferLimits, Link, SubscribeError,
+    Backoff, BufferLimits, Link,
     buffer::{Done, Frame, Outbox},
     endpoint::{Credential, Endpoint, Socket, Trust},
     link::{CLOSE_WAIT, Habits, Parting, Runner},
     state::Shared,
-    subscribe::{Phase, Tracked},
+    subscribe::{Phase, tests::tracked_of},
 };
 
 const REPEAT: Duration = Duration::from_secs(5);
@@ -164,33 +164,13 @@ async fn a_close_ends_in_its_time_though_the_peer_does_not_read() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_behind_an_unanswered_subscription_costs_no_turn() {
     let Deaf { mut runner, socket, shared, turns, peer } = Deaf::new();
-    let mut asked = tracked("a");
+    let (mut asked, _events) = tracked_of("a", None);
     asked.phase = Phase::Asked;
-    let mut postponed = tracked("b");
+    let (mut postponed, _more) = tracked_of("b", None);
     postponed.not_before = Some(Instant::now() + REPEAT);
     shared.lock().tracked.extend([asked, postponed]);
     let served = timeout(Duration::from_secs(20), runner.serve(socket)).await;
     assert!(served.is_err(), "it is within its time");
     assert!(turns.load(Ordering::Relaxed) < 60);
     peer.abort();
-}
-
-fn tracked(filter: &str) -> Tracked {
-    let (sender, _) = tokio::sync::mpsc::channel(1);
-    Tracked {
-        ask: fieldgate_core::dialect::Subscribe {
-            filter: filter.parse().unwrap(),
-            qos: fieldgate_core::message::Qos::AtMostOnce,
-            since: None,
-            slow: None,
-            rate_max: None,
-        },
-        resume: true,
-        position: None,
-        phase: Phase::Unsent,
-        reference: String::new(),
-        not_before: None,
-        sender,
-        opened: None::<oneshot::Sender<Result<(), SubscribeError>>>,
-    }
 }
