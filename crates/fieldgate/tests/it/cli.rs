@@ -420,3 +420,25 @@ fn json_has_its_stable_shapes() {
     assert_eq!(names(&error), ["error"]);
     assert_eq!(names(&error["error"]), ["code", "hint", "message"]);
 }
+
+#[test]
+fn completions_are_printed_for_every_shell_and_bash_completes_by_them() {
+    let script = |shell: &str| {
+        let output = fieldgate().args(["completions", shell]).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{shell}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let text = script(shell);
+        assert!(["publish", "completions"].iter().all(|word| text.contains(word)), "{shell}");
+    }
+    // As the shell calls it behind `fieldgate publ<Tab>`.
+    let asked = "\nCOMP_WORDS=(fieldgate publ); COMP_CWORD=1; _fieldgate fieldgate publ fieldgate; echo \"${COMPREPLY[*]}\"";
+    let text = script("bash") + asked;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("completed.bash");
+    std::fs::write(&file, text).unwrap();
+    let bash = std::process::Command::new("bash").arg(file).output().unwrap();
+    let completed = String::from_utf8_lossy(&bash.stdout);
+    assert_eq!(completed.trim(), "publish", "{}", String::from_utf8_lossy(&bash.stderr));
+}
